@@ -36,9 +36,9 @@ uint32_t hf_crc32c_table(uint32_t crc, const void *data, size_t len)
 		uint32_t lo = crc ^ hf_le32_get(p);
 		uint32_t hi = hf_le32_get(p + 4);
 
-		crc = tables[7][lo & 0xff] ^ tables[6][lo >> 8 & 0xff] ^ tables[5][lo >> 16 & 0xff] ^
-		      tables[4][lo >> 24] ^ tables[3][hi & 0xff] ^ tables[2][hi >> 8 & 0xff] ^
-		      tables[1][hi >> 16 & 0xff] ^ tables[0][hi >> 24];
+		crc = tables[7][lo & 0xff] ^ tables[6][lo >> 8 & 0xff] ^
+		      tables[5][lo >> 16 & 0xff] ^ tables[4][lo >> 24] ^ tables[3][hi & 0xff] ^
+		      tables[2][hi >> 8 & 0xff] ^ tables[1][hi >> 16 & 0xff] ^ tables[0][hi >> 24];
 	}
 	for (; len; len--, p++)
 		crc = crc >> 8 ^ tables[0][(crc ^ *p) & 0xff];

@@ -21,7 +21,8 @@ static uint64_t upper_end(unsigned int b)
 	if (b < HF_HISTOGRAM_SUB)
 		return b;
 	shift = b / HF_HISTOGRAM_SUB - 1;
-	return ((uint64_t)(HF_HISTOGRAM_SUB + b % HF_HISTOGRAM_SUB) << shift) + (((uint64_t)1 << shift) - 1);
+	return ((uint64_t)(HF_HISTOGRAM_SUB + b % HF_HISTOGRAM_SUB) << shift) +
+	       (((uint64_t)1 << shift) - 1);
 }
 
 void hf_histogram_add(struct hf_histogram *h, uint64_t value)

@@ -64,7 +64,8 @@ TEST(names)
 	CHECK(!hf_is_valid_name("../etc"));
 	CHECK(!hf_is_valid_name("-x"));
 	CHECK(!hf_is_valid_name("a b"));
-	CHECK(!hf_is_valid_name("0123456789012345678901234567890123456789012345678901234567890123"));
+	CHECK(!hf_is_valid_name(
+		"0123456789012345678901234567890123456789012345678901234567890123"));
 }
 
 TEST(errors_keep_their_place)

@@ -49,14 +49,15 @@ static int parse_with_units(const char *text, const struct unit *units, uint64_t
 int hf_parse_duration_ns(const char *text, uint64_t *ret_ns, struct hf_err *err)
 {
 	static const struct unit units[] = {
-		{ "us", 1000 },		  { "ms", 1000000 }, { "s", 1000000000 },
+		{ "us", 1000 },         { "ms", 1000000 }, { "s", 1000000000 },
 		{ "min", 60000000000 }, { NULL, 0 },
 	};
 	uint64_t ns = 0;
 	int r = strcmp(text, "0") == 0 ? 0 : parse_with_units(text, units, &ns);
 
 	if (r < 0)
-		hf_err_set(err, "'%s' is not a duration (write it with its unit: 500us, 20ms, 2s, 1min)",
+		hf_err_set(err,
+			   "'%s' is not a duration (write it with its unit: 500us, 20ms, 2s, 1min)",
 			   text);
 	else
 		*ret_ns = ns;
@@ -66,7 +67,7 @@ int hf_parse_duration_ns(const char *text, uint64_t *ret_ns, struct hf_err *err)
 int hf_parse_size_bytes(const char *text, uint64_t *ret_bytes, struct hf_err *err)
 {
 	static const struct unit units[] = {
-		{ "", 1 },	       { "K", 1ull << 10 }, { "M", 1ull << 20 },
+		{ "", 1 },           { "K", 1ull << 10 }, { "M", 1ull << 20 },
 		{ "G", 1ull << 30 }, { "T", 1ull << 40 }, { NULL, 0 },
 	};
 	uint64_t n;

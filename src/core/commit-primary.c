@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The primary's half of the commit protocol.
+ *
+ *            LINK_UP            SYNCED                 ACK (release)
+ *   ALONE ------------> SYNCING -------> PROTECTED <------------------+
+ *     ^  ^  link lost      |              | |  ^  \___capture, send___/
+ *     |  +-----------------+   link lost, | |  | in touch again
+ *     |                          silence  v |  | (same session)
+ *     |   proof of death, arbiter's word  HOLDING ------> SUPERSEDED (the standby went live)
+ *     +-----------------------------------+ |
+ *     |   the standby has discarded         | give up protection
+ *     +------------------------------- LEAVING
+ *
+ *   PROTECTED --HANDOVER_WANTED--> HANDING_OVER --final epoch committed--> HANDED_OVER
+ *   any --VM_DIED--> DEAD          any --VM_ENDED--> ENDING               all end in FINISHED
+ *
+ * The one rule behind all of it: from the moment the first capture of a session starts until the
+ * standby is known to be unable to promote that session, an output leaves only after the epoch that
+ * it belongs to was acknowledged.
+ */
+#include "core/commit.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <string.h>
+
+static const char *const state_names[HF_PRIMARY_STATE_COUNT] = {
+	[HF_PRIMARY_ALONE] = "alone",
+	[HF_PRIMARY_SYNCING] = "syncing",
+	[HF_PRIMARY_PROTECTED] = "protected",
+	[HF_PRIMARY_HOLDING] = "holding",
+	[HF_PRIMARY_LEAVING] = "leaving",
+	[HF_PRIMARY_HANDING_OVER] = "handing-over",
+	[HF_PRIMARY_HANDED_OVER] = "handed-over",
+	[HF_PRIMARY_DEAD] = "dead",
+	[HF_PRIMARY_ENDING] = "ending",
+	[HF_PRIMARY_SUPERSEDED] = "superseded",
+	[HF_PRIMARY_FINISHED] = "finished",
+};
+
+#define UNUSED __attribute__((unused))
+#define BIT(state) (1u << HF_PRIMARY_##state)
+
+/* Which state may follow which; anything else is a bug of this file. */
+static const unsigned int successors[HF_PRIMARY_STATE_COUNT] = {
+	[HF_PRIMARY_ALONE] = BIT(SYNCING) | BIT(FINISHED),
+	[HF_PRIMARY_SYNCING] = BIT(ALONE) | BIT(PROTECTED) | BIT(FINISHED),
+	[HF_PRIMARY_PROTECTED] = BIT(HOLDING) | BIT(ALONE) | BIT(LEAVING) | BIT(HANDING_OVER) |
+				 BIT(DEAD) | BIT(ENDING) | BIT(SUPERSEDED),
+	[HF_PRIMARY_HOLDING] = BIT(PROTECTED) | BIT(ALONE) | BIT(SYNCING) | BIT(LEAVING) |
+			       BIT(DEAD) | BIT(ENDING) | BIT(SUPERSEDED),
+	[HF_PRIMARY_LEAVING] = BIT(ALONE) | BIT(DEAD) | BIT(ENDING) | BIT(SUPERSEDED),
+	[HF_PRIMARY_HANDING_OVER] = BIT(HANDED_OVER) | BIT(HOLDING) | BIT(PROTECTED) | BIT(ALONE) |
+				    BIT(DEAD) | BIT(ENDING) | BIT(SUPERSEDED),
+	[HF_PRIMARY_HANDED_OVER] = BIT(SUPERSEDED) | BIT(FINISHED),
+	[HF_PRIMARY_DEAD] = BIT(SUPERSEDED) | BIT(FINISHED),
+	[HF_PRIMARY_ENDING] = BIT(SUPERSEDED) | BIT(FINISHED),
+	[HF_PRIMARY_SUPERSEDED] = 0,
+	[HF_PRIMARY_FINISHED] = 0,
+};
+
+static void move(struct hf_primary *p, enum hf_primary_state to)
+{
+	assert(successors[p->state] & 1u << to);
+	p->state = to;
+}
+
+static struct hf_primary_action *add(struct hf_primary_actions *out,
+				     enum hf_primary_action_kind kind, uint64_t epoch)
+{
+	struct hf_primary_action *a;
+
+	assert(out->n < HF_PRIMARY_ACTIONS_MAX);
+	a = &out->a[out->n++];
+	*a = (struct hf_primary_action){ .kind = kind, .epoch = epoch };
+	return a;
+}
+
+static void add_session(struct hf_primary_actions *out, enum hf_primary_action_kind kind,
+			struct hf_id session)
+{
+	add(out, kind, 0)->session = session;
+}
+
+static const struct hf_id none;
+
+static void capture(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	assert(p->stage == HF_STAGE_RUN);
+	p->stage = HF_STAGE_CAPTURE;
+	p->is_final = p->state == HF_PRIMARY_HANDING_OVER;
+	add(out, HF_PRIMARY_CAPTURE, ++p->captured)->resume = !p->is_final;
+}
+
+/* An epoch that was sent but not acknowledged: the standby turned out not to have it. */
+static void drop_flight(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	if (p->stage != HF_STAGE_FLIGHT)
+		return;
+	add(out, HF_PRIMARY_DROP, p->captured);
+	p->stage = HF_STAGE_RUN;
+}
+
+/* The standby cannot promote our session any more: nothing has to be held. */
+static void go_alone(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	drop_flight(p, out);
+	move(p, HF_PRIMARY_ALONE);
+	p->session = none;
+	p->committed = 0;
+	p->failures = 0;
+	add(out, HF_PRIMARY_PASS, 0);
+}
+
+static void begin_sync(struct hf_primary *p, struct hf_id fresh, struct hf_primary_actions *out)
+{
+	assert(!hf_id_is_none(fresh));
+	move(p, HF_PRIMARY_SYNCING);
+	p->session = fresh;
+	p->committed = 0;
+	add_session(out, HF_PRIMARY_BEGIN_SYNC, fresh);
+}
+
+static void supersede(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	move(p, HF_PRIMARY_SUPERSEDED);
+	add(out, HF_PRIMARY_DISCARD, 0);
+	add(out, HF_PRIMARY_FREEZE, 0);
+	add(out, HF_PRIMARY_FINISH, 0);
+}
+
+static void finish(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	move(p, HF_PRIMARY_FINISHED);
+	add(out, HF_PRIMARY_FINISH, 0);
+}
+
+static void acknowledged(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	p->stage = HF_STAGE_RUN;
+	p->committed = p->captured;
+	p->failures = 0;
+	add(out, HF_PRIMARY_RELEASE, p->committed);
+	if (p->state != HF_PRIMARY_HANDING_OVER)
+		return;
+	if (!p->is_final) {
+		capture(p, out);
+		return;
+	}
+	move(p, HF_PRIMARY_HANDED_OVER);
+	add(out, HF_PRIMARY_FREEZE, 0);
+	add(out, HF_PRIMARY_SEND_HANDOVER, p->committed);
+}
+
+static void on_ack(struct hf_primary *p, const struct hf_primary_event *ev,
+		   struct hf_primary_actions *out)
+{
+	if (!p->is_link_up || p->stage != HF_STAGE_FLIGHT || ev->epoch != p->captured)
+		return;
+	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HOLDING ||
+	    p->state == HF_PRIMARY_LEAVING || p->state == HF_PRIMARY_HANDING_OVER)
+		acknowledged(p, out);
+}
+
+/*
+ * The standby of our session is back. It holds the epoch in flight (the acknowledgement was lost),
+ * or the one before (the epoch in flight was lost: its pages go with the next one), or, if the first
+ * epoch of the session never arrived, none: then it cannot be promoted and is filled from the start.
+ */
+static void rejoin(struct hf_primary *p, const struct hf_primary_event *ev,
+		   struct hf_primary_actions *out)
+{
+	if (p->stage == HF_STAGE_FLIGHT && ev->epoch == p->captured) {
+		move(p, HF_PRIMARY_PROTECTED);
+		acknowledged(p, out);
+		return;
+	}
+	if (ev->epoch != p->committed) {
+		/* Neither what we know it has nor what it may have: do not touch it, keep holding. */
+		p->is_link_up = false;
+		add(out, HF_PRIMARY_REFUSE, 0);
+		return;
+	}
+	drop_flight(p, out);
+	if (p->committed) {
+		move(p, HF_PRIMARY_PROTECTED);
+		return;
+	}
+	add(out, HF_PRIMARY_PASS, 0);
+	begin_sync(p, ev->fresh, out);
+}
+
+static void on_link_up(struct hf_primary *p, const struct hf_primary_event *ev,
+		       struct hf_primary_actions *out)
+{
+	bool is_ours = hf_id_is_equal(ev->session, p->session) && !hf_id_is_none(p->session);
+
+	if (p->is_link_up) {
+		add(out, HF_PRIMARY_REFUSE, 0);
+		return;
+	}
+	p->is_link_up = true;
+	p->is_peer_silent = false;
+	if (p->state == HF_PRIMARY_ALONE && p->stage == HF_STAGE_RUN) {
+		begin_sync(p, ev->fresh, out);
+	} else if (p->state == HF_PRIMARY_HOLDING && is_ours && p->stage != HF_STAGE_CAPTURE) {
+		rejoin(p, ev, out);
+	} else if (p->state == HF_PRIMARY_LEAVING && is_ours) {
+		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
+	} else if (p->state == HF_PRIMARY_DEAD && is_ours) {
+		add(out, HF_PRIMARY_SEND_DEAD, 0);
+	} else if (p->state == HF_PRIMARY_ENDING && is_ours) {
+		add(out, HF_PRIMARY_SEND_ENDED, 0);
+	} else if (p->state == HF_PRIMARY_HANDED_OVER && is_ours) {
+		add(out, HF_PRIMARY_SEND_HANDOVER, p->committed);
+	} else {
+		p->is_link_up = false;
+		add(out, HF_PRIMARY_REFUSE, 0);
+	}
+}
+
+/* Out of touch without proof. The connection may still stand (silence) or be gone. */
+static void lose_touch(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	if (p->state == HF_PRIMARY_HANDING_OVER && p->is_final && p->stage == HF_STAGE_FLIGHT)
+		add(out, HF_PRIMARY_RESUME, 0);
+	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER) {
+		move(p, HF_PRIMARY_HOLDING);
+		add(out, HF_PRIMARY_ASK_ARBITER, 0);
+	}
+}
+
+static void on_link_down(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+			 struct hf_primary_actions *out)
+{
+	p->is_link_up = false;
+	p->is_peer_silent = false;
+	if (p->state == HF_PRIMARY_SYNCING) {
+		/* No epoch was captured yet, so there is nothing that the standby could promote. */
+		move(p, HF_PRIMARY_ALONE);
+		p->session = none;
+		add(out, HF_PRIMARY_STOP_SYNC, 0);
+		return;
+	}
+	lose_touch(p, out);
+}
+
+static void on_peer_dead(struct hf_primary *p, const struct hf_primary_event *ev,
+			 struct hf_primary_actions *out)
+{
+	p->is_link_up = false;
+	p->is_peer_silent = false;
+	switch (p->state) {
+	case HF_PRIMARY_SYNCING:
+		on_link_down(p, ev, out);
+		break;
+	case HF_PRIMARY_HANDING_OVER:
+		if (p->is_final && p->stage != HF_STAGE_CAPTURE)
+			add(out, HF_PRIMARY_RESUME, 0);
+		go_alone(p, out);
+		break;
+	case HF_PRIMARY_PROTECTED:
+	case HF_PRIMARY_HOLDING:
+	case HF_PRIMARY_LEAVING:
+		go_alone(p, out);
+		break;
+	case HF_PRIMARY_ENDING:
+		add(out, HF_PRIMARY_PASS, 0);
+		finish(p, out);
+		break;
+	case HF_PRIMARY_DEAD:
+	case HF_PRIMARY_HANDED_OVER:
+		finish(p, out);
+		break;
+	case HF_PRIMARY_ALONE:
+	case HF_PRIMARY_SUPERSEDED:
+	case HF_PRIMARY_FINISHED:
+	case HF_PRIMARY_STATE_COUNT:
+		break;
+	}
+}
+
+static void on_peer_heard(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+			  struct hf_primary_actions *out UNUSED)
+{
+	if (p->state == HF_PRIMARY_HOLDING && p->is_link_up && p->is_peer_silent)
+		move(p, HF_PRIMARY_PROTECTED);
+	p->is_peer_silent = false;
+}
+
+static void on_peer_silent(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+			   struct hf_primary_actions *out)
+{
+	if (!p->is_link_up)
+		return;
+	p->is_peer_silent = true;
+	lose_touch(p, out);
+}
+
+static void on_peer_promoted(struct hf_primary *p, const struct hf_primary_event *ev,
+			     struct hf_primary_actions *out)
+{
+	if (hf_id_is_none(p->session) || !hf_id_is_equal(ev->session, p->session))
+		return;
+	if (p->state != HF_PRIMARY_SUPERSEDED && p->state != HF_PRIMARY_FINISHED &&
+	    p->state != HF_PRIMARY_SYNCING)
+		supersede(p, out);
+}
+
+static void on_peer_discarded(struct hf_primary *p, const struct hf_primary_event *ev,
+			      struct hf_primary_actions *out)
+{
+	if (hf_id_is_none(p->session) || !hf_id_is_equal(ev->session, p->session))
+		return;
+	if (p->state == HF_PRIMARY_HANDED_OVER || p->state == HF_PRIMARY_DEAD)
+		return; /* it promised to promote; what it says now does not bring the VM back */
+	/* Same consequence as its death. The link, if any, is started afresh. */
+	on_peer_dead(p, ev, out);
+}
+
+static void on_captured(struct hf_primary *p, const struct hf_primary_event *ev,
+			struct hf_primary_actions *out)
+{
+	if (p->stage != HF_STAGE_CAPTURE || ev->epoch != p->captured)
+		return;
+	p->stage = HF_STAGE_FLIGHT;
+	if ((p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER) &&
+	    p->is_link_up) {
+		add(out, HF_PRIMARY_SEND, ev->epoch);
+		return;
+	}
+	if (p->is_final && p->state != HF_PRIMARY_DEAD && p->state != HF_PRIMARY_ENDING &&
+	    p->state != HF_PRIMARY_SUPERSEDED)
+		add(out, HF_PRIMARY_RESUME, 0);
+	drop_flight(p, out);
+}
+
+static void on_capture_failed(struct hf_primary *p, const struct hf_primary_event *ev,
+			      struct hf_primary_actions *out)
+{
+	if (p->stage != HF_STAGE_CAPTURE || ev->epoch != p->captured)
+		return;
+	p->stage = HF_STAGE_RUN;
+	add(out, HF_PRIMARY_DROP, ev->epoch);
+	if (p->is_final && p->state == HF_PRIMARY_HANDING_OVER)
+		move(p, HF_PRIMARY_PROTECTED);
+	p->is_final = false;
+	if (++p->failures < HF_PRIMARY_FAILURES_MAX || p->state != HF_PRIMARY_PROTECTED)
+		return;
+	move(p, HF_PRIMARY_LEAVING);
+	add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
+}
+
+static void on_vm_died(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+		       struct hf_primary_actions *out)
+{
+	switch (p->state) {
+	case HF_PRIMARY_ALONE:
+	case HF_PRIMARY_SYNCING:
+		finish(p, out);
+		break;
+	case HF_PRIMARY_PROTECTED:
+	case HF_PRIMARY_HOLDING:
+	case HF_PRIMARY_HANDING_OVER:
+	case HF_PRIMARY_LEAVING:
+		move(p, HF_PRIMARY_DEAD);
+		if (p->is_link_up)
+			add(out, HF_PRIMARY_SEND_DEAD, 0);
+		break;
+	case HF_PRIMARY_HANDED_OVER:
+	case HF_PRIMARY_DEAD:
+	case HF_PRIMARY_ENDING:
+	case HF_PRIMARY_SUPERSEDED:
+	case HF_PRIMARY_FINISHED:
+	case HF_PRIMARY_STATE_COUNT:
+		break;
+	}
+}
+
+static void on_vm_ended(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+			struct hf_primary_actions *out)
+{
+	switch (p->state) {
+	case HF_PRIMARY_SYNCING: /* nothing there that could be promoted: no answer is waited for */
+		if (p->is_link_up)
+			add(out, HF_PRIMARY_SEND_ENDED, 0);
+		finish(p, out);
+		break;
+	case HF_PRIMARY_ALONE:
+		finish(p, out);
+		break;
+	case HF_PRIMARY_PROTECTED:
+	case HF_PRIMARY_HOLDING:
+	case HF_PRIMARY_HANDING_OVER:
+	case HF_PRIMARY_LEAVING:
+		move(p, HF_PRIMARY_ENDING);
+		if (p->is_link_up)
+			add(out, HF_PRIMARY_SEND_ENDED, 0);
+		break;
+	case HF_PRIMARY_HANDED_OVER:
+	case HF_PRIMARY_DEAD:
+	case HF_PRIMARY_ENDING:
+	case HF_PRIMARY_SUPERSEDED:
+	case HF_PRIMARY_FINISHED:
+	case HF_PRIMARY_STATE_COUNT:
+		break;
+	}
+}
+
+static void on_handover_wanted(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+			       struct hf_primary_actions *out)
+{
+	if (p->state != HF_PRIMARY_PROTECTED || !p->is_link_up)
+		return;
+	move(p, HF_PRIMARY_HANDING_OVER);
+	p->is_final = false;
+	if (p->stage == HF_STAGE_RUN)
+		capture(p, out);
+}
+
+static void on_abandon_wanted(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+			      struct hf_primary_actions *out)
+{
+	if (p->state != HF_PRIMARY_PROTECTED && p->state != HF_PRIMARY_HOLDING)
+		return;
+	move(p, HF_PRIMARY_LEAVING);
+	if (p->is_link_up)
+		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
+}
+
+static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
+		       struct hf_primary_actions *out)
+{
+	struct hf_id session = p->session;
+
+	if (p->state != HF_PRIMARY_HOLDING)
+		return; /* an answer to a question that no longer stands */
+	if (ev->kind == HF_PRIMARY_ARBITER_DENIED) {
+		supersede(p, out);
+		return;
+	}
+	if (p->is_link_up) /* for the day on which it hears us again */
+		add_session(out, HF_PRIMARY_SEND_ABANDON, session);
+	go_alone(p, out);
+}
+
+static void on_synced(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+		      struct hf_primary_actions *out)
+{
+	if (p->state != HF_PRIMARY_SYNCING || p->stage != HF_STAGE_RUN)
+		return;
+	move(p, HF_PRIMARY_PROTECTED);
+	add(out, HF_PRIMARY_HOLD, 0);
+	capture(p, out);
+}
+
+static void on_epoch_due(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+			 struct hf_primary_actions *out)
+{
+	if (hf_primary_may_capture(p))
+		capture(p, out);
+}
+
+typedef void handler(struct hf_primary *p, const struct hf_primary_event *ev,
+		     struct hf_primary_actions *out);
+
+static handler *const handlers[HF_PRIMARY_EVENT_COUNT] = {
+	[HF_PRIMARY_LINK_UP] = on_link_up,
+	[HF_PRIMARY_LINK_DOWN] = on_link_down,
+	[HF_PRIMARY_PEER_SILENT] = on_peer_silent,
+	[HF_PRIMARY_PEER_HEARD] = on_peer_heard,
+	[HF_PRIMARY_PEER_DEAD] = on_peer_dead,
+	[HF_PRIMARY_PEER_PROMOTED] = on_peer_promoted,
+	[HF_PRIMARY_PEER_DISCARDED] = on_peer_discarded,
+	[HF_PRIMARY_SYNCED] = on_synced,
+	[HF_PRIMARY_EPOCH_DUE] = on_epoch_due,
+	[HF_PRIMARY_CAPTURED] = on_captured,
+	[HF_PRIMARY_CAPTURE_FAILED] = on_capture_failed,
+	[HF_PRIMARY_ACK] = on_ack,
+	[HF_PRIMARY_ARBITER_GRANTED] = on_arbiter,
+	[HF_PRIMARY_ARBITER_DENIED] = on_arbiter,
+	[HF_PRIMARY_VM_DIED] = on_vm_died,
+	[HF_PRIMARY_VM_ENDED] = on_vm_ended,
+	[HF_PRIMARY_HANDOVER_WANTED] = on_handover_wanted,
+	[HF_PRIMARY_ABANDON_WANTED] = on_abandon_wanted,
+};
+
+static void check(const struct hf_primary *p)
+{
+	assert(p->state < HF_PRIMARY_STATE_COUNT);
+	assert(p->committed <= p->captured);
+	if (p->state == HF_PRIMARY_ALONE)
+		assert(hf_id_is_none(p->session));
+	if (hf_primary_is_holding(p) || p->state == HF_PRIMARY_SYNCING)
+		assert(!hf_id_is_none(p->session));
+	if (p->stage == HF_STAGE_FLIGHT)
+		assert(p->state != HF_PRIMARY_ALONE && p->state != HF_PRIMARY_SYNCING);
+	if (p->is_peer_silent)
+		assert(p->is_link_up);
+}
+
+void hf_primary_init(struct hf_primary *p, uint64_t last_epoch)
+{
+	memset(p, 0, sizeof(*p));
+	p->captured = last_epoch;
+	check(p);
+}
+
+void hf_primary_step(struct hf_primary *p, const struct hf_primary_event *ev,
+		     struct hf_primary_actions *ret)
+{
+	assert(ev->kind < HF_PRIMARY_EVENT_COUNT);
+	ret->n = 0;
+	handlers[ev->kind](p, ev, ret);
+	check(p);
+}
+
+bool hf_primary_may_capture(const struct hf_primary *p)
+{
+	return p->state == HF_PRIMARY_PROTECTED && p->stage == HF_STAGE_RUN && p->is_link_up;
+}
+
+bool hf_primary_is_holding(const struct hf_primary *p)
+{
+	return p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HOLDING ||
+	       p->state == HF_PRIMARY_LEAVING || p->state == HF_PRIMARY_HANDING_OVER;
+}
+
+const char *hf_primary_state_name(enum hf_primary_state state)
+{
+	assert(state < HF_PRIMARY_STATE_COUNT);
+	return state_names[state];
+}
