@@ -80,7 +80,7 @@ uint64_t hf_bitmap_count(const struct hf_bitmap *b)
 	return count;
 }
 
-/* The first bit at or after @from whose value is not that of @flip's bits; n_bits when there is none. */
+/* The first bit at or after @from that differs from those of @flip; n_bits when there is none. */
 static uint64_t find(const struct hf_bitmap *b, uint64_t from, uint64_t flip)
 {
 	uint64_t word, bits;

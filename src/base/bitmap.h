@@ -45,9 +45,9 @@ uint64_t hf_bitmap_count(const struct hf_bitmap *b);
 /**
  * hf_bitmap_next_set_run() - the first run of set bits at or after @from
  * @from: may be n_bits (or more): then there is none
- * @ret_first, @ret_n: touched only when there is one; the run is as long as it can be, and starts at
- *                     @from when @from lies inside a run
- * Return: whether there is one. Walk: for (at = 0; next_set_run(b, at, &first, &n); at = first + n).
+ * @ret_first, @ret_n: touched only when there is one; the run is as long as it can be, and starts
+ *                     at @from when @from lies inside a run
+ * Return: whether there is one. To walk all runs, begin at 0 and go on at *ret_first + *ret_n.
  */
 bool hf_bitmap_next_set_run(const struct hf_bitmap *b, uint64_t from, uint64_t *ret_first,
 			    uint64_t *ret_n);

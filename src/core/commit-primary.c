@@ -228,6 +228,8 @@ static void lose_touch(struct hf_primary *p, struct hf_primary_actions *out)
 	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER) {
 		move(p, HF_PRIMARY_HOLDING);
 		add(out, HF_PRIMARY_ASK_ARBITER, 0);
+	} else if (p->state == HF_PRIMARY_LEAVING) {
+		add(out, HF_PRIMARY_ASK_ARBITER, 0);
 	}
 }
 
@@ -313,9 +315,10 @@ static void on_peer_discarded(struct hf_primary *p, const struct hf_primary_even
 {
 	if (hf_id_is_none(p->session) || !hf_id_is_equal(ev->session, p->session))
 		return;
-	if (p->state == HF_PRIMARY_HANDED_OVER || p->state == HF_PRIMARY_DEAD)
-		return; /* it promised to promote; what it says now does not bring the VM back */
-	/* Same consequence as its death. The link, if any, is started afresh. */
+	/*
+	 * Same consequence as its death; in HANDED_OVER and DEAD, too: nobody will promote, and waiting
+	 * for it would be for ever. The link, if any, is started afresh.
+	 */
 	on_peer_dead(p, ev, out);
 }
 
@@ -343,7 +346,8 @@ static void on_capture_failed(struct hf_primary *p, const struct hf_primary_even
 		return;
 	p->stage = HF_STAGE_RUN;
 	add(out, HF_PRIMARY_DROP, ev->epoch);
-	if (p->is_final && p->state == HF_PRIMARY_HANDING_OVER)
+	/* Of the final epoch or of the one before it: either way the hand-over is called off. */
+	if (p->state == HF_PRIMARY_HANDING_OVER)
 		move(p, HF_PRIMARY_PROTECTED);
 	p->is_final = false;
 	if (++p->failures < HF_PRIMARY_FAILURES_MAX || p->state != HF_PRIMARY_PROTECTED)
@@ -434,10 +438,12 @@ static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 {
 	struct hf_id session = p->session;
 
-	if (p->state != HF_PRIMARY_HOLDING)
+	if (p->state != HF_PRIMARY_HOLDING && p->state != HF_PRIMARY_LEAVING)
 		return; /* an answer to a question that no longer stands */
 	if (ev->kind == HF_PRIMARY_ARBITER_DENIED) {
-		supersede(p, out);
+		/* In LEAVING the standby may have obeyed before it could use the grant: let it say. */
+		if (p->state == HF_PRIMARY_HOLDING)
+			supersede(p, out);
 		return;
 	}
 	if (p->is_link_up) /* for the day on which it hears us again */

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * holdfast: the command line. `run` and `standby` become the keeper; everything else asks one.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "cli/client.h"
+#include "cli/show.h"
+#include "codec/json.h"
+
+#define DEFAULT_RUN_DIR "/run/holdfast"
+
+/* docs/man/holdfast.1 promises these. */
+enum exit_code {
+	EXIT_DONE = 0,
+	EXIT_FAILED = 1,
+	EXIT_USAGE = 2,
+	EXIT_NO_KEEPER = 3,
+};
+
+struct options {
+	const char *run_dir;
+	bool is_json;
+	bool is_forced;
+};
+
+struct verb {
+	const char *name;
+	const char *arguments;
+	const char *help;
+	bool wants_name;
+	int (*run)(const struct options *o, const char *vm);
+};
+
+static int complain(int r, const struct hf_err *err)
+{
+	(void)fprintf(stderr, "holdfast: %s\n", err->text);
+	return r == -ESRCH ? EXIT_NO_KEEPER : EXIT_FAILED;
+}
+
+static int ask(const struct options *o, const char *vm, const char *method,
+	       struct json_object *parameters, struct json_object **ret)
+{
+	struct hf_err err = { "" };
+	struct hf_client c;
+	int r = hf_client_open(o->run_dir, vm, &c, &err);
+
+	if (r < 0)
+		return complain(r, &err);
+	r = hf_client_call(&c, method, parameters, /* is_more= */ false, &err);
+	if (!r)
+		r = hf_client_reply(&c, ret, &err);
+	hf_client_close(&c);
+	return r < 0 ? complain(r, &err) : EXIT_DONE;
+}
+
+static void print_json(struct json_object *o)
+{
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED |
+						       JSON_C_TO_STRING_NOSLASHESCAPE));
+}
+
+static int get_status(const struct options *o, const char *vm, struct json_object **ret)
+{
+	struct json_object *reply = NULL;
+	struct json_object *status;
+	struct hf_err err;
+	int code = ask(o, vm, "Status", NULL, &reply);
+
+	if (code != EXIT_DONE)
+		return code;
+	if (hf_json_obj(reply, "status", &status, &err) < 0) {
+		json_object_put(reply);
+		return complain(-EBADMSG, &err);
+	}
+	*ret = json_object_get(status);
+	json_object_put(reply);
+	return EXIT_DONE;
+}
+
+static int do_status(const struct options *o, const char *vm)
+{
+	struct json_object *status;
+	int code = get_status(o, vm, &status);
+
+	if (code != EXIT_DONE)
+		return code;
+	if (o->is_json)
+		print_json(status);
+	else
+		hf_show_status(status);
+	json_object_put(status);
+	return EXIT_DONE;
+}
+
+/* A keeper that ended between the look into the folder and the question is no error. */
+static struct json_object *status_if_running(const struct options *o, const char *vm)
+{
+	struct json_object *status = NULL;
+	struct hf_client c;
+
+	if (hf_client_open(o->run_dir, vm, &c, NULL) < 0)
+		return NULL;
+	hf_client_close(&c);
+	return get_status(o, vm, &status) == EXIT_DONE ? status : NULL;
+}
+
+static int do_list(const struct options *o, const char *vm __attribute__((unused)))
+{
+	struct json_object *all = json_object_new_array();
+	struct dirent **names;
+	int n = scandir(o->run_dir, &names, NULL, alphasort);
+
+	if (n < 0 && errno != ENOENT) {
+		(void)fprintf(stderr, "holdfast: cannot read %s: %s\n", o->run_dir,
+			      strerror(errno));
+		json_object_put(all);
+		return EXIT_FAILED;
+	}
+	if (!o->is_json)
+		hf_show_row(NULL);
+	for (int i = 0; i < n; i++) {
+		struct json_object *status = NULL;
+
+		if (hf_is_valid_name(names[i]->d_name))
+			status = status_if_running(o, names[i]->d_name);
+		if (status && !o->is_json)
+			hf_show_row(status);
+		if (status)
+			json_object_array_add(all, status);
+		free(names[i]);
+	}
+	if (n >= 0)
+		free(names);
+	if (o->is_json)
+		print_json(all);
+	json_object_put(all);
+	return EXIT_DONE;
+}
+
+static int do_events(const struct options *o, const char *vm)
+{
+	struct hf_err err = { "" };
+	struct json_object *reply;
+	struct json_object *event;
+	struct hf_client c;
+	int r = hf_client_open(o->run_dir, vm, &c, &err);
+
+	if (r < 0)
+		return complain(r, &err);
+	r = hf_client_call(&c, "Events", NULL, /* is_more= */ true, &err);
+	while (!r && (r = hf_client_reply(&c, &reply, &err)) == 0) {
+		if (hf_json_obj(reply, "event", &event, &err) == 0)
+			puts(json_object_to_json_string_ext(
+				event, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+		json_object_put(reply);
+		if (fflush(stdout))
+			break;
+	}
+	hf_client_close(&c);
+	/* Following ends when the keeper does, and that is the end of the story, not a fault. */
+	return r == -ECONNRESET || !r ? EXIT_DONE : complain(r, &err);
+}
+
+static int order(const struct options *o, const char *vm, const char *method)
+{
+	struct json_object *parameters = json_object_new_object();
+	struct json_object *reply = NULL;
+	int code;
+
+	json_object_object_add(parameters, "force", json_object_new_boolean(o->is_forced));
+	code = ask(o, vm, method, parameters, &reply);
+	json_object_put(parameters);
+	json_object_put(reply);
+	return code;
+}
+
+static int do_promote(const struct options *o, const char *vm)
+{
+	return order(o, vm, "Promote");
+}
+
+static int do_stop(const struct options *o, const char *vm)
+{
+	return order(o, vm, "Stop");
+}
+
+static const struct verb verbs[] = {
+	{ "list", "", "the VMs that have a keeper on this host", false, do_list },
+	{ "status", "NAME", "role, protection, epochs and their cost", true, do_status },
+	{ "events", "NAME", "follow state changes as JSON lines, oldest kept first", true,
+	  do_events },
+	{ "promote", "NAME", "make the standby go live; --force if the primary is known to be dead",
+	  true, do_promote },
+	{ "stop", "NAME", "ask the guest to shut down, or end a standby; --force: at once", true,
+	  do_stop },
+};
+
+static void usage(FILE *to)
+{
+	(void)fputs("usage: holdfast run NAME [options] [-- qemu-system-x86_64 ...]\n"
+		    "       holdfast standby NAME [options] [-- qemu-system-x86_64 ...]\n"
+		    "       holdfast VERB [NAME] [--json] [--force] [--run-dir DIR]\n\n"
+		    "  run       run a VM here, protected by a standby on another host\n"
+		    "  standby   stand by for a VM that runs on another host\n",
+		    to);
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		(void)fprintf(to, "  %-9s %s\n", verbs[i].name, verbs[i].help);
+	(void)fputs("\nSee `holdfast run --help` for their options, and holdfast(1).\n", to);
+}
+
+/* The keeper lies beside this program in a build folder's layout, and in the libexec folder installed. */
+static int become_keeper(char **argv)
+{
+	const char *path = getenv("HOLDFAST_KEEPER");
+	char beside[4096];
+	ssize_t n = readlink("/proc/self/exe", beside, sizeof(beside) - 64);
+
+	argv[0] = (char[]){ "holdfast-keeper" };
+	if (path) {
+		(void)execv(path, argv);
+	} else {
+		if (n > 0) {
+			beside[n] = '\0';
+			(void)strcpy(strrchr(beside, '/') + 1, "../keeper/holdfast-keeper");
+			(void)execv(beside, argv);
+		}
+		path = HF_LIBEXECDIR "/holdfast-keeper";
+		(void)execv(path, argv);
+	}
+	(void)fprintf(stderr, "holdfast: cannot start the keeper %s: %s\n", path, strerror(errno));
+	return EXIT_FAILED;
+}
+
+static int parse_options(int argc, char **argv, struct options *o)
+{
+	static const struct option table[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ "force", no_argument, NULL, 'f' },
+		{ "run-dir", required_argument, NULL, 'r' },
+		{ "help", no_argument, NULL, 'h' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "h", table, NULL)) != -1) {
+		if (c == 'j')
+			o->is_json = true;
+		else if (c == 'f')
+			o->is_forced = true;
+		else if (c == 'r')
+			o->run_dir = optarg;
+		else
+			return c == 'h' ? 1 : -1;
+	}
+	return 0;
+}
+
+static int run_verb(const struct verb *v, int argc, char **argv)
+{
+	const char *run_dir = getenv("HOLDFAST_RUN_DIR");
+	struct options o = { .run_dir = run_dir ? run_dir : DEFAULT_RUN_DIR };
+	int r = parse_options(argc, argv, &o);
+
+	if (r > 0) {
+		printf("usage: holdfast %s %s [--json] [--force] [--run-dir DIR]\n%s\n", v->name,
+		       v->arguments, v->help);
+		return EXIT_DONE;
+	}
+	if (r < 0 || argc - optind != (v->wants_name ? 1 : 0)) {
+		(void)fprintf(stderr, "usage: holdfast %s %s [--json] [--force] [--run-dir DIR]\n",
+			      v->name, v->arguments);
+		return EXIT_USAGE;
+	}
+	if (v->wants_name && !hf_is_valid_name(argv[optind])) {
+		(void)fprintf(stderr, "holdfast: '%s' cannot be the name of a VM\n", argv[optind]);
+		return EXIT_USAGE;
+	}
+	return v->run(&o, v->wants_name ? argv[optind] : NULL);
+}
+
+int main(int argc, char **argv)
+{
+	const char *verb = argc > 1 ? argv[1] : "";
+
+	if (strcmp(verb, "run") == 0 || strcmp(verb, "standby") == 0)
+		return become_keeper(argv);
+	if (strcmp(verb, "version") == 0 || strcmp(verb, "--version") == 0) {
+		puts("holdfast " HF_VERSION);
+		return EXIT_DONE;
+	}
+	if (strcmp(verb, "help") == 0 || strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0) {
+		usage(stdout);
+		return EXIT_DONE;
+	}
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (strcmp(verbs[i].name, verb) == 0)
+			return run_verb(&verbs[i], argc - 1, argv + 1);
+	if (*verb)
+		(void)fprintf(stderr, "holdfast: no such command '%s'\n\n", verb);
+	usage(stderr);
+	return EXIT_USAGE;
+}

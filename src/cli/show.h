@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A keeper's status as text for people. Layer: cli. Does not block; writes to stdout.
+ */
+#pragma once
+
+#include <json-c/json_object.h>
+
+void hf_show_status(struct json_object *status);
+
+/* One row of `holdfast list`; with NULL the heading. */
+void hf_show_row(struct json_object *status);

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The keeper's control socket: Varlink on RUN_DIR/NAME/control. Layer: keeper. Main thread only.
+ *
+ * Interface org.holdfast.Keeper:
+ *   Status() -> (status: object)            docs/man/holdfast.1 describes the members
+ *   Events(after: int) -> (event: object)   with "more": events kept since, then each as it happens
+ *   Promote(force: bool) -> ()              error NotPossible(reason: string)
+ *   Stop(force: bool) -> ()                 error NotPossible(reason: string)
+ * Only the user who runs the keeper can reach the socket (folder 0700). A client that does not read
+ * is let go of once 1 MiB waits for it.
+ */
+#pragma once
+
+#include <json-c/json_object.h>
+
+#include "keeper/journal.h"
+#include "keeper/loop.h"
+
+#define HF_CONTROL_CLIENTS_MAX 32
+#define HF_CONTROL_QUEUE_MAX_BYTES (1u << 20)
+
+/* What the role behind the socket can be asked for. */
+struct hf_control_ops {
+	/* A new object for the caller. */
+	struct json_object *(*status)(void *ctx);
+	/* 0, or a negative value with @err: why it cannot be done. */
+	int (*promote)(void *ctx, bool is_forced, struct hf_err *err);
+	int (*stop)(void *ctx, bool is_forced, struct hf_err *err);
+};
+
+struct hf_control;
+
+/**
+ * hf_control_new() - serve @listen_fd, which stays the caller's
+ * @journal: becomes its listener. Return: 0 or -errno.
+ */
+int hf_control_new(struct hf_loop *loop, int listen_fd, struct hf_journal *journal,
+		   const struct hf_control_ops *ops, void *ctx,
+		   struct hf_control **ret) HF_MUST_CHECK;
+
+/* Sends what can be sent without waiting, then lets go of all clients. Takes NULL. */
+void hf_control_free(struct hf_control *c);

@@ -1,0 +1,613 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * holdfast-keeper: the guardian of one VM on one host. docs/architecture.md says what it does;
+ * `holdfast run` and `holdfast standby` are how people start it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "codec/json.h"
+#include "keeper/keeper.h"
+#include "keeper/primary.h"
+#include "keeper/standby.h"
+#include "sys/fd.h"
+
+/* ---- wiring of the guest ---- */
+
+static void on_qmp_event(void *ctx, const char *name, struct json_object *data,
+			 uint64_t timestamp_us)
+{
+	struct hf_keeper *k = ctx;
+	const char *reason;
+
+	if (strcmp(name, "RESUME") == 0)
+		k->is_guest_running = true;
+	else if (strcmp(name, "STOP") == 0)
+		k->is_guest_running = false;
+	else if (strcmp(name, "SHUTDOWN") == 0 && hf_json_str(data, "reason", &reason, NULL) == 0)
+		k->guest_end = strcmp(reason, "guest-panic") == 0  ? HF_GUEST_END_PANIC
+			       : strcmp(reason, "host-error") == 0 ? HF_GUEST_END_UNKNOWN
+			       : strncmp(reason, "guest-", 6) == 0 ? HF_GUEST_END_SHUTDOWN
+								   : HF_GUEST_END_OPERATOR;
+	if (k->ops)
+		k->ops->on_qmp_event(k->role, name, data, timestamp_us);
+}
+
+static void on_first_held(void *ctx)
+{
+	struct hf_keeper *k = ctx;
+
+	if (k->ops)
+		k->ops->on_first_held(k->role);
+}
+
+static void on_over_limit(void *ctx)
+{
+	struct hf_keeper *k = ctx;
+
+	if (k->ops)
+		k->ops->on_over_limit(k->role);
+}
+
+static uint32_t qmp_wanted(void *ctx)
+{
+	struct hf_keeper *k = ctx;
+
+	return hf_qmp_events(hf_guest_qmp(k->guest));
+}
+
+static void qmp_ready(void *ctx, uint32_t revents __attribute__((unused)))
+{
+	struct hf_keeper *k = ctx;
+	struct hf_err err;
+	int r = hf_qmp_dispatch(hf_guest_qmp(k->guest), &err);
+
+	if (!r)
+		return;
+	hf_watch_remove(&k->qmp_watch);
+	if (r == -EPIPE)
+		return; /* it ends; its pidfd says how */
+	hf_log(&k->journal, HF_LOG_ERROR, "QMP: %s; QEMU cannot be kept without it and is killed",
+	       err.text);
+	(void)!hf_guest_kill(k->guest);
+}
+
+static uint32_t readable(void *ctx __attribute__((unused)))
+{
+	return EPOLLIN;
+}
+
+static void process_ready(void *ctx, uint32_t revents __attribute__((unused)))
+{
+	struct hf_keeper *k = ctx;
+	struct hf_process_exit how;
+	struct hf_err err;
+
+	if (hf_process_reap(hf_guest_process(k->guest), &how) != 0)
+		return;
+	hf_watch_remove(&k->process_watch);
+	/* Its last words may say why. */
+	if (k->qmp_watch.source) {
+		(void)!hf_qmp_dispatch(hf_guest_qmp(k->guest), &err);
+		hf_watch_remove(&k->qmp_watch);
+	}
+	k->is_guest_running = false;
+	k->ops->on_guest_gone(k->role, &how);
+}
+
+static uint32_t tap_wanted(void *ctx)
+{
+	const struct hf_keeper_net *n = ctx;
+
+	return hf_nettap_tap_events(n->tap);
+}
+
+static uint32_t qemu_net_wanted(void *ctx)
+{
+	const struct hf_keeper_net *n = ctx;
+
+	return hf_nettap_qemu_events(n->tap);
+}
+
+/* An error ends that side of the tap; the guest sees a dead cable. */
+static void tap_ready(void *ctx, uint32_t revents __attribute__((unused)))
+{
+	struct hf_keeper_net *n = ctx;
+	struct hf_err err = { "" };
+
+	if (hf_nettap_dispatch_tap(n->tap, &err) == 0)
+		return;
+	hf_watch_remove(&n->tap_watch);
+	hf_event(&n->k->journal, "net-error", NULL, "netdev %s, TAP device: %s",
+		 hf_guest_net_id(n->k->guest, n->i), err.text);
+}
+
+static void qemu_net_ready(void *ctx, uint32_t revents __attribute__((unused)))
+{
+	struct hf_keeper_net *n = ctx;
+	struct hf_err err = { "" };
+	int r = hf_nettap_dispatch_qemu(n->tap, &err);
+
+	if (!r)
+		return;
+	hf_watch_remove(&n->qemu_watch);
+	if (r < 0)
+		hf_event(&n->k->journal, "net-error", NULL, "netdev %s, QEMU's side: %s",
+			 hf_guest_net_id(n->k->guest, n->i), err.text);
+}
+
+static int watch_net(struct hf_keeper_net *n)
+{
+	int r = hf_watch_add(&n->tap_watch, &n->k->loop, hf_nettap_tap_fd(n->tap), HF_PRIORITY_NET,
+			     tap_wanted, tap_ready, n);
+
+	if (!r)
+		r = hf_watch_add(&n->qemu_watch, &n->k->loop, hf_nettap_qemu_fd(n->tap),
+				 HF_PRIORITY_NET, qemu_net_wanted, qemu_net_ready, n);
+	return r;
+}
+
+static int watch_guest(struct hf_keeper *k)
+{
+	int r = hf_watch_add(&k->qmp_watch, &k->loop, hf_qmp_fd(hf_guest_qmp(k->guest)),
+			     HF_PRIORITY_VM, qmp_wanted, qmp_ready, k);
+
+	if (!r)
+		r = hf_watch_add(&k->process_watch, &k->loop, hf_guest_process(k->guest)->pidfd,
+				 HF_PRIORITY_VM, readable, process_ready, k);
+	for (size_t i = 0; !r && i < hf_guest_net_count(k->guest); i++) {
+		k->nets[i] =
+			(struct hf_keeper_net){ .k = k, .tap = hf_guest_net(k->guest, i), .i = i };
+		r = watch_net(&k->nets[i]);
+	}
+	return r;
+}
+
+/* The library lies beside this program in a build folder's layout, and in the library folder installed. */
+static const char *find_preload(const struct hf_keeper *k, char *buf, size_t size)
+{
+	ssize_t n;
+
+	if (k->set->preload)
+		return k->set->preload;
+	n = readlink("/proc/self/exe", buf, size - 64);
+	if (n > 0) {
+		buf[n] = '\0';
+		(void)snprintf(strrchr(buf, '/'), 64, "/../preload/libholdfast-qemu.so");
+		if (access(buf, R_OK) == 0)
+			return buf;
+	}
+	(void)snprintf(buf, size, "%s/libholdfast-qemu.so", HF_LIBDIR);
+	return access(buf, R_OK) == 0 ? buf : NULL;
+}
+
+static void add_note(struct hf_keeper *k, const char *text)
+{
+	hf_log(&k->journal, HF_LOG_INFO, "%s", text);
+	json_object_array_add(k->notes, json_object_new_string(text));
+}
+
+static int read_cmdline(struct hf_keeper *k, struct hf_err *err)
+{
+	struct hf_cmdline_want want = {
+		.is_standby = k->set->role == HF_ROLE_STANDBY,
+		.hold_net = k->set->hold_net,
+		.unprotected = k->set->unprotected,
+		.page_bytes = k->set->hugepage_bytes,
+	};
+	char *text;
+	int r = hf_cmdline_parse(k->set->argv, &want, &k->cmdline, err);
+
+	if (r < 0)
+		return r;
+	if (k->cmdline->refused_count) {
+		if (hf_cmdline_refusal(k->cmdline, &text) < 0)
+			return -ENOMEM;
+		(void)fprintf(stderr, "holdfast: %s cannot be protected as it is:\n%s", k->name,
+			      text);
+		free(text);
+		hf_err_set(err, "say --unprotected ID for what may go on without protection");
+		return -EPERM;
+	}
+	for (size_t i = 0; i < k->cmdline->problem_count; i++)
+		add_note(k, k->cmdline->problem[i].text);
+	for (char **note = k->cmdline->notes; note && *note; note++)
+		hf_log(&k->journal, HF_LOG_INFO, "%s", *note);
+	return 0;
+}
+
+static int start_guest(struct hf_keeper *k, struct hf_err *err)
+{
+	char preload[4096];
+	struct hf_guest_config config = {
+		.cmdline = k->cmdline,
+		.preload_path = find_preload(k, preload, sizeof(preload)),
+		.name = k->name,
+		.is_standby = k->set->role == HF_ROLE_STANDBY,
+		.on_event = on_qmp_event,
+		.on_first_held = on_first_held,
+		.on_over_limit = on_over_limit,
+		.ctx = k,
+	};
+	int r;
+
+	if (!config.preload_path)
+		add_note(k, "libholdfast-qemu.so was not found: written pages are found by "
+			    "soft-dirty bits, if "
+			    "the kernel has them");
+	r = hf_guest_start(&config, &k->guest, err);
+	if (!r)
+		r = watch_guest(k);
+	return r;
+}
+
+/* ---- control ---- */
+
+static struct json_object *status(void *ctx)
+{
+	struct hf_keeper *k = ctx;
+	struct json_object *o = json_object_new_object();
+	char text[HF_ID_TEXT];
+
+	json_object_object_add(o, "vm", json_object_new_string(k->name));
+	k->ops->add_status(k->role, o);
+	json_object_object_add(o, "guest",
+			       json_object_new_string(k->is_guest_running ? "running" : "stopped"));
+	json_object_object_add(
+		o, "peer",
+		json_object_new_string(k->meetings ? hf_meetings_peer_text(k->meetings) : "-"));
+	json_object_object_add(o, "pid", json_object_new_int64(getpid()));
+	json_object_object_add(o, "qemu_pid",
+			       json_object_new_int64(hf_guest_process(k->guest)->pid));
+	json_object_object_add(o, "instance",
+			       json_object_new_string(hf_id_format(k->instance, text)));
+	json_object_object_add(o, "version", json_object_new_string(HF_VERSION));
+	json_object_object_add(o, "qemu_version",
+			       json_object_new_string(hf_guest_identity(k->guest)->qemu_version));
+	json_object_object_add(o, "machine",
+			       json_object_new_string(hf_guest_identity(k->guest)->machine));
+	json_object_object_add(o, "ram_bytes",
+			       json_object_new_uint64(hf_guest_identity(k->guest)->ram_bytes));
+	json_object_object_add(o, "notes", json_object_get(k->notes));
+	return o;
+}
+
+static int order_promote(void *ctx, bool is_forced, struct hf_err *err)
+{
+	struct hf_keeper *k = ctx;
+
+	return k->ops->promote(k->role, is_forced, err);
+}
+
+static int order_stop(void *ctx, bool is_forced, struct hf_err *err)
+{
+	struct hf_keeper *k = ctx;
+
+	return k->ops->stop(k->role, is_forced, err);
+}
+
+static const struct hf_control_ops control_ops = {
+	.status = status,
+	.promote = order_promote,
+	.stop = order_stop,
+};
+
+static int on_signal(sd_event_source *source __attribute__((unused)),
+		     const struct signalfd_siginfo *si, void *data)
+{
+	struct hf_keeper *k = data;
+
+	if (k->ops)
+		k->ops->on_signal(k->role, (int)si->ssi_signo);
+	return 0;
+}
+
+static int take_signals(struct hf_keeper *k)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+	sigset_t set;
+	int r = 0;
+
+	(void)sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		(void)sigaddset(&set, signals[i]);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	(void)signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; r >= 0 && i < sizeof(signals) / sizeof(signals[0]); i++)
+		r = sd_event_add_signal(k->loop.event, NULL, signals[i], on_signal, k);
+	return r < 0 ? r : 0;
+}
+
+/* ---- before a primary may start its guest ---- */
+
+/*
+ * Does the other host hold or run this VM already? A keeper that answers says so itself; a closed
+ * port means that none is there. Silence means that nobody knows, and then only an operator can say.
+ */
+struct question {
+	struct hf_keeper *k;
+	bool is_answered;
+	int result;
+	struct hf_err *err;
+};
+
+static void question_describe(void *ctx, struct hf_wire_hello *ret)
+{
+	struct question *q = ctx;
+
+	hf_keeper_describe(q->k, ret);
+	ret->role = HF_WIRE_ROLE_PRIMARY;
+	ret->state = HF_WIRE_VM_STARTING;
+}
+
+static void answer(struct question *q, int result)
+{
+	q->is_answered = true;
+	q->result = result;
+	hf_loop_exit(&q->k->loop, 0);
+}
+
+static void question_learnt(void *ctx, const struct hf_wire_hello *theirs)
+{
+	struct question *q = ctx;
+	const char *peer = hf_meetings_peer_text(q->k->meetings);
+
+	if (theirs->role == HF_WIRE_ROLE_PRIMARY) {
+		hf_err_set(q->err, "the VM runs on %s already (%s); start a standby here instead",
+			   peer, hf_wire_vm_state_name(theirs->state));
+		answer(q, -EEXIST);
+	} else if (theirs->epoch || theirs->state == HF_WIRE_VM_PROMOTING) {
+		hf_err_set(q->err,
+			   "the standby on %s holds this VM's state (%s, epoch %" PRIu64
+			   "): promote it there, or stop it with --force to discard that",
+			   peer, hf_wire_vm_state_name(theirs->state), theirs->epoch);
+		answer(q, -EEXIST);
+	} else {
+		answer(q, 0);
+	}
+}
+
+static void question_missed(void *ctx, enum hf_meeting_miss why, const char *text)
+{
+	struct question *q = ctx;
+
+	if (why == HF_MEETING_REFUSED_PORT) {
+		answer(q, 0);
+		return;
+	}
+	hf_err_set(q->err,
+		   "cannot learn from %s whether the VM runs there (%s); if you know that it does "
+		   "not, use "
+		   "--force",
+		   hf_meetings_peer_text(q->k->meetings), text);
+	answer(q, -EHOSTUNREACH);
+}
+
+static bool question_met(void *ctx __attribute__((unused)),
+			 struct hf_link *link __attribute__((unused)),
+			 const struct hf_wire_hello *theirs __attribute__((unused)),
+			 bool we_dialled __attribute__((unused)))
+{
+	return false;
+}
+
+static void question_told(void *ctx __attribute__((unused)),
+			  enum hf_wire_type what __attribute__((unused)),
+			  const struct hf_wire_mark *mark __attribute__((unused)))
+{
+}
+
+static const struct hf_meeting_ops question_ops = {
+	.describe = question_describe,
+	.met = question_met,
+	.missed = question_missed,
+	.learnt = question_learnt,
+	.told = question_told,
+};
+
+static int ask_other_host(struct hf_keeper *k, struct hf_err *err)
+{
+	struct question q = { .k = k, .err = err };
+
+	if (k->set->is_forced)
+		return 0;
+	hf_meetings_set_ops(k->meetings, &question_ops, &q);
+	hf_meetings_inquire(k->meetings);
+	while (!q.is_answered) {
+		int r = sd_event_run(k->loop.event, UINT64_MAX);
+
+		if (r < 0)
+			return r;
+	}
+	return q.result;
+}
+
+static int start_meetings(struct hf_keeper *k, struct hf_err *err)
+{
+	if (!k->set->peer.is_set && k->set->role == HF_ROLE_RUN) {
+		add_note(k, "started without --peer: the VM runs unprotected");
+		return 0;
+	}
+	if (!k->set->listen.is_set) {
+		hf_err_set(err, "--peer needs --listen: that this port is closed proves to the "
+				"peer that the "
+				"keeper is dead");
+		return -EINVAL;
+	}
+	if (!k->set->peer.is_set)
+		add_note(k, "started without --peer: the primary's death could not be proven, so "
+			    "there is no "
+			    "failover by itself, and no protection after one");
+	return hf_meetings_new(&k->loop, &k->journal, &k->set->listen.addr,
+			       k->set->peer.is_set ? &k->set->peer.addr : NULL, &question_ops, NULL,
+			       &k->meetings, err);
+}
+
+/* ---- the program ---- */
+
+static int set_up(struct hf_keeper *k, struct hf_err *err)
+{
+	int r = read_cmdline(k, err);
+
+	if (!r)
+		r = hf_rundir_open(k->set->run_dir, k->name, &k->rundir, err);
+	if (!r)
+		r = take_signals(k);
+	if (!r)
+		r = start_guest(k, err);
+	if (!r)
+		r = start_meetings(k, err);
+	if (r < 0)
+		return r;
+	if (k->set->role == HF_ROLE_STANDBY)
+		return hf_standby_side_start(k, err);
+	if (k->meetings)
+		r = ask_other_host(k, err);
+	if (!r)
+		r = hf_primary_side_start(k, 0, err);
+	return r;
+}
+
+static int serve(struct hf_keeper *k, struct hf_err *err)
+{
+	int r = hf_rundir_listen(&k->rundir, err);
+
+	if (!r)
+		r = hf_control_new(&k->loop, k->rundir.listen_fd, &k->journal, &control_ops, k,
+				   &k->control);
+	if (r < 0)
+		return r;
+	if (k->set->role == HF_ROLE_RUN && !hf_guest_is_paused_by_user(k->guest))
+		hf_keeper_qmp(k, "cont");
+	return 0;
+}
+
+static void tear_down(struct hf_keeper *k)
+{
+	hf_control_free(k->control);
+	hf_meetings_free(k->meetings);
+	hf_watch_remove(&k->qmp_watch);
+	hf_watch_remove(&k->process_watch);
+	for (size_t i = 0; i < HF_WIRE_NETDEVS_MAX; i++) {
+		hf_watch_remove(&k->nets[i].tap_watch);
+		hf_watch_remove(&k->nets[i].qemu_watch);
+	}
+	hf_guest_free(k->guest);
+	hf_cmdline_free(k->cmdline);
+	hf_rundir_close(&k->rundir);
+	hf_journal_fini(&k->journal);
+	json_object_put(k->notes);
+}
+
+static void say_ready(struct hf_keeper *k, int ready_fd)
+{
+	hf_event(&k->journal, "started", NULL, "keeper %d, QEMU %s with process id %d, machine %s",
+		 (int)getpid(), hf_guest_identity(k->guest)->qemu_version,
+		 (int)hf_guest_process(k->guest)->pid, hf_guest_identity(k->guest)->machine);
+	(void)sd_event_set_watchdog(k->loop.event, 1);
+	if (ready_fd >= 0) {
+		(void)!write(ready_fd, "1", 1);
+		hf_fd_close(&ready_fd);
+	}
+}
+
+static int keep(const struct hf_settings *set, int ready_fd)
+{
+	struct hf_keeper k = { .set = set, .name = set->name, .rundir = HF_RUNDIR_NONE };
+	struct hf_err err = { "" };
+	int r;
+
+	hf_journal_init(&k.journal, set->name, (enum hf_log_level)set->log_level);
+	k.instance = hf_keeper_new_id();
+	k.notes = json_object_new_array();
+	r = hf_loop_init(&k.loop);
+	if (!r)
+		r = set_up(&k, &err);
+	if (!r)
+		r = serve(&k, &err);
+	if (r < 0) {
+		hf_log(&k.journal, HF_LOG_ERROR, "%s", err.text[0] ? err.text : strerror(-r));
+		r = HF_KEEPER_EXIT_FAILED;
+	} else {
+		say_ready(&k, ready_fd);
+		r = hf_loop_run(&k.loop);
+		if (r < 0) {
+			hf_log(&k.journal, HF_LOG_ERROR, "main loop: %s", strerror(-r));
+			r = HF_KEEPER_EXIT_FAILED;
+		}
+	}
+	tear_down(&k);
+	hf_loop_fini(&k.loop);
+	return r;
+}
+
+/*
+ * --detach: the parent waits for the child's word that all is well, or for its end. The child leads a
+ * session of its own; its messages still go to where the parent's went.
+ */
+static int detach(const struct hf_settings *set)
+{
+	int pipe_fds[2];
+	char word;
+	pid_t pid;
+
+	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+		return HF_KEEPER_EXIT_FAILED;
+	pid = fork();
+	if (pid < 0) {
+		(void)fprintf(stderr, "holdfast: cannot fork: %s\n", strerror(errno));
+		return HF_KEEPER_EXIT_FAILED;
+	}
+	if (pid == 0) {
+		hf_fd_close(&pipe_fds[0]);
+		(void)setsid();
+		return keep(set, pipe_fds[1]);
+	}
+	hf_fd_close(&pipe_fds[1]);
+	if (read(pipe_fds[0], &word, 1) != 1)
+		return HF_KEEPER_EXIT_FAILED; /* it has said why */
+	hf_fd_close(&pipe_fds[0]);
+	return HF_KEEPER_EXIT_ENDED;
+}
+
+static int print_help(const char *program)
+{
+	char *text;
+
+	if (hf_settings_format_help(program, &text) < 0)
+		return HF_KEEPER_EXIT_FAILED;
+	(void)fputs(text, stdout);
+	free(text);
+	return HF_KEEPER_EXIT_ENDED;
+}
+
+int main(int argc __attribute__((unused)), char **argv)
+{
+	struct hf_settings set = { 0 };
+	struct hf_err err = { "" };
+	int r = hf_settings_parse(argv, NULL, &set, &err);
+
+	if (r == HF_SETTINGS_E_HELP)
+		return print_help("holdfast");
+	if (r == HF_SETTINGS_E_VERSION) {
+		puts("holdfast-keeper " HF_VERSION);
+		return HF_KEEPER_EXIT_ENDED;
+	}
+	if (r < 0) {
+		(void)fprintf(stderr, "holdfast: %s\n", err.text[0] ? err.text : strerror(-r));
+		return r == -EINVAL ? HF_KEEPER_EXIT_USAGE : HF_KEEPER_EXIT_FAILED;
+	}
+	r = set.is_detached ? detach(&set) : keep(&set, -1);
+	hf_settings_fini(&set);
+	return r;
+}

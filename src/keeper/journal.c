@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "keeper/journal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES 2048
+
+void hf_journal_init(struct hf_journal *j, const char *vm, enum hf_log_level level)
+{
+	memset(j, 0, sizeof(*j));
+	(void)snprintf(j->vm, sizeof(j->vm), "%s", vm);
+	j->level = level;
+	j->is_for_journald = getenv("JOURNAL_STREAM") != NULL;
+}
+
+void hf_journal_fini(struct hf_journal *j)
+{
+	for (unsigned int i = 0; i < HF_EVENTS_KEPT; i++) {
+		json_object_put(j->events[i]);
+		j->events[i] = NULL;
+	}
+}
+
+static void write_line(struct hf_journal *j, enum hf_log_level level, const char *text)
+{
+	static const char *const priorities[] = { "<3>", "<6>", "<7>" };
+	char line[LINE_MAX_BYTES];
+	int n;
+
+	n = snprintf(line, sizeof(line), "%sholdfast[%s]: %s%s\n",
+		     j->is_for_journald ? priorities[level] : "", j->vm,
+		     level == HF_LOG_ERROR ? "error: " : "", text);
+	if (n >= (int)sizeof(line)) {
+		n = (int)sizeof(line);
+		line[n - 1] = '\n';
+	}
+	if (write(STDERR_FILENO, line, (size_t)n) != n)
+		j->dropped_lines++;
+}
+
+void hf_log(struct hf_journal *j, enum hf_log_level level, const char *format, ...)
+{
+	char text[LINE_MAX_BYTES - 128];
+	va_list ap;
+
+	if (level > j->level)
+		return;
+	va_start(ap, format);
+	(void)vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	write_line(j, level, text);
+}
+
+static uint64_t wall_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static void add_details(struct json_object *event, struct json_object *details)
+{
+	if (!details)
+		return;
+	json_object_object_foreach(details, key, value)
+		json_object_object_add(event, key, json_object_get(value));
+	json_object_put(details);
+}
+
+void hf_event(struct hf_journal *j, const char *name, struct json_object *details,
+	      const char *format, ...)
+{
+	struct json_object *event = json_object_new_object();
+	struct json_object **slot = &j->events[++j->seq % HF_EVENTS_KEPT];
+	char text[LINE_MAX_BYTES - 128];
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	if (j->level >= HF_LOG_INFO)
+		write_line(j, HF_LOG_INFO, text);
+	json_object_object_add(event, "seq", json_object_new_uint64(j->seq));
+	json_object_object_add(event, "time_ns", json_object_new_uint64(wall_ns()));
+	json_object_object_add(event, "vm", json_object_new_string(j->vm));
+	json_object_object_add(event, "event", json_object_new_string(name));
+	json_object_object_add(event, "text", json_object_new_string(text));
+	add_details(event, details);
+	json_object_put(*slot);
+	*slot = event;
+	if (j->listener)
+		j->listener(j->listener_ctx, event);
+}
+
+struct json_object *hf_journal_next(const struct hf_journal *j, uint64_t after, uint64_t *ret_seq)
+{
+	uint64_t oldest = j->seq > HF_EVENTS_KEPT ? j->seq - HF_EVENTS_KEPT + 1 : 1;
+	uint64_t seq = after + 1 > oldest ? after + 1 : oldest;
+
+	if (seq > j->seq)
+		return NULL;
+	*ret_seq = seq;
+	return j->events[seq % HF_EVENTS_KEPT];
+}

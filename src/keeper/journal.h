@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a keeper tells people: log lines on stderr (journald's or a terminal's), and events, which are
+ * log lines that programs can read. Layer: keeper. Main thread only.
+ *
+ * Events are JSON objects {"seq", "time_ns", "vm", "event", "text", ...}; the newest are kept for
+ * those who join later. Nothing here blocks for long: stderr is written with one write(2), and a
+ * line that stderr does not take is dropped and counted.
+ */
+#pragma once
+
+#include <json-c/json.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "keeper/settings.h"
+
+#define HF_EVENTS_KEPT 256
+
+/* @event belongs to the journal: take a reference to keep it. */
+typedef void hf_journal_listener(void *ctx, struct json_object *event);
+
+struct hf_journal {
+	char vm[64];
+	enum hf_log_level level;
+	bool is_for_journald; /* lines get a syslog priority in front */
+	uint64_t seq; /* number of the newest event, 0: none yet */
+	uint64_t dropped_lines;
+	struct json_object *events[HF_EVENTS_KEPT]; /* seq % HF_EVENTS_KEPT */
+	hf_journal_listener *listener;
+	void *listener_ctx;
+};
+
+void hf_journal_init(struct hf_journal *j, const char *vm, enum hf_log_level level);
+void hf_journal_fini(struct hf_journal *j);
+
+void hf_log(struct hf_journal *j, enum hf_log_level level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/**
+ * hf_event() - log a line and tell listeners
+ * @name: "protected", "promoted", ...: docs/man/holdfast.1 lists them
+ * @details: further members, or NULL; the journal takes it over
+ */
+void hf_event(struct hf_journal *j, const char *name, struct json_object *details,
+	      const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* The oldest event kept with a number above @after, or NULL. Borrowed. */
+struct json_object *hf_journal_next(const struct hf_journal *j, uint64_t after, uint64_t *ret_seq);

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What both roles of a keeper share: one VM's QEMU, one address, one voice. Layer: keeper. Main
+ * thread only.
+ *
+ * A keeper begins as the primary or as the standby. A standby that was promoted becomes the primary
+ * in place: its QEMU, taps, port, control socket and subscribers stay.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/commit.h"
+#include "keeper/control.h"
+#include "keeper/journal.h"
+#include "keeper/loop.h"
+#include "keeper/meeting.h"
+#include "keeper/settings.h"
+#include "sys/rundir.h"
+#include "vm/guest.h"
+
+/* docs/man/holdfast-keeper.8 promises these. */
+enum hf_keeper_exit {
+	HF_KEEPER_EXIT_ENDED = 0, /* the VM ended in order, or was handed over */
+	HF_KEEPER_EXIT_FAILED = 1, /* could not start, or cannot go on */
+	HF_KEEPER_EXIT_USAGE = 2,
+	HF_KEEPER_EXIT_VM_DIED = 4, /* QEMU died; the log says whether the standby took over */
+	HF_KEEPER_EXIT_SUPERSEDED = 5, /* the standby had gone live; this side was stopped */
+};
+
+/* Why the guest's QEMU is no more; UNKNOWN as long as it is. */
+enum hf_guest_end {
+	HF_GUEST_END_UNKNOWN,
+	HF_GUEST_END_SHUTDOWN, /* by the guest */
+	HF_GUEST_END_OPERATOR, /* `holdfast stop`, a signal to QEMU, its monitor */
+	HF_GUEST_END_PANIC,
+};
+
+struct hf_role_ops {
+	void (*on_qmp_event)(void *role, const char *name, struct json_object *data,
+			     uint64_t timestamp_us);
+	void (*on_guest_gone)(void *role, const struct hf_process_exit *how);
+	void (*on_first_held)(void *role);
+	void (*on_over_limit)(void *role);
+	void (*on_signal)(void *role, int signal);
+	void (*add_status)(void *role, struct json_object *status);
+	int (*promote)(void *role, bool is_forced, struct hf_err *err);
+	int (*stop)(void *role, bool is_forced, struct hf_err *err);
+};
+
+/* A network tap in the loop. */
+struct hf_keeper_net {
+	struct hf_keeper *k;
+	struct hf_nettap *tap;
+	size_t i;
+	struct hf_watch tap_watch;
+	struct hf_watch qemu_watch;
+};
+
+struct hf_keeper {
+	const struct hf_settings *set;
+	const char *name;
+	struct hf_loop loop;
+	struct hf_journal journal;
+	struct hf_rundir rundir;
+	struct hf_control *control;
+	struct hf_meetings *meetings; /* NULL: runs without a peer */
+	struct hf_cmdline *cmdline;
+	struct hf_guest *guest;
+	struct hf_watch qmp_watch;
+	struct hf_watch process_watch;
+	struct hf_keeper_net nets[HF_WIRE_NETDEVS_MAX]; /* as many as the guest has */
+	bool is_guest_running; /* vCPUs, as QEMU's events say */
+	enum hf_guest_end guest_end;
+	struct hf_id instance;
+
+	/* After a failover: what was promoted here, to tell a late old primary. */
+	struct hf_id promoted_session;
+	uint64_t promoted_epoch;
+
+	const struct hf_role_ops *ops;
+	void *role;
+	struct json_object
+		*notes; /* what a person should know: let-through problems and the like */
+};
+
+/* The role-independent part of our HELLO; strings belong to the keeper. */
+void hf_keeper_describe(const struct hf_keeper *k, struct hf_wire_hello *ret);
+
+/* Random, never none. */
+struct hf_id hf_keeper_new_id(void);
+
+/* "1f2e3d4c5b6a7988..." */
+#define HF_ID_TEXT 33
+const char *hf_id_format(struct hf_id id, char *buf);
+
+/* {"n", "p50_ns", "p99_ns", "max_ns"} */
+struct hf_histogram;
+struct json_object *hf_status_quantiles(const struct hf_histogram *h);
+
+/* Frames held now, over all taps. */
+void hf_keeper_held(const struct hf_keeper *k, uint64_t *ret_frames, uint64_t *ret_bytes);
+
+/* To every tap. A tap that cannot obey has lost its device: logged, and the guest goes on. */
+void hf_keeper_set_net_mode(struct hf_keeper *k, enum hf_nettap_mode mode);
+
+/* Takes taps' sides that are closed out of the loop; to be called after hf_nettap_drain(). */
+void hf_keeper_prune_nets(struct hf_keeper *k);
+
+/* Ask QEMU for something whose failure only needs to be logged. */
+void hf_keeper_qmp(struct hf_keeper *k, const char *command);
+
+/* End the program with this code once the loop is through with what it is doing. */
+void hf_keeper_finish(struct hf_keeper *k, enum hf_keeper_exit code);

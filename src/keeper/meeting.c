@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "keeper/meeting.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "cluster/hello.h"
+#include "sys/fd.h"
+#include "sys/sock.h"
+
+enum step {
+	STEP_CONNECTING,
+	STEP_GREETING, /* the other's HELLO is awaited */
+	STEP_LINGER, /* all is said; the other is to close, or to say PROMOTED */
+};
+
+/* One connection on its way to be taken over. */
+struct meeting {
+	struct hf_meetings *all;
+	enum step step;
+	bool we_dialled;
+	bool is_inquiry; /* ours */
+	int fd; /* while connecting */
+	struct hf_link *link;
+	struct hf_watch watch;
+	struct hf_timer patience;
+	bool is_over; /* to be freed once the dispatch is done */
+	bool has_met; /* the role is to be asked once the dispatch is done */
+	bool is_taken;
+	struct hf_wire_hello theirs; /* numbers only */
+};
+
+struct hf_meetings {
+	struct hf_loop *loop;
+	struct hf_journal *journal;
+	const struct hf_meeting_ops *ops;
+	void *ctx;
+	int listen_fd;
+	struct hf_watch watch;
+	struct hf_sockaddr peer;
+	bool has_peer;
+	char peer_text[HF_ADDR_TEXT];
+	struct meeting *dial; /* the one that we dialled, or NULL; not among the guests */
+	struct meeting *guests[HF_MEETING_GUESTS_MAX];
+	unsigned int n_guests;
+};
+
+static const struct hf_sock_options options = {
+	.keepalive_idle_s = 10,
+	.keepalive_interval_s = 5,
+	.keepalive_count = 6,
+};
+
+static void meeting_free(struct meeting *g)
+{
+	struct hf_meetings *m = g->all;
+
+	if (m->dial == g)
+		m->dial = NULL;
+	for (unsigned int i = 0; i < m->n_guests; i++) {
+		if (m->guests[i] != g)
+			continue;
+		m->guests[i] = m->guests[--m->n_guests];
+		break;
+	}
+	hf_watch_remove(&g->watch);
+	hf_timer_fini(&g->patience);
+	hf_fd_close(&g->fd);
+	if (!g->is_taken)
+		hf_link_free(g->link);
+	free(g);
+}
+
+/* The dial is over before the callback runs, so that it may dial again at once. */
+static void miss(struct meeting *g, enum hf_meeting_miss why, const char *text)
+{
+	struct hf_meetings *m = g->all;
+	struct hf_err copy;
+
+	hf_err_set(&copy, "%s", text);
+	if (!g->we_dialled || g->step == STEP_LINGER) {
+		g->is_over = true;
+		return;
+	}
+	g->is_over = true;
+	if (m->dial == g)
+		m->dial = NULL;
+	m->ops->missed(m->ctx, why, copy.text);
+}
+
+static void refuse(struct meeting *g, enum hf_wire_refusal code, const char *text)
+{
+	struct hf_wire_msg msg = {
+		.type = HF_WIRE_REFUSE,
+		.reason = { .code = code, .text = text },
+	};
+	struct hf_err cut;
+
+	if (strlen(text) > HF_WIRE_REASON_TEXT_MAX) {
+		hf_err_set(&cut, "%.*s", HF_WIRE_REASON_TEXT_MAX, text);
+		msg.reason.text = cut.text;
+	}
+	(void)!hf_link_send(g->link, &msg, NULL);
+}
+
+static int send_hello(struct meeting *g)
+{
+	struct hf_wire_msg msg = { .type = HF_WIRE_HELLO };
+	struct hf_meetings *m = g->all;
+
+	m->ops->describe(m->ctx, &msg.hello);
+	if (g->is_inquiry)
+		msg.hello.role = HF_WIRE_ROLE_INQUIRER;
+	return hf_link_send(g->link, &msg, NULL);
+}
+
+/* Both greetings fit. The role is asked after the dispatch, when it may do as it likes with the link. */
+static void introduce(struct meeting *g, const struct hf_wire_hello *theirs)
+{
+	struct hf_meetings *m = g->all;
+
+	g->step = STEP_LINGER;
+	if (m->dial == g)
+		m->dial = NULL;
+	if (g->is_inquiry) {
+		g->is_over = true;
+		m->ops->learnt(m->ctx, theirs);
+		return;
+	}
+	if (theirs->role == HF_WIRE_ROLE_INQUIRER)
+		return;
+	g->theirs = *theirs;
+	g->theirs.holdfast = g->theirs.vm = g->theirs.machine = g->theirs.qemu = NULL;
+	g->theirs.devices.n = g->theirs.netdevs.n = 0;
+	g->has_met = true;
+}
+
+static void on_hello(struct meeting *g, const struct hf_wire_hello *theirs)
+{
+	struct hf_meetings *m = g->all;
+	struct hf_wire_hello mine = { 0 };
+	enum hf_wire_refusal code;
+	struct hf_err err;
+
+	m->ops->describe(m->ctx, &mine);
+	if (g->is_inquiry)
+		mine.role = HF_WIRE_ROLE_INQUIRER;
+	if (hf_hello_check(&mine, theirs, &code, &err) != 0) {
+		refuse(g, code, err.text);
+		if (g->we_dialled)
+			miss(g, HF_MEETING_TURNED_AWAY, err.text);
+		else
+			hf_log(m->journal, HF_LOG_INFO, "a keeper was turned away: %s", err.text);
+		g->step = STEP_LINGER;
+		return;
+	}
+	if (!g->we_dialled && send_hello(g) < 0) {
+		g->is_over = true;
+		return;
+	}
+	introduce(g, theirs);
+}
+
+static void on_greeting(struct meeting *g, const struct hf_wire_view *view)
+{
+	struct hf_wire_msg msg;
+	unsigned int version;
+	unsigned int min;
+	unsigned int max;
+	struct hf_err err;
+
+	if (view->type == HF_WIRE_HELLO && hf_wire_hello_versions(view, &min, &max, &err) == 0 &&
+	    hf_wire_negotiate(min, max, &version) != 0) {
+		hf_err_set(&err,
+			   "it speaks versions %u to %u of the protocol, this keeper %d to %d", min,
+			   max, HF_WIRE_VERSION_MIN, HF_WIRE_VERSION_MAX);
+		refuse(g, HF_WIRE_REFUSE_VERSION, err.text);
+		miss(g, HF_MEETING_TURNED_AWAY, err.text);
+		return;
+	}
+	if (!hf_wire_is_control(view->type) || hf_wire_decode(view, &msg, &err) < 0) {
+		miss(g, HF_MEETING_TURNED_AWAY, "it does not speak the protocol");
+		return;
+	}
+	if (msg.type == HF_WIRE_HELLO)
+		on_hello(g, &msg.hello);
+	else if (msg.type == HF_WIRE_REFUSE)
+		miss(g, HF_MEETING_TURNED_AWAY, msg.reason.text);
+	else
+		miss(g, HF_MEETING_TURNED_AWAY, "it did not greet");
+}
+
+static void on_late_word(struct meeting *g, const struct hf_wire_view *view)
+{
+	struct hf_meetings *m = g->all;
+	struct hf_wire_msg msg;
+
+	if (hf_wire_is_control(view->type) && hf_wire_decode(view, &msg, NULL) == 0 &&
+	    (msg.type == HF_WIRE_PROMOTED || msg.type == HF_WIRE_ABANDON))
+		m->ops->told(m->ctx, msg.type, &msg.mark);
+}
+
+static bool on_message(void *ctx, const struct hf_wire_view *view)
+{
+	struct meeting *g = ctx;
+
+	if (g->step == STEP_GREETING)
+		on_greeting(g, view);
+	else
+		on_late_word(g, view);
+	return !g->is_over && !g->has_met;
+}
+
+static void on_connected(struct meeting *g)
+{
+	int r = hf_sock_connect_result(g->fd);
+
+	if (r == HF_SOCK_PENDING)
+		return;
+	if (!r) {
+		hf_watch_remove(&g->watch);
+		r = hf_link_new(g->fd, &g->link);
+	}
+	if (!r) {
+		g->fd = -1;
+		g->step = STEP_GREETING;
+		r = send_hello(g);
+	}
+	if (r < 0) {
+		enum hf_conn_end end = hf_conn_end_of(r);
+
+		miss(g, end == HF_CONN_REFUSED ? HF_MEETING_REFUSED_PORT : HF_MEETING_NO_ANSWER,
+		     hf_conn_end_text(end));
+	}
+}
+
+static uint32_t wanted(void *ctx)
+{
+	const struct meeting *g = ctx;
+
+	return g->step == STEP_CONNECTING ? EPOLLOUT : hf_link_events(g->link);
+}
+
+static void ready(void *ctx, uint32_t revents);
+
+static void watch_link(struct meeting *g)
+{
+	if (!g->link || g->watch.source || g->is_over)
+		return;
+	if (hf_watch_add(&g->watch, g->all->loop, hf_link_fd(g->link), HF_PRIORITY_LINK, wanted,
+			 ready, g) < 0)
+		miss(g, HF_MEETING_NO_ANSWER, "too many connections");
+}
+
+/* Returns false when the meeting is over. */
+static bool dispatch(struct meeting *g, uint32_t revents)
+{
+	struct hf_err err = { "" };
+	int r = hf_link_dispatch(g->link, revents, on_message, g, &err);
+
+	if (r && !g->is_over && !g->has_met)
+		miss(g, HF_MEETING_NO_ANSWER,
+		     r == HF_LINK_BAD ? err.text : "it closed the connection");
+	return !g->is_over;
+}
+
+static void ready(void *ctx, uint32_t revents)
+{
+	struct meeting *g = ctx;
+	struct hf_meetings *m = g->all;
+
+	if (g->step == STEP_CONNECTING)
+		on_connected(g);
+	else
+		(void)dispatch(g, revents);
+	if (g->has_met && !g->is_over) {
+		hf_watch_remove(&g->watch);
+		g->has_met = false;
+		g->is_taken = m->ops->met(m->ctx, g->link, &g->theirs, g->we_dialled);
+		g->is_over = g->is_taken || !dispatch(g, EPOLLIN);
+	}
+	if (g->is_over)
+		meeting_free(g);
+	else
+		watch_link(g);
+}
+
+static void on_impatience(void *ctx)
+{
+	struct meeting *g = ctx;
+
+	miss(g, HF_MEETING_NO_ANSWER, "no answer");
+	meeting_free(g);
+}
+
+static struct meeting *meeting_new(struct hf_meetings *m, bool we_dialled)
+{
+	struct meeting *g = calloc(1, sizeof(*g));
+
+	if (!g)
+		return NULL;
+	g->all = m;
+	g->fd = -1;
+	g->we_dialled = we_dialled;
+	hf_timer_set(&g->patience, m->loop,
+		     hf_now_ns() + (we_dialled ? HF_MEETING_DIAL_NS : HF_MEETING_PATIENCE_NS),
+		     on_impatience, g);
+	return g;
+}
+
+static void dial(struct hf_meetings *m, bool is_inquiry)
+{
+	struct meeting *g;
+	int r;
+
+	if (m->dial || !m->has_peer)
+		return;
+	g = meeting_new(m, /* we_dialled= */ true);
+	if (!g)
+		return;
+	g->is_inquiry = is_inquiry;
+	m->dial = g;
+	r = hf_sock_connect(&m->peer, &options, &g->fd);
+	if (r < 0) {
+		miss(g,
+		     hf_conn_end_of(r) == HF_CONN_REFUSED ? HF_MEETING_REFUSED_PORT
+							  : HF_MEETING_NO_ANSWER,
+		     hf_conn_end_text(hf_conn_end_of(r)));
+		meeting_free(g);
+		return;
+	}
+	/* Also when it is connected already: then the socket is writable at once. */
+	if (hf_watch_add(&g->watch, m->loop, g->fd, HF_PRIORITY_LINK, wanted, ready, g) < 0) {
+		miss(g, HF_MEETING_NO_ANSWER, "too many connections");
+		meeting_free(g);
+	}
+}
+
+void hf_meetings_dial(struct hf_meetings *m)
+{
+	dial(m, /* is_inquiry= */ false);
+}
+
+void hf_meetings_inquire(struct hf_meetings *m)
+{
+	dial(m, /* is_inquiry= */ true);
+}
+
+bool hf_meetings_is_dialling(const struct hf_meetings *m)
+{
+	return m->dial != NULL;
+}
+
+const char *hf_meetings_peer_text(const struct hf_meetings *m)
+{
+	return m->has_peer ? m->peer_text : "-";
+}
+
+static uint32_t door_wanted(void *ctx __attribute__((unused)))
+{
+	return EPOLLIN;
+}
+
+/* When too many stand in the door the one who has waited longest makes room: a flood of strangers
+ * must not keep the peer out. */
+static void door_ready(void *ctx, uint32_t revents __attribute__((unused)))
+{
+	struct hf_meetings *m = ctx;
+	struct meeting *g;
+	int fd;
+
+	if (hf_sock_accept(m->listen_fd, &fd, NULL) != 0)
+		return;
+	if (m->n_guests == HF_MEETING_GUESTS_MAX)
+		meeting_free(m->guests[0]);
+	g = meeting_new(m, /* we_dialled= */ false);
+	if (!g || hf_link_new(fd, &g->link) < 0) {
+		hf_fd_close(&fd);
+		if (g)
+			meeting_free(g);
+		return;
+	}
+	m->guests[m->n_guests++] = g;
+	g->step = STEP_GREETING;
+	watch_link(g);
+	if (g->is_over)
+		meeting_free(g);
+}
+
+static int start_listening(struct hf_meetings *m, const struct hf_addr *own, struct hf_err *err)
+{
+	struct hf_sockaddr at;
+	int r = hf_addr_resolve(own, /* is_listening= */ true, &at, err);
+
+	if (!r)
+		r = hf_sock_listen(&at, &options, &m->listen_fd, err);
+	if (r < 0)
+		return r;
+	r = hf_watch_add(&m->watch, m->loop, m->listen_fd, HF_PRIORITY_LINK, door_wanted,
+			 door_ready, m);
+	if (r < 0)
+		hf_err_set(err, "cannot wait for connections: %s", strerror(-r));
+	return r;
+}
+
+int hf_meetings_new(struct hf_loop *loop, struct hf_journal *journal, const struct hf_addr *own,
+		    const struct hf_addr *peer, const struct hf_meeting_ops *ops, void *ctx,
+		    struct hf_meetings **ret, struct hf_err *err)
+{
+	struct hf_meetings *m = calloc(1, sizeof(*m));
+	int r = 0;
+
+	if (!m)
+		return -ENOMEM;
+	*m = (struct hf_meetings){
+		.loop = loop, .journal = journal, .ops = ops, .ctx = ctx, .listen_fd = -1
+	};
+	if (peer) {
+		r = hf_addr_resolve(peer, /* is_listening= */ false, &m->peer, err);
+		m->has_peer = !r;
+		(void)hf_addr_format(peer, m->peer_text, sizeof(m->peer_text));
+	}
+	if (!r)
+		r = start_listening(m, own, err);
+	if (r < 0) {
+		hf_meetings_free(m);
+		return r;
+	}
+	*ret = m;
+	return 0;
+}
+
+void hf_meetings_free(struct hf_meetings *m)
+{
+	if (!m)
+		return;
+	if (m->dial)
+		meeting_free(m->dial);
+	while (m->n_guests)
+		meeting_free(m->guests[0]);
+	hf_watch_remove(&m->watch);
+	hf_fd_close(&m->listen_fd);
+	free(m);
+}
+
+void hf_meetings_set_ops(struct hf_meetings *m, const struct hf_meeting_ops *ops, void *ctx)
+{
+	m->ops = ops;
+	m->ctx = ctx;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Inside of the primary's driver, shared by primary.c (decisions and the peer), epoch.c (one
+ * checkpoint after the other) and sync.c (the first copy). Layer: keeper; no one else includes it.
+ */
+#pragma once
+
+#include "base/bitmap.h"
+#include "base/histogram.h"
+#include "cluster/outbox.h"
+#include "core/pace.h"
+#include "keeper/arbiter.h"
+#include "keeper/primary.h"
+#include "sys/pool.h"
+#include "vm/checkpoint.h"
+#include "vm/pages.h"
+#include "vm/tracker.h"
+
+#define HF_PRIMARY_QUEUE 16
+/* The first copy's pages ahead of the link: enough to keep it busy, few enough to stay young. */
+#define HF_SYNC_AHEAD_BYTES (8 * HF_PAGES_SLOT_BYTES)
+
+/* The epoch being captured or in flight. */
+struct hf_epoch_work {
+	uint64_t epoch;
+	bool may_resume;
+	bool is_first; /* of its session */
+	bool is_guest_running;
+	bool is_broken; /* the link went while a part of it was being sent from the standing VM */
+	bool has_begun; /* EPOCH_BEGIN is on the link */
+	bool is_overflowing; /* the VM stands still until there is room for more pages */
+	size_t sent_pages; /* messages of the pages' buffer that are on the link */
+	uint64_t early_pages; /* copied before the stop */
+	uint64_t data_pages;
+	uint64_t zero_pages;
+	uint64_t cursor;
+	uint64_t begun_ns;
+	uint64_t standstill_ns;
+};
+
+enum hf_sync_step {
+	HF_SYNC_OFF,
+	HF_SYNC_STOPPING, /* the VM is stopped for the time of one scan */
+	HF_SYNC_COPYING,
+};
+
+struct hf_sync {
+	enum hf_sync_step step;
+	unsigned int round;
+	bool was_running;
+	uint64_t cursor;
+	uint64_t left_pages; /* of this round */
+	uint64_t last_pages; /* of the round before */
+	uint64_t total_bytes; /* to be looked at in the first round */
+	uint64_t done_bytes;
+	uint64_t started_ns;
+	uint64_t started_bytes; /* the link's counter */
+};
+
+struct hf_primary_side {
+	struct hf_keeper *k;
+	struct hf_primary machine;
+	struct hf_primary_event queue[HF_PRIMARY_QUEUE];
+	unsigned int n_queued;
+	bool is_stepping;
+
+	struct hf_arbiter arbiter;
+	struct hf_link *link; /* NULL: none */
+	struct hf_watch link_watch;
+	bool is_dispatching; /* the link must not be freed now */
+	bool is_link_doomed; /* to be dropped after the dispatch */
+	bool is_refused; /* the machine does not want this peer now */
+	struct hf_id
+		abandoned; /* a session that this side has left; its standby is to discard it */
+	uint64_t heard_ns;
+	uint64_t said_ns;
+	struct hf_timer beat_timer;
+	struct hf_timer dial_timer;
+	char last_miss[128]; /* so that each reason is logged once */
+
+	struct hf_pace pace;
+	struct hf_timer pace_timer;
+
+	struct hf_tracker *tracker;
+	struct hf_pool *pool;
+	struct hf_pages *pages; /* an epoch's */
+	struct hf_pages *sync_pages; /* the first copy's: a few messages */
+	struct hf_bitmap todo; /* pages that the standby lacks and that are not in flight */
+	struct hf_bitmap flight; /* pages of the epoch that is captured and not committed */
+	struct hf_checkpoint checkpoint;
+	struct hf_watch stream_watch;
+	struct hf_outbox outbox;
+	struct hf_epoch_work work;
+	struct hf_sync sync;
+	uint64_t released; /* last epoch whose outputs have left */
+	uint64_t committed_ns;
+
+	struct hf_histogram pause;
+	struct hf_histogram commit;
+	uint64_t stop_us; /* QEMU's own time of its last STOP, 0: none */
+	uint64_t dirty_pages;
+	uint64_t early_commits;
+	bool has_stopped_orderly; /* an operator's stop is under way */
+	bool has_vm_died;
+	bool was_handed_over;
+	char death_text[96];
+};
+
+/* primary.c: let the machine decide about an event; may be called from within its actions. */
+void hf_primary_feed(struct hf_primary_side *s, enum hf_primary_event_kind kind, uint64_t epoch);
+
+/* primary.c: the connection is of no use any more. Feeds LINK_DOWN. */
+void hf_primary_drop_link(struct hf_primary_side *s, const char *why);
+
+/* epoch.c */
+int hf_epoch_init(struct hf_primary_side *s, struct hf_err *err) HF_MUST_CHECK;
+void hf_epoch_capture(struct hf_primary_side *s, uint64_t epoch, bool may_resume);
+void hf_epoch_send(struct hf_primary_side *s);
+void hf_epoch_drop(struct hf_primary_side *s);
+void hf_epoch_committed(struct hf_primary_side *s);
+void hf_epoch_link_moved(struct hf_primary_side *s);
+void hf_epoch_qmp_event(struct hf_primary_side *s, const char *name, struct json_object *data,
+			uint64_t timestamp_us);
+void hf_epoch_reschedule(struct hf_primary_side *s);
+
+/* sync.c */
+void hf_sync_begin(struct hf_primary_side *s);
+void hf_sync_stop(struct hf_primary_side *s);
+void hf_sync_link_moved(struct hf_primary_side *s);
+void hf_sync_add_status(const struct hf_primary_side *s, struct json_object *status);

@@ -1,0 +1,788 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The primary's driver: the peer, the machine's actions, the guest's end. Epochs are epoch.c's, the
+ * first copy is sync.c's.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "keeper/primary-side.h"
+
+#define REDIAL_NS 1000000000ull
+
+/* ---- the connection ---- */
+
+static void forget_link(struct hf_primary_side *s)
+{
+	struct hf_link *link = s->link;
+
+	if (!link)
+		return;
+	hf_watch_remove(&s->link_watch);
+	s->link = NULL;
+	hf_link_free(link);
+	s->work.has_begun = false;
+	s->work.sent_pages = 0;
+	hf_epoch_link_moved(s);
+	/* Who is gone answers with a closed port: that is the proof that is looked for at once. */
+	hf_timer_set(&s->dial_timer, &s->k->loop, 0, s->dial_timer.fire, s);
+}
+
+void hf_primary_drop_link(struct hf_primary_side *s, const char *why)
+{
+	if (!s->link)
+		return;
+	if (s->is_dispatching) {
+		s->is_link_doomed = true;
+		return;
+	}
+	hf_log(&s->k->journal, HF_LOG_INFO, "connection to %s dropped: %s",
+	       hf_meetings_peer_text(s->k->meetings), why);
+	forget_link(s);
+	hf_primary_feed(s, HF_PRIMARY_LINK_DOWN, 0);
+}
+
+static void send_msg(struct hf_primary_side *s, const struct hf_wire_msg *msg)
+{
+	struct hf_err err;
+
+	if (!s->link)
+		return;
+	s->said_ns = hf_now_ns();
+	if (hf_link_send(s->link, msg, &err) < 0)
+		hf_primary_drop_link(s, err.text);
+}
+
+static void send_mark(struct hf_primary_side *s, enum hf_wire_type type, uint64_t epoch,
+		      struct hf_id session)
+{
+	struct hf_wire_msg msg = { .type = type, .mark = { .epoch = epoch, .session = session } };
+
+	send_msg(s, &msg);
+}
+
+static void send_reason(struct hf_primary_side *s, enum hf_wire_type type, uint32_t code,
+			const char *text)
+{
+	struct hf_wire_msg msg = { .type = type, .reason = { .code = code, .text = text } };
+
+	send_msg(s, &msg);
+}
+
+/* ---- what the machine wants done ---- */
+
+static void on_arbiter(void *ctx, bool is_granted)
+{
+	hf_primary_feed(ctx, is_granted ? HF_PRIMARY_ARBITER_GRANTED : HF_PRIMARY_ARBITER_DENIED,
+			0);
+}
+
+static void release(struct hf_primary_side *s, uint64_t epoch)
+{
+	struct hf_err err;
+
+	for (size_t i = 0; i < hf_guest_net_count(s->k->guest); i++)
+		if (hf_nettap_release(hf_guest_net(s->k->guest, i), epoch, &err) < 0)
+			hf_log(&s->k->journal, HF_LOG_ERROR, "netdev %s: %s",
+			       hf_guest_net_id(s->k->guest, i), err.text);
+	s->released = epoch;
+	hf_epoch_committed(s);
+}
+
+static void discard(struct hf_primary_side *s)
+{
+	for (size_t i = 0; i < hf_guest_net_count(s->k->guest); i++)
+		hf_nettap_discard(hf_guest_net(s->k->guest, i));
+}
+
+static void begin_sync(struct hf_primary_side *s, struct hf_id session)
+{
+	uint64_t ram = hf_guest_ram(s->k->guest)->size_bytes;
+	struct hf_wire_msg msg = {
+		.type = HF_WIRE_SYNC_BEGIN,
+		.sync_begin = {
+			.session = session,
+			.ram_bytes = ram,
+			.pages = ram / HF_WIRE_PAGE_BYTES,
+		},
+	};
+
+	hf_outbox_reset(&s->outbox);
+	send_msg(s, &msg);
+	hf_sync_begin(s);
+}
+
+static void send_ended(struct hf_primary_side *s)
+{
+	static const struct {
+		enum hf_wire_ending code;
+		const char *text;
+	} endings[] = {
+		[HF_GUEST_END_UNKNOWN] = { HF_WIRE_ENDING_OPERATOR, "QEMU was ended in order" },
+		[HF_GUEST_END_SHUTDOWN] = { HF_WIRE_ENDING_GUEST_SHUTDOWN, "the guest shut down" },
+		[HF_GUEST_END_OPERATOR] = { HF_WIRE_ENDING_OPERATOR, "an operator stopped the VM" },
+		[HF_GUEST_END_PANIC] = { HF_WIRE_ENDING_GUEST_PANIC, "the guest panicked" },
+	};
+
+	send_reason(s, HF_WIRE_ENDED, endings[s->k->guest_end].code, endings[s->k->guest_end].text);
+}
+
+static void freeze(struct hf_primary_side *s)
+{
+	int r = hf_guest_kill(s->k->guest);
+
+	if (r < 0)
+		hf_log(&s->k->journal, HF_LOG_ERROR, "cannot kill QEMU: %s", strerror(-r));
+}
+
+static void finish(struct hf_primary_side *s)
+{
+	enum hf_keeper_exit code = HF_KEEPER_EXIT_ENDED;
+
+	if (s->link)
+		hf_link_flush(s->link);
+	if (s->machine.state == HF_PRIMARY_SUPERSEDED && !s->was_handed_over)
+		code = s->has_vm_died ? HF_KEEPER_EXIT_VM_DIED : HF_KEEPER_EXIT_SUPERSEDED;
+	else if (s->has_vm_died)
+		code = HF_KEEPER_EXIT_VM_DIED;
+	hf_keeper_finish(s->k, code);
+}
+
+static void perform_on_vm(struct hf_primary_side *s, const struct hf_primary_action *a)
+{
+	switch ((unsigned int)a->kind) { /* the other half is perform_on_peer() */
+	case HF_PRIMARY_HOLD:
+		hf_keeper_set_net_mode(s->k, HF_NETTAP_HOLD);
+		break;
+	case HF_PRIMARY_PASS:
+		hf_keeper_set_net_mode(s->k, HF_NETTAP_PASS);
+		break;
+	case HF_PRIMARY_CAPTURE:
+		hf_epoch_capture(s, a->epoch, a->resume);
+		break;
+	case HF_PRIMARY_DROP:
+		hf_epoch_drop(s);
+		break;
+	case HF_PRIMARY_RELEASE:
+		release(s, a->epoch);
+		break;
+	case HF_PRIMARY_DISCARD:
+		discard(s);
+		break;
+	case HF_PRIMARY_FREEZE:
+		freeze(s);
+		break;
+	case HF_PRIMARY_RESUME:
+		hf_keeper_qmp(s->k, "cont");
+		break;
+	case HF_PRIMARY_FINISH:
+		finish(s);
+		break;
+	default:
+		break;
+	}
+}
+
+static void perform_on_peer(struct hf_primary_side *s, const struct hf_primary_action *a)
+{
+	switch ((unsigned int)a->kind) { /* the other half is perform_on_vm() */
+	case HF_PRIMARY_BEGIN_SYNC:
+		begin_sync(s, a->session);
+		break;
+	case HF_PRIMARY_STOP_SYNC:
+		hf_sync_stop(s);
+		break;
+	case HF_PRIMARY_SEND:
+		hf_epoch_send(s);
+		break;
+	case HF_PRIMARY_SEND_DEAD:
+		send_reason(s, HF_WIRE_DEAD, HF_WIRE_DEATH_QEMU_KILLED, s->death_text);
+		break;
+	case HF_PRIMARY_SEND_ENDED:
+		send_ended(s);
+		break;
+	case HF_PRIMARY_SEND_HANDOVER:
+		s->was_handed_over = true;
+		send_mark(s, HF_WIRE_HANDOVER, a->epoch, s->machine.session);
+		break;
+	case HF_PRIMARY_SEND_ABANDON:
+		s->abandoned = a->session;
+		send_mark(s, HF_WIRE_ABANDON, 0, a->session);
+		break;
+	case HF_PRIMARY_ASK_ARBITER:
+		hf_arbiter_ask(&s->arbiter, s->machine.session, on_arbiter, s);
+		break;
+	case HF_PRIMARY_REFUSE:
+		s->is_refused = true;
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- steps ---- */
+
+static const char *const state_texts[HF_PRIMARY_STATE_COUNT] = {
+	[HF_PRIMARY_ALONE] = "runs unprotected: there is no standby",
+	[HF_PRIMARY_SYNCING] = "synchronising a standby",
+	[HF_PRIMARY_PROTECTED] = "protected",
+	[HF_PRIMARY_HOLDING] =
+		"lost touch with the standby, whose death is not proven: outputs are held",
+	[HF_PRIMARY_LEAVING] = "giving up protection: waits for the standby to discard its copy",
+	[HF_PRIMARY_HANDING_OVER] = "handing over to the standby",
+	[HF_PRIMARY_HANDED_OVER] = "handed over: the VM does not run here any more",
+	[HF_PRIMARY_DEAD] = "the VM died here: the standby is to take over",
+	[HF_PRIMARY_ENDING] = "the VM ended: waits for the standby to discard its copy",
+	[HF_PRIMARY_SUPERSEDED] = "the VM runs on the standby's host now",
+	[HF_PRIMARY_FINISHED] = "the VM is gone",
+};
+
+static void announce(struct hf_primary_side *s, enum hf_primary_state before)
+{
+	struct json_object *details;
+
+	if (s->machine.state == before)
+		return;
+	details = json_object_new_object();
+	json_object_object_add(details, "role", json_object_new_string("primary"));
+	json_object_object_add(details, "state",
+			       json_object_new_string(hf_primary_state_name(s->machine.state)));
+	json_object_object_add(details, "before",
+			       json_object_new_string(hf_primary_state_name(before)));
+	json_object_object_add(details, "epoch", json_object_new_uint64(s->machine.committed));
+	hf_event(&s->k->journal, hf_primary_state_name(s->machine.state), details, "%s",
+		 state_texts[s->machine.state]);
+}
+
+static void step(struct hf_primary_side *s, const struct hf_primary_event *ev)
+{
+	enum hf_primary_state before = s->machine.state;
+	struct hf_primary_actions actions;
+
+	hf_primary_step(&s->machine, ev, &actions);
+	announce(s, before);
+	for (unsigned int i = 0; i < actions.n; i++) {
+		perform_on_vm(s, &actions.a[i]);
+		perform_on_peer(s, &actions.a[i]);
+	}
+}
+
+static void feed_event(struct hf_primary_side *s, const struct hf_primary_event *ev)
+{
+	assert(s->n_queued < HF_PRIMARY_QUEUE);
+	s->queue[s->n_queued++] = *ev;
+	if (s->is_stepping)
+		return;
+	s->is_stepping = true;
+	while (s->n_queued) {
+		struct hf_primary_event next = s->queue[0];
+
+		memmove(s->queue, s->queue + 1, --s->n_queued * sizeof(s->queue[0]));
+		step(s, &next);
+	}
+	s->is_stepping = false;
+	hf_epoch_reschedule(s);
+}
+
+void hf_primary_feed(struct hf_primary_side *s, enum hf_primary_event_kind kind, uint64_t epoch)
+{
+	struct hf_primary_event ev = { .kind = kind, .epoch = epoch };
+
+	feed_event(s, &ev);
+}
+
+static void feed_session(struct hf_primary_side *s, enum hf_primary_event_kind kind,
+			 struct hf_id session)
+{
+	struct hf_primary_event ev = { .kind = kind, .session = session };
+
+	feed_event(s, &ev);
+}
+
+/* ---- what the standby says ---- */
+
+static void heard(struct hf_primary_side *s)
+{
+	s->heard_ns = hf_now_ns();
+	if (s->machine.is_peer_silent)
+		hf_primary_feed(s, HF_PRIMARY_PEER_HEARD, 0);
+}
+
+static void on_discarded(struct hf_primary_side *s, struct hf_id session)
+{
+	if (hf_id_is_equal(session, s->abandoned))
+		s->abandoned = (struct hf_id){ 0 };
+	feed_session(s, HF_PRIMARY_PEER_DISCARDED, session);
+	hf_primary_drop_link(s, "the standby has discarded its copy");
+}
+
+static void on_control(struct hf_primary_side *s, const struct hf_wire_msg *msg)
+{
+	struct hf_wire_msg pong = { .type = HF_WIRE_PONG, .ping = msg->ping };
+
+	switch ((unsigned int)msg->type) { /* whatever else is said here is out of place */
+	case HF_WIRE_ACK:
+		hf_primary_feed(s, HF_PRIMARY_ACK, msg->mark.epoch);
+		break;
+	case HF_WIRE_PING:
+		send_msg(s, &pong);
+		break;
+	case HF_WIRE_PONG:
+		break;
+	case HF_WIRE_DISCARDED:
+		on_discarded(s, msg->mark.session);
+		break;
+	case HF_WIRE_PROMOTED:
+		feed_session(s, HF_PRIMARY_PEER_PROMOTED, msg->mark.session);
+		break;
+	case HF_WIRE_HANDOVER_REQUEST:
+		hf_log(&s->k->journal, HF_LOG_INFO, "the standby asks to take over");
+		hf_primary_feed(s, HF_PRIMARY_HANDOVER_WANTED, 0);
+		break;
+	case HF_WIRE_ERROR:
+	case HF_WIRE_REFUSE:
+		hf_primary_drop_link(s, msg->reason.text);
+		hf_log(&s->k->journal, HF_LOG_ERROR, "the standby says: %s", msg->reason.text);
+		break;
+	default:
+		hf_primary_drop_link(s, "it sent a message that a standby does not send");
+		break;
+	}
+}
+
+static bool on_message(void *ctx, const struct hf_wire_view *view)
+{
+	struct hf_primary_side *s = ctx;
+	struct hf_wire_msg msg;
+	struct hf_err err = { "a message that a standby does not send" };
+
+	heard(s);
+	if (!hf_wire_is_control(view->type) || hf_wire_decode(view, &msg, &err) < 0) {
+		hf_log(&s->k->journal, HF_LOG_ERROR, "the standby sent nonsense: %s", err.text);
+		hf_primary_drop_link(s, err.text);
+	} else {
+		on_control(s, &msg);
+	}
+	return !s->is_link_doomed;
+}
+
+static uint32_t link_wanted(void *ctx)
+{
+	const struct hf_primary_side *s = ctx;
+
+	return hf_link_events(s->link);
+}
+
+static void link_ready(void *ctx, uint32_t revents)
+{
+	struct hf_primary_side *s = ctx;
+	struct hf_err err = { "" };
+	int r;
+
+	s->is_dispatching = true;
+	r = hf_link_dispatch(s->link, revents, on_message, s, &err);
+	s->is_dispatching = false;
+	if (r || s->is_link_doomed) {
+		s->is_link_doomed = false;
+		hf_primary_drop_link(s, err.text[0] ? err.text : "given up");
+		return;
+	}
+	hf_epoch_link_moved(s);
+	hf_sync_link_moved(s);
+}
+
+/* ---- keeping in touch ---- */
+
+static void beat(void *ctx)
+{
+	struct hf_primary_side *s = ctx;
+	uint64_t now_ns = hf_now_ns();
+	uint64_t period_ns = s->k->set->peer_timeout_ns / 4;
+	struct hf_wire_msg ping = { .type = HF_WIRE_PING, .ping = { .time_ns = now_ns } };
+
+	if (s->link && now_ns - s->said_ns >= period_ns && !hf_link_bulk_pending(s->link))
+		send_msg(s, &ping);
+	if (s->link && !s->machine.is_peer_silent &&
+	    now_ns - s->heard_ns > s->k->set->peer_timeout_ns)
+		hf_primary_feed(s, HF_PRIMARY_PEER_SILENT, 0);
+	hf_timer_set(&s->beat_timer, &s->k->loop, now_ns + period_ns, beat, s);
+}
+
+static void on_dial_timer(void *ctx)
+{
+	struct hf_primary_side *s = ctx;
+
+	if (!s->link && s->k->meetings && s->machine.state != HF_PRIMARY_FINISHED &&
+	    s->machine.state != HF_PRIMARY_SUPERSEDED)
+		hf_meetings_dial(s->k->meetings);
+}
+
+static void dial_later(struct hf_primary_side *s)
+{
+	hf_timer_set(&s->dial_timer, &s->k->loop, hf_now_ns() + REDIAL_NS, on_dial_timer, s);
+}
+
+static void missed(void *ctx, enum hf_meeting_miss why, const char *text)
+{
+	struct hf_primary_side *s = ctx;
+
+	if (strncmp(s->last_miss, text, sizeof(s->last_miss) - 1) != 0)
+		hf_log(&s->k->journal, HF_LOG_INFO,
+		       "no standby at %s: %s; trying again every second",
+		       hf_meetings_peer_text(s->k->meetings), text);
+	(void)snprintf(s->last_miss, sizeof(s->last_miss), "%s", text);
+	if (why == HF_MEETING_REFUSED_PORT && !hf_id_is_none(s->machine.session))
+		hf_primary_feed(s, HF_PRIMARY_PEER_DEAD, 0);
+	if (why == HF_MEETING_REFUSED_PORT)
+		s->abandoned = (struct hf_id){ 0 };
+	dial_later(s);
+}
+
+/* Another primary. If its state is the one that we were promoted from, it is to learn so. */
+static void meet_primary(struct hf_primary_side *s, struct hf_link *link,
+			 const struct hf_wire_hello *theirs)
+{
+	struct hf_keeper *k = s->k;
+	struct hf_wire_msg msg = {
+		.type = HF_WIRE_PROMOTED,
+		.mark = { .epoch = k->promoted_epoch, .session = k->promoted_session },
+	};
+
+	if (!hf_id_is_none(k->promoted_session) &&
+	    hf_id_is_equal(theirs->session, k->promoted_session)) {
+		(void)!hf_link_send(link, &msg, NULL);
+		hf_log(&k->journal, HF_LOG_INFO, "told the old primary that the VM runs here now");
+	} else if (strcmp(s->last_miss, "another primary") != 0) {
+		(void)snprintf(s->last_miss, sizeof(s->last_miss), "another primary");
+		hf_event(
+			&k->journal, "conflict", NULL,
+			"%s runs this VM too, and not from a state that was ours: stop one of them",
+			hf_meetings_peer_text(k->meetings));
+	}
+}
+
+/* True: @link is the connection to our standby now. */
+static bool adopt(struct hf_primary_side *s, struct hf_link *link,
+		  const struct hf_wire_hello *theirs)
+{
+	struct hf_primary_event ev = {
+		.kind = HF_PRIMARY_LINK_UP,
+		.session = theirs->session,
+		.epoch = theirs->epoch,
+		.fresh = hf_keeper_new_id(),
+	};
+
+	if (!hf_id_is_none(s->machine.session) &&
+	    !hf_id_is_equal(theirs->session, s->machine.session))
+		feed_session(s, HF_PRIMARY_PEER_DISCARDED, s->machine.session);
+	if (hf_watch_add(&s->link_watch, &s->k->loop, hf_link_fd(link), HF_PRIORITY_LINK,
+			 link_wanted, link_ready, s) < 0)
+		return false;
+	s->link = link;
+	s->heard_ns = s->said_ns = hf_now_ns();
+	s->is_refused = false;
+	s->last_miss[0] = '\0';
+	s->is_dispatching =
+		true; /* whoever drops the link meanwhile must wait: it is not ours yet */
+	feed_event(s, &ev);
+	s->is_dispatching = false;
+	if (!s->is_refused)
+		return true;
+	hf_watch_remove(&s->link_watch);
+	s->link = NULL;
+	s->is_link_doomed = false;
+	return false;
+}
+
+static bool met(void *ctx, struct hf_link *link, const struct hf_wire_hello *theirs,
+		bool we_dialled)
+{
+	struct hf_primary_side *s = ctx;
+	struct hf_wire_msg abandon = { .type = HF_WIRE_ABANDON,
+				       .mark = { .session = s->abandoned } };
+
+	if (theirs->role == HF_WIRE_ROLE_PRIMARY) {
+		meet_primary(s, link, theirs);
+	} else if (we_dialled && !s->link) {
+		if (!hf_id_is_none(s->abandoned) && hf_id_is_equal(theirs->session, s->abandoned) &&
+		    hf_id_is_none(s->machine.session)) {
+			(void)!hf_link_send(link, &abandon, NULL);
+		} else if (adopt(s, link, theirs)) {
+			link_ready(s, EPOLLIN);
+			return true;
+		}
+	}
+	if (we_dialled)
+		dial_later(s);
+	return false;
+}
+
+static void told(void *ctx, enum hf_wire_type what, const struct hf_wire_mark *mark)
+{
+	if (what == HF_WIRE_PROMOTED)
+		feed_session(ctx, HF_PRIMARY_PEER_PROMOTED, mark->session);
+}
+
+static void learnt(void *ctx __attribute__((unused)),
+		   const struct hf_wire_hello *theirs __attribute__((unused)))
+{
+}
+
+static enum hf_wire_vm_state wire_state(const struct hf_primary_side *s)
+{
+	static const enum hf_wire_vm_state states[HF_PRIMARY_STATE_COUNT] = {
+		[HF_PRIMARY_ALONE] = HF_WIRE_VM_ALONE,
+		[HF_PRIMARY_SYNCING] = HF_WIRE_VM_SYNCING,
+		[HF_PRIMARY_PROTECTED] = HF_WIRE_VM_PROTECTED,
+		[HF_PRIMARY_HOLDING] = HF_WIRE_VM_HOLDING,
+		[HF_PRIMARY_LEAVING] = HF_WIRE_VM_LEAVING,
+		[HF_PRIMARY_HANDING_OVER] = HF_WIRE_VM_HANDING_OVER,
+		[HF_PRIMARY_HANDED_OVER] = HF_WIRE_VM_HANDED_OVER,
+		[HF_PRIMARY_DEAD] = HF_WIRE_VM_DEAD,
+		[HF_PRIMARY_ENDING] = HF_WIRE_VM_ENDED,
+		[HF_PRIMARY_SUPERSEDED] = HF_WIRE_VM_SUPERSEDED,
+		[HF_PRIMARY_FINISHED] = HF_WIRE_VM_ENDED,
+	};
+
+	return states[s->machine.state];
+}
+
+static void describe(void *ctx, struct hf_wire_hello *ret)
+{
+	struct hf_primary_side *s = ctx;
+
+	hf_keeper_describe(s->k, ret);
+	ret->role = HF_WIRE_ROLE_PRIMARY;
+	ret->state = wire_state(s);
+	ret->session = s->machine.session;
+	ret->epoch = s->machine.committed;
+}
+
+static const struct hf_meeting_ops meeting_ops = {
+	.describe = describe,
+	.met = met,
+	.missed = missed,
+	.learnt = learnt,
+	.told = told,
+};
+
+/* ---- the guest and people ---- */
+
+static void on_qmp_event(void *role, const char *name, struct json_object *data,
+			 uint64_t timestamp_us)
+{
+	struct hf_primary_side *s = role;
+
+	hf_epoch_qmp_event(s, name, data, timestamp_us);
+	if (strcmp(name, "RESUME") == 0 || strcmp(name, "STOP") == 0)
+		hf_epoch_reschedule(s);
+}
+
+static void on_guest_gone(void *role, const struct hf_process_exit *how)
+{
+	struct hf_primary_side *s = role;
+	char text[HF_PROCESS_EXIT_TEXT];
+	bool is_end = s->k->guest_end != HF_GUEST_END_UNKNOWN && !how->is_signal;
+
+	hf_checkpoint_abort(&s->checkpoint);
+	hf_sync_stop(s);
+	(void)snprintf(s->death_text, sizeof(s->death_text), "QEMU %s",
+		       hf_process_exit_format(how, text, sizeof(text)));
+	if (s->machine.state == HF_PRIMARY_HANDED_OVER || s->machine.state == HF_PRIMARY_SUPERSEDED)
+		return; /* it was us */
+	s->has_vm_died = !is_end;
+	hf_event(&s->k->journal, is_end ? "guest-ended" : "guest-died", NULL, "%s", s->death_text);
+	hf_primary_feed(s, is_end ? HF_PRIMARY_VM_ENDED : HF_PRIMARY_VM_DIED, 0);
+}
+
+static void on_first_held(void *role)
+{
+	struct hf_primary_side *s = role;
+
+	hf_pace_output_held(&s->pace);
+	hf_epoch_reschedule(s);
+}
+
+static void on_over_limit(void *role)
+{
+	struct hf_primary_side *s = role;
+
+	s->early_commits++;
+	hf_pace_over_bound(&s->pace);
+	hf_epoch_reschedule(s);
+}
+
+static int stop(void *role, bool is_forced, struct hf_err *err __attribute__((unused)))
+{
+	struct hf_primary_side *s = role;
+
+	if (is_forced && s->machine.state == HF_PRIMARY_ENDING) {
+		hf_log(&s->k->journal, HF_LOG_ERROR,
+		       "ended without the standby's word: a standby that holds this VM's state may "
+		       "start it");
+		hf_keeper_finish(s->k, HF_KEEPER_EXIT_ENDED);
+		return 0;
+	}
+	hf_event(&s->k->journal, "stopping", NULL, "%s",
+		 is_forced ? "an operator stops the VM" : "the guest is asked to shut down");
+	hf_keeper_qmp(s->k, is_forced ? "quit" : "system_powerdown");
+	return 0;
+}
+
+static int promote(void *role, bool is_forced __attribute__((unused)), struct hf_err *err)
+{
+	struct hf_primary_side *s = role;
+
+	hf_err_set(err, "this is the primary, the VM runs here (%s): promote on the standby's host",
+		   hf_primary_state_name(s->machine.state));
+	return -EINVAL;
+}
+
+/* The host is going down, or somebody wants the keeper gone: the VM moves if it can. */
+static void on_signal(void *role, int signal)
+{
+	struct hf_primary_side *s = role;
+
+	if (signal == SIGTERM && s->machine.state == HF_PRIMARY_PROTECTED &&
+	    !s->has_stopped_orderly) {
+		s->has_stopped_orderly = true;
+		hf_primary_feed(s, HF_PRIMARY_HANDOVER_WANTED, 0);
+		return;
+	}
+	(void)stop(s, signal == SIGINT || s->has_stopped_orderly, NULL);
+	s->has_stopped_orderly = true;
+}
+
+/* ---- status ---- */
+
+static void add_u64(struct json_object *o, const char *key, uint64_t v)
+{
+	json_object_object_add(o, key, json_object_new_uint64(v));
+}
+
+static void add_epochs(const struct hf_primary_side *s, struct json_object *status)
+{
+	struct json_object *e = json_object_new_object();
+	uint64_t frames;
+	uint64_t bytes;
+
+	hf_keeper_held(s->k, &frames, &bytes);
+	add_u64(e, "captured", s->machine.captured);
+	add_u64(e, "committed", s->machine.committed);
+	add_u64(e, "released", s->released);
+	json_object_object_add(e, "pause", hf_status_quantiles(&s->pause));
+	json_object_object_add(e, "commit", hf_status_quantiles(&s->commit));
+	add_u64(e, "dirty_pages", s->dirty_pages);
+	add_u64(e, "early_commits", s->early_commits);
+	add_u64(e, "held_frames", frames);
+	add_u64(e, "held_bytes", bytes);
+	add_u64(e, "state_bytes", s->checkpoint.state_len);
+	add_u64(e, "lag_ns", s->machine.committed ? hf_now_ns() - s->committed_ns : 0);
+	json_object_object_add(status, "epochs", e);
+}
+
+static void add_status(void *role, struct json_object *status)
+{
+	struct hf_primary_side *s = role;
+	bool is_protected = s->machine.state == HF_PRIMARY_PROTECTED && s->machine.committed;
+	char text[192];
+
+	json_object_object_add(status, "role", json_object_new_string("primary"));
+	json_object_object_add(status, "state",
+			       json_object_new_string(hf_primary_state_name(s->machine.state)));
+	json_object_object_add(status, "protected", json_object_new_boolean(is_protected));
+	(void)snprintf(text, sizeof(text), "%s: %s", is_protected ? "yes" : "no",
+		       s->k->meetings ? state_texts[s->machine.state] : "started without a peer");
+	json_object_object_add(status, "protection",
+			       json_object_new_string(is_protected ? "yes" : text));
+	json_object_object_add(status, "connected", json_object_new_boolean(s->link != NULL));
+	json_object_object_add(status, "tracking",
+			       json_object_new_string(hf_tracker_mode_name(s->tracker)));
+	add_epochs(s, status);
+	hf_sync_add_status(s, status);
+}
+
+static const struct hf_role_ops role_ops = {
+	.on_qmp_event = on_qmp_event,
+	.on_guest_gone = on_guest_gone,
+	.on_first_held = on_first_held,
+	.on_over_limit = on_over_limit,
+	.on_signal = on_signal,
+	.add_status = add_status,
+	.promote = promote,
+	.stop = stop,
+};
+
+/* Copying is bound by memory, which a few processors use up. */
+static unsigned int copy_threads(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n < 1 ? 1 : n > 4 ? 4 : (unsigned int)n;
+}
+
+static int open_tracking(struct hf_primary_side *s, struct hf_err *err)
+{
+	const struct hf_report *report = hf_guest_report(s->k->guest);
+	struct hf_tracker_config config = {
+		.pid = (pid_t)report->pid,
+		.address = report->address,
+		.length_bytes = report->length_bytes,
+		.file_offset_bytes = report->file_offset_bytes,
+		.tracking_errno = report->tracking_errno,
+		.mode = (enum hf_tracker_mode)s->k->set->tracking,
+		.n_threads = s->k->set->thread_count,
+	};
+	unsigned int n = s->k->set->thread_count;
+	int r = hf_tracker_open(&config, &s->tracker, err);
+
+	if (r < 0)
+		return r;
+	if (!n)
+		n = copy_threads();
+	r = hf_pool_new(n, &s->pool);
+	if (!r)
+		r = hf_pages_new(hf_guest_ram(s->k->guest), s->pool, s->k->set->epoch_memory_bytes,
+				 &s->pages);
+	if (!r)
+		r = hf_pages_new(hf_guest_ram(s->k->guest), s->pool, HF_SYNC_AHEAD_BYTES,
+				 &s->sync_pages);
+	if (r < 0)
+		hf_err_set(err, "cannot prepare the copying of pages: %s", strerror(-r));
+	return r;
+}
+
+int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_err *err)
+{
+	struct hf_primary_side *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->k = k;
+	hf_primary_init(&s->machine, last_epoch);
+	s->released = last_epoch;
+	s->arbiter.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE;
+	s->dial_timer.fire = on_dial_timer;
+	r = open_tracking(s, err);
+	if (!r)
+		r = hf_epoch_init(s, err);
+	if (r < 0)
+		return r; /* the program ends */
+	k->role = s;
+	k->ops = &role_ops;
+	hf_keeper_set_net_mode(k, HF_NETTAP_PASS);
+	if (!k->meetings)
+		return 0;
+	hf_meetings_set_ops(k->meetings, &meeting_ops, s);
+	beat(s);
+	hf_timer_set(&s->dial_timer, &k->loop, hf_now_ns(), on_dial_timer, s);
+	return 0;
+}

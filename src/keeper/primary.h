@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The primary's driver: carries out what core/commit.h's primary decides. Layer: keeper. Main thread.
+ */
+#pragma once
+
+#include "keeper/keeper.h"
+
+/**
+ * hf_primary_side_start() - make this keeper the primary of its guest, which runs or is about to
+ * @last_epoch: the promoted epoch after a failover, else 0
+ * Takes over the keeper's role; lives until the program ends. Return: 0 or -errno with @err.
+ */
+int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch,
+			  struct hf_err *err) HF_MUST_CHECK;

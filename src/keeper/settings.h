@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the user asked of a keeper: options, the definition file and the defaults, in one struct.
+ * Layer: keeper. Any thread. Allocates. Blocks only for reading the definition file.
+ *
+ * One table (settings-table.c) names each setting once: its option, its key in the file, its type,
+ * range, default and help; parsing, --help and the manual page come from it.
+ *
+ * Order of precedence: the default, [vm] and [protection], the own [host], the command line. A list
+ * given on the command line takes the place of the file's.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "sys/addr.h"
+
+#define HF_SETTINGS_PORT 7400
+#define HF_SETTINGS_FOLDER "/etc/holdfast/vms"
+
+enum hf_role { HF_ROLE_RUN, HF_ROLE_STANDBY };
+
+enum hf_on_peer_loss { HF_ON_PEER_LOSS_WAIT, HF_ON_PEER_LOSS_PROMOTE };
+enum hf_log_level { HF_LOG_ERROR, HF_LOG_INFO, HF_LOG_DEBUG };
+
+struct hf_settings_addr {
+	bool is_set;
+	struct hf_addr addr;
+};
+
+/**
+ * struct hf_settings - all of it, owned by the struct; release with hf_settings_fini()
+ * @name: of the VM, hf_is_valid_name()
+ * @argv: QEMU's command line, NULL-terminated, the program first
+ * @on_peer_loss: enum hf_on_peer_loss
+ * @tracking: enum hf_tracker_mode (vm/tracker.h)
+ * @log_level: enum hf_log_level
+ * @hold_net, @unprotected: ids, NULL-terminated; NULL: none
+ * @hugepage_bytes: 0: as QEMU's command line says
+ * @thread_count: 0: one for each processor, within reason
+ * @preload: path of libholdfast-qemu.so; NULL: look in the library folder, and beside the program
+ * @config: the file that was read; NULL: none
+ * @host: name of the own [host]; NULL: the file names none
+ */
+struct hf_settings {
+	enum hf_role role;
+	char *name;
+	char **argv;
+
+	struct hf_settings_addr listen;
+	struct hf_settings_addr peer;
+	unsigned int on_peer_loss;
+	uint64_t peer_timeout_ns;
+
+	char **hold_net;
+	char **unprotected;
+	uint64_t hugepage_bytes;
+
+	bool may_resend;
+	uint64_t epoch_interval_ns;
+	unsigned int stop_share_percent;
+	uint64_t epoch_memory_bytes;
+	unsigned int tracking;
+	unsigned int thread_count;
+
+	char *config;
+	char *host;
+	char *run_dir;
+	bool is_detached;
+	bool is_forced;
+	char *preload;
+	unsigned int log_level;
+
+	/* What the file says before it becomes the above. */
+	char *file_name;
+	char *file_qemu;
+	char **file_args;
+};
+
+/* Positive results of hf_settings_parse(): the user asked for words, not for work. */
+enum { HF_SETTINGS_E_HELP = 1, HF_SETTINGS_E_VERSION = 2 };
+
+/**
+ * hf_settings_parse() - read a keeper's command line, and the definition file if it calls for one
+ * @argv: NULL-terminated: program, "run" or "standby", NAME, options, and maybe "--" and QEMU's line
+ * @nodename: this machine's name, to find its [host] by; NULL: uname(2)
+ * @ret: to be released with hf_settings_fini()
+ * Without "--" the file is --config, or HF_SETTINGS_FOLDER/NAME.conf; with it, --config or none, and
+ * QEMU's line of the file does not count.
+ * Return: 0; HF_SETTINGS_E_HELP or HF_SETTINGS_E_VERSION, and the caller prints it; -EINVAL for a
+ * mistake of the user's, -errno when the file cannot be read, both with @err; -ENOMEM.
+ */
+int hf_settings_parse(char *const *argv, const char *nodename, struct hf_settings *ret,
+		      struct hf_err *err) HF_MUST_CHECK;
+
+/**
+ * hf_settings_format_help() - the text of --help, at most 80 columns wide
+ * @program: as it was called
+ * @ret: to be freed by the caller
+ * Return: 0; -ENOMEM.
+ */
+int hf_settings_format_help(const char *program, char **ret) HF_MUST_CHECK;
+
+/* Takes a struct that is all zero, or half filled. */
+void hf_settings_fini(struct hf_settings *s);

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * RUN_DIR/NAME/: the folder of one running keeper, the lock that makes it the only one of that
+ * name, and its control socket. Layer: sys. Main thread.
+ */
+#pragma once
+
+#include <limits.h>
+
+#include "base/error.h"
+
+/* Descriptors are -1 when there is none. */
+struct hf_rundir {
+	char path[PATH_MAX]; /* RUN_DIR/NAME */
+	int dir_fd;
+	int lock_fd;
+	int listen_fd;
+};
+
+#define HF_RUNDIR_NONE ((struct hf_rundir){ .dir_fd = -1, .lock_fd = -1, .listen_fd = -1 })
+#define HF_RUNDIR_SOCKET "control"
+
+/**
+ * hf_rundir_open() - make RUN_DIR/NAME (0700) if need be, and take its lock
+ * @run_dir: absolute; made (0755) when its own parent exists
+ * @name: hf_is_valid_name(), else -EINVAL
+ * The lock ends with this process however that dies, so nothing stale can be in the way.
+ * Return: 0; -EBUSY: a keeper of this name runs, @err names its pid; -EPERM: the folder belongs to
+ * another user (one that is merely too open is closed to them); other -errno.
+ * Does not wait for the lock. File system calls on what should be a tmpfs.
+ */
+int hf_rundir_open(const char *run_dir, const char *name, struct hf_rundir *ret,
+		   struct hf_err *err) HF_MUST_CHECK;
+
+/**
+ * hf_rundir_listen() - the control socket RUN_DIR/NAME/control, 0600, non-blocking
+ * Replaces what a dead keeper left. listen_fd then belongs to @r; take connections from it with
+ * hf_sock_accept(). Return: 0; -ENAMETOOLONG (unix(7): 107 bytes); other -errno.
+ */
+int hf_rundir_listen(struct hf_rundir *r, struct hf_err *err) HF_MUST_CHECK;
+
+/**
+ * hf_rundir_connect() - a client's connection to the keeper of that name
+ * Return: 0 with a blocking, close-on-exec socket that is the caller's; -ESRCH: no keeper of that
+ * name runs there; -EACCES; -ENAMETOOLONG; -EINVAL; other -errno. @err is fit for the user. May
+ * wait while the keeper's backlog is full.
+ */
+int hf_rundir_connect(const char *run_dir, const char *name, int *ret_fd,
+		      struct hf_err *err) HF_MUST_CHECK;
+
+/* Removes socket, lock file and folder (which stays if others put something there), and lets go of
+ * the lock. Takes HF_RUNDIR_NONE. */
+void hf_rundir_close(struct hf_rundir *r);

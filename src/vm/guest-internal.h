@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the parts of guest share. Layer: vm, private to guest. Main thread.
+ */
+#pragma once
+
+#include "sys/tap.h"
+#include "vm/guest.h"
+
+struct hf_guest_net {
+	char *id;
+	char *downscript; /* NULL: none, or nothing to undo yet */
+	struct hf_tap tap; /* its descriptor belongs to nettap once that exists */
+	struct hf_nettap *nettap;
+};
+
+struct hf_guest {
+	struct hf_ram ram;
+	struct hf_process process;
+	struct hf_qmp *qmp;
+	int report_fd;
+	int incoming_fd;
+	struct hf_guest_net *net;
+	size_t net_count;
+	struct hf_guest_identity identity;
+	struct hf_report report;
+	bool has_disks;
+	bool is_paused;
+	int64_t deadline_ms; /* of the start */
+};
+
+/**
+ * hf_guest_nets_open() - the TAPs of all held netdevs, up and on their bridges
+ * @ret_fds: one for each: QEMU's end, the caller's to close; -1 for those not made
+ * Runs scripts, so BLOCKS. What was made before a failure is undone by hf_guest_nets_close().
+ */
+int hf_guest_nets_open(struct hf_guest *g, const struct hf_guest_config *config, int *ret_fds,
+		       struct hf_err *err) HF_MUST_CHECK;
+void hf_guest_nets_close(struct hf_guest *g);
+
+/* Once QEMU runs: asks what it is, whether it can be protected, and sets its migration up. BLOCKS. */
+int hf_guest_examine(struct hf_guest *g, const struct hf_guest_config *config,
+		     struct hf_err *err) HF_MUST_CHECK;
+void hf_guest_identity_fini(struct hf_guest_identity *id);
+
+/* Takes what the preloaded library has said by now. */
+int hf_guest_read_report(struct hf_guest *g, struct hf_err *err) HF_MUST_CHECK;
+
+/* Makes a standby wait for its state. */
+int hf_guest_await_state(struct hf_guest *g, struct hf_err *err) HF_MUST_CHECK;
+
+/* One command of the start, within its deadline. @arguments is JSON text or NULL; @ret may be NULL. */
+int hf_guest_ask(struct hf_guest *g, const char *command, const char *arguments,
+		 struct json_object **ret, struct hf_err *err) HF_MUST_CHECK;

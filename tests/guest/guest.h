@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The test guest: the only process of a virtual machine, PID 1, doing what tests/lab can verify
+ * from outside. This header joins its files; everything but work.c runs on the main thread.
+ *
+ * Services (all integers little-endian):
+ *   TCP 7000  stream   client sends u64 seed, u32 limit in bytes per second (0: none); the guest
+ *                      sends hf_pattern of that seed for ever
+ *   TCP 7001  echo     client sends u64 seed, then hf_pattern of it; the guest checks each byte and
+ *                      sends it back; on a wrong byte it says MISMATCH and closes
+ *   UDP 7002  counter  see udp.c
+ *   UDP 7003  control  "TOKEN command arguments" -> "TOKEN ok ..." or "TOKEN error ..."; see
+ *                      control.c for the commands
+ *   UDP 7004  ping     each datagram comes back as it is
+ */
+#pragma once
+
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define GUEST_PORT_STREAM 7000
+#define GUEST_PORT_ECHO 7001
+#define GUEST_PORT_COUNTER 7002
+#define GUEST_PORT_CONTROL 7003
+#define GUEST_PORT_PING 7004
+
+#define GUEST_TEXT_MAX 512
+
+/* Something the main loop waits for. @fd is -1 while closed; @ready may then still be called once
+ * for an event that was already taken from the kernel. */
+struct guest_source {
+	int fd;
+	void (*ready)(struct guest_source *source, uint32_t events);
+};
+
+/* Counted since boot; written by their owners, read by "stat". */
+struct guest_stats {
+	_Atomic uint64_t counter;
+	_Atomic uint64_t streamed_bytes;
+	_Atomic uint64_t echoed_bytes;
+	_Atomic uint64_t mismatches;
+	_Atomic uint64_t pings;
+	_Atomic bool is_violated;
+};
+
+extern struct guest_stats guest_stats;
+
+/* init.c. Watch @source->fd for @events; a failure stops the guest with a line on the console. */
+void guest_watch(struct guest_source *source, uint32_t events);
+void guest_rewatch(struct guest_source *source, uint32_t events);
+uint64_t guest_now_ns(void);
+/* Random for each boot, so that the outside can tell a failover from a reboot. */
+uint32_t guest_boot_id(void);
+/* The value of hf.@name on the kernel command line in @ret, or false. */
+bool guest_setting(const char *name, char *ret, size_t size);
+
+/* net.c. Bring up lo and eth0 from hf.ip and hf.gw. 0 or -errno, having said what failed. */
+int guest_net_up(void);
+
+/* stream.c, udp.c, control.c, power.c. Open the services; -errno when a socket cannot be had. */
+int guest_stream_open(void);
+int guest_udp_open(void);
+int guest_control_open(void);
+void guest_power_open(void);
+int guest_udp_bind(uint16_t port);
+
+/* work.c: load that a test can ask for. Any thread. Each writes its answer, "ok ..." or "error
+ * ...", to @reply of GUEST_TEXT_MAX bytes. */
+void guest_work_start(void);
+void guest_work_dirty(uint64_t pages_per_ms, char *reply);
+void guest_work_dirty_max(uint64_t mib, char *reply);
+void guest_work_spin(uint64_t threads, char *reply);
+void guest_work_mem(uint64_t mib, char *reply);
+void guest_work_memcheck(char *reply);
+/* Pages dirtied and loops spun since boot, and pages in the buffer. */
+void guest_work_counts(uint64_t *ret_dirtied, uint64_t *ret_spun, uint64_t *ret_pages);

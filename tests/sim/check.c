@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The checkers that look into the keepers from outside of them. They believe what the world knows
+ * (which process lives, what was captured), not what a machine says of itself.
+ */
+#include "sim.h"
+
+#define FLOW_NS (200 * SIM_MS)
+
+static bool is_standby_of(const struct sim_keeper *s, const struct sim_keeper *k)
+{
+	return s->inst && s->is_standby && s->primary_inst == k->inst &&
+	       hf_id_is_equal(s->s.session, k->p.session) &&
+	       (s->s.state == HF_STANDBY_READY || s->s.state == HF_STANDBY_LOST ||
+		s->s.state == HF_STANDBY_PROMOTING);
+}
+
+static bool has_standby(const struct sim_world *w, const struct sim_keeper *k)
+{
+	for (int n = 0; n < SIM_NODES; n++)
+		if (is_standby_of(&w->keepers[n], k))
+			return true;
+	return false;
+}
+
+/* Runs, and its outputs can reach the outside: at once, or by the word of a standby. */
+static bool is_live(const struct sim_world *w, const struct sim_keeper *k)
+{
+	if (!k->inst || !k->vm.is_alive || !k->vm.is_running)
+		return false;
+	return k->tap.mode == SIM_TAP_PASS ||
+	       (k->tap.mode == SIM_TAP_HOLD && has_standby(w, k));
+}
+
+void sim_check_world(struct sim_world *w)
+{
+	int live = SIM_NONE;
+
+	if (w->is_forked)
+		return;
+	for (int n = 0; n < SIM_NODES; n++) {
+		if (!is_live(w, &w->keepers[n]))
+			continue;
+		if (live != SIM_NONE)
+			sim_fail(w, "live: the VM runs on %c and on %c", sim_letter(live),
+				 sim_letter(n));
+		live = n;
+	}
+}
+
+void sim_check_begin(struct sim_world *w, struct sim_keeper *k)
+{
+	if (k->partial.is_active)
+		sim_fail(w, "whole: %c takes an epoch while a part of %llu was not thrown away",
+			 sim_letter(k->node), (unsigned long long)k->partial.epoch);
+}
+
+const struct sim_epoch *sim_find_epoch(const struct sim_world *w, struct hf_id session,
+				       uint64_t epoch)
+{
+	for (unsigned int i = 0; i < SIM_EPOCHS; i++)
+		if (w->epochs[i].epoch == epoch && hf_id_is_equal(w->epochs[i].session, session))
+			return &w->epochs[i];
+	return NULL;
+}
+
+void sim_check_promote(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
+{
+	const struct sim_epoch *e = sim_find_epoch(w, k->s.session, epoch);
+
+	if (!e)
+		sim_fail(w, "whole: %c promotes epoch %llu, which was never captured",
+			 sim_letter(k->node), (unsigned long long)epoch);
+	else if (epoch != k->whole_epoch)
+		sim_fail(w, "whole: %c promotes epoch %llu, but %llu was the last whole one",
+			 sim_letter(k->node), (unsigned long long)epoch,
+			 (unsigned long long)k->whole_epoch);
+	else if (k->partial.is_active)
+		sim_fail(w, "whole: %c promotes with a part of epoch %llu in its hands",
+			 sim_letter(k->node), (unsigned long long)k->partial.epoch);
+	else if (sim_guest_digest(&k->replica) != sim_guest_digest(&e->g))
+		sim_fail(w, "whole: what %c promotes is not the state that was captured as epoch "
+			 "%llu", sim_letter(k->node), (unsigned long long)epoch);
+	if (k->was_told_ended)
+		sim_fail(w, "ended: %c promotes a VM that it knows to have ended",
+			 sim_letter(k->node));
+	if (w->has_failed)
+		return;
+	w->promotions[w->n_promotions++ % SIM_PROMOTIONS] = (struct sim_promotion){
+		.session = k->s.session, .inst = k->inst, .out_seq = e->g.out_seq
+	};
+	w->outside.is_gap_allowed |= !w->plan->does_resend;
+}
+
+/*
+ * A proof of death is sound unless a fixed `promote` or an operator let the dead side go on alone
+ * before it died: then two histories exist, and what is promised ends here. That is a limit of those
+ * settings (docs/failure-model.md), so it is counted.
+ */
+void sim_check_proof(struct sim_world *w, struct sim_keeper *k, struct hf_id session)
+{
+	uint64_t grantee = sim_arbiter_grantee(w, session);
+
+	if (hf_id_is_none(session) || w->is_forked)
+		return;
+	if ((grantee && grantee != k->inst) || hf_id_is_equal(session, w->forced)) {
+		w->is_forked = true;
+		w->stats->forks++;
+		sim_say(w, "%c goes on from where the dead side left the common path",
+			sim_letter(k->node));
+	}
+}
+
+static bool is_stopping(const struct sim_keeper *k)
+{
+	return k->is_stopped_for_good || k->p.state == HF_PRIMARY_HANDED_OVER ||
+	       k->p.state == HF_PRIMARY_DEAD || k->p.state == HF_PRIMARY_SUPERSEDED;
+}
+
+static void note_primary(struct sim_world *w, const struct sim_keeper *k)
+{
+	if (!has_standby(w, k) || k->p.state == HF_PRIMARY_ALONE ||
+	    k->p.state == HF_PRIMARY_SYNCING || k->p.state == HF_PRIMARY_LEAVING ||
+	    sim_arbiter_winner(w, k->p.session) == k->inst)
+		w->may_be_lost = true;
+}
+
+static void note_standby(struct sim_world *w, const struct sim_keeper *s)
+{
+	if (s->s.state == HF_STANDBY_PROMOTING ||
+	    sim_arbiter_winner(w, s->s.session) == s->inst)
+		w->may_be_lost = true;
+	for (int n = 0; n < SIM_NODES; n++) {
+		const struct sim_keeper *k = &w->keepers[n];
+
+		if (k->inst && k->is_primary && is_standby_of(s, k) && k->vm.is_alive &&
+		    !is_stopping(k))
+			return;
+	}
+	if (s->s.state == HF_STANDBY_READY || s->s.state == HF_STANDBY_LOST)
+		w->may_be_lost = true;
+}
+
+/* Something of @node is about to die: does anything stand behind it? */
+void sim_note_death(struct sim_world *w, int node)
+{
+	const struct sim_keeper *k = &w->keepers[node];
+
+	if (!k->inst)
+		return;
+	if (k->is_primary && k->p.state != HF_PRIMARY_SUPERSEDED)
+		note_primary(w, k);
+	else if (k->is_standby)
+		note_standby(w, k);
+}
+
+/* The arbiter decided for a standby that has died since: nobody can know how far it had come. */
+static bool has_lost_to_the_dead(const struct sim_world *w, const struct sim_keeper *k)
+{
+	uint64_t winner = sim_arbiter_winner(w, k->p.session);
+
+	if (!winner || k->p.state != HF_PRIMARY_LEAVING)
+		return false;
+	for (int n = 0; n < SIM_NODES; n++)
+		if (w->keepers[n].inst == winner)
+			return false;
+	return true;
+}
+
+static void check_one_calm(struct sim_world *w, const struct sim_keeper *k)
+{
+	if (has_lost_to_the_dead(w, k))
+		w->stats->vms_lost++;
+	else if (k->p.state != HF_PRIMARY_PROTECTED || k->tap.mode != SIM_TAP_HOLD ||
+	    !has_standby(w, k))
+		sim_fail(w, "progress: the VM on %c is %s long after all was healed",
+			 sim_letter(k->node), hf_primary_state_name(k->p.state));
+	else if (w->now_ns - w->outside.last_ns > FLOW_NS)
+		sim_fail(w, "progress: nothing left %c for %llu ms after all was healed",
+			 sim_letter(k->node),
+			 (unsigned long long)((w->now_ns - w->outside.last_ns) / SIM_MS));
+}
+
+void sim_check_calm(struct sim_world *w)
+{
+	int running = SIM_NONE;
+
+	if (w->is_forked)
+		return;
+	for (int n = 0; n < SIM_NODES; n++) {
+		const struct sim_keeper *k = &w->keepers[n];
+
+		if (!k->inst || !k->is_primary)
+			continue;
+		if (!k->vm.is_alive || w->now_ns - k->vm.ran_ns > FLOW_NS) {
+			sim_fail(w, "progress: %c is stuck as %s, its VM does not run",
+				 sim_letter(n), hf_primary_state_name(k->p.state));
+			return;
+		}
+		if (running != SIM_NONE)
+			sim_fail(w, "progress: %c and %c both run the VM long after all was healed",
+				 sim_letter(running), sim_letter(n));
+		running = n;
+	}
+	if (running != SIM_NONE) {
+		check_one_calm(w, &w->keepers[running]);
+		return;
+	}
+	if (w->is_ended)
+		w->stats->vms_ended++;
+	else if (w->may_be_lost)
+		w->stats->vms_lost++;
+	else
+		sim_fail(w, "progress: the VM runs nowhere, and no fault took all that held it");
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "sim.h"
+
+#include <assert.h>
+#include <string.h>
+
+void sim_guest_init(struct sim_guest *g, uint64_t seed)
+{
+	memset(g, 0, sizeof(*g));
+	for (unsigned int i = 0; i < SIM_WORDS; i++)
+		g->words[i] = sim_mix(seed, i);
+}
+
+uint64_t sim_guest_digest(const struct sim_guest *g)
+{
+	uint64_t d = sim_mix(g->steps, g->out_seq) ^ g->out_digest;
+
+	for (unsigned int i = 0; i < SIM_WORDS; i++)
+		d = sim_mix(d, g->words[i]);
+	return d;
+}
+
+static void emit(struct sim_world *w, struct sim_keeper *k)
+{
+	struct sim_guest *g = &k->vm.g;
+	uint64_t prev = g->out_digest;
+	struct sim_output o;
+
+	g->out_digest = sim_mix(g->out_digest, sim_guest_digest(g));
+	o = (struct sim_output){ .seq = g->out_seq++, .digest = g->out_digest, .prev = prev };
+	switch (k->tap.mode) {
+	case SIM_TAP_PASS:
+		sim_outside_sees(w, k, &o, /* is_again= */ false);
+		break;
+	case SIM_TAP_HOLD:
+		k->tap.held[k->tap.n++] = o;
+		break;
+	case SIM_TAP_DEAD:
+		break;
+	}
+}
+
+/* One step: an input from outside changes a word, and now and then something is sent. */
+void sim_guest_run(struct sim_world *w, struct sim_keeper *k)
+{
+	unsigned int i = sim_rand_below(&w->rand, SIM_WORDS);
+
+	if (!k->vm.is_alive || !k->vm.is_running)
+		return;
+	k->vm.ran_ns = w->now_ns;
+	k->vm.g.steps++;
+	k->vm.g.words[i] = sim_mix(k->vm.g.words[i], sim_rand_next(&w->rand));
+	k->vm.dirty |= 1u << i;
+	/* A full queue stands for the bound at which the real tap stops reading. */
+	if (sim_rand_percent(&w->rand, 60) && k->tap.n < SIM_HELD_MAX)
+		emit(w, k);
+}
+
+void sim_tap_mark(struct sim_keeper *k, uint64_t epoch)
+{
+	for (unsigned int i = 0; i < k->tap.n; i++)
+		if (!k->tap.held[i].epoch)
+			k->tap.held[i].epoch = epoch;
+}
+
+static void let_go(struct sim_world *w, struct sim_keeper *k, unsigned int n)
+{
+	struct sim_tap *t = &k->tap;
+
+	assert(n <= t->n);
+	for (unsigned int i = 0; i < n; i++)
+		sim_outside_sees(w, k, &t->held[i], /* is_again= */ false);
+	memmove(t->held, t->held + n, (t->n - n) * sizeof(t->held[0]));
+	t->n -= n;
+}
+
+void sim_tap_release(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
+{
+	unsigned int n = 0;
+
+	while (n < k->tap.n && k->tap.held[n].epoch && k->tap.held[n].epoch <= epoch)
+		n++;
+	let_go(w, k, n);
+}
+
+void sim_tap_pass(struct sim_world *w, struct sim_keeper *k)
+{
+	let_go(w, k, k->tap.n);
+	k->tap.mode = SIM_TAP_PASS;
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What comes over a connection, and what a keeper does about peers that it does not hear: the rules
+ * of a driver. docs/replication.md, "What the drivers owe the protocol", lists them.
+ */
+#include "sim.h"
+
+#include <assert.h>
+
+#define SILENCE_NS (60 * SIM_MS)
+#define GIVE_UP_NS (180 * SIM_MS)
+#define DIAL_AGAIN_NS (25 * SIM_MS)
+#define INQUIRE_AGAIN_NS (20 * SIM_MS)
+#define REPLY_MAX_NS (4 * SIM_MS)
+
+void sim_primary_event(struct sim_world *w, struct sim_keeper *k, enum hf_primary_event_kind kind,
+		       uint64_t epoch, struct hf_id session)
+{
+	struct hf_primary_event *ev = &sim_keeper_item(w, k, SIM_ITEM_PRIMARY)->pev;
+
+	*ev = (struct hf_primary_event){ .kind = kind, .epoch = epoch, .session = session };
+	if (kind == HF_PRIMARY_LINK_UP)
+		ev->fresh = (struct hf_id){ 1, ++w->next_session };
+}
+
+void sim_standby_event(struct sim_world *w, struct sim_keeper *k, enum hf_standby_event_kind kind,
+		       uint64_t epoch, struct hf_id session)
+{
+	struct hf_standby_event *ev = &sim_keeper_item(w, k, SIM_ITEM_STANDBY)->sev;
+
+	*ev = (struct hf_standby_event){ .kind = kind, .epoch = epoch, .session = session };
+}
+
+void sim_keeper_link_gone(struct sim_world *w, struct sim_keeper *k, uint64_t conn)
+{
+	if (conn == k->out_conn) {
+		k->out_conn = 0;
+		k->dial_ns = w->now_ns + sim_delay(w, DIAL_AGAIN_NS);
+		sim_primary_event(w, k, HF_PRIMARY_LINK_DOWN, 0, k->p.session);
+	} else if (conn == k->in_conn) {
+		k->in_conn = 0;
+		sim_standby_event(w, k, HF_STANDBY_LINK_DOWN, 0, k->s.session);
+	}
+}
+
+static void hang_up(struct sim_world *w, struct sim_keeper *k, uint64_t conn)
+{
+	sim_net_close(w, conn, k->node);
+	sim_keeper_link_gone(w, k, conn);
+}
+
+/*
+ * With an arbiter that votes, the dead may have won before it died: the vote alone decides about a
+ * session that either side could have gone on from.
+ */
+void sim_primary_peer_dead(struct sim_world *w, struct sim_keeper *k)
+{
+	enum hf_primary_state state = k->p.state;
+
+	if (w->plan->arbiter == SIM_ARBITER_VOTE &&
+	    (state == HF_PRIMARY_PROTECTED || state == HF_PRIMARY_HOLDING ||
+	     state == HF_PRIMARY_HANDING_OVER || state == HF_PRIMARY_LEAVING))
+		return;
+	if (w->plan->arbiter == SIM_ARBITER_VOTE && state == HF_PRIMARY_ENDING)
+		k->tap.n = 0;
+	sim_check_proof(w, k, k->p.session);
+	sim_primary_event(w, k, HF_PRIMARY_PEER_DEAD, 0, k->p.session);
+}
+
+void sim_keeper_refused(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev)
+{
+	/* The proof is about who held the session when we dialled, not about who came after. */
+	if (k->is_primary && !hf_id_is_none(ev->session) &&
+	    hf_id_is_equal(ev->session, k->p.session))
+		sim_primary_peer_dead(w, k);
+}
+
+static void standby_peer_dead(struct sim_world *w, struct sim_keeper *k)
+{
+	if (w->plan->arbiter == SIM_ARBITER_VOTE)
+		return;
+	sim_check_proof(w, k, k->s.session);
+	sim_standby_event(w, k, HF_STANDBY_PEER_DEAD, 0, k->s.session);
+}
+
+/* ev->value: 0 refused, 1 still in our session, 2 not any more; ev->epoch: who answers. */
+void sim_keeper_answered(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev)
+{
+	if (k->s.state != HF_STANDBY_LOST || !hf_id_is_equal(ev->session, k->s.session))
+		return;
+	if (ev->value == 0 || ev->epoch != k->primary_inst)
+		standby_peer_dead(w, k);
+	else if (ev->value == 2)
+		sim_standby_event(w, k, HF_STANDBY_ABANDON, 0, k->s.session);
+}
+
+static void got_end(struct sim_world *w, struct sim_keeper *k, const struct sim_msg *msg)
+{
+	if (!k->partial.is_active)
+		return;
+	k->partial.slot = msg->slot;
+	if (k->s.state == HF_STANDBY_SYNCING || k->s.state == HF_STANDBY_READY ||
+	    k->s.state == HF_STANDBY_LOST)
+		k->whole_epoch = msg->epoch;
+	sim_standby_event(w, k, HF_STANDBY_EPOCH_WHOLE, msg->epoch, k->s.session);
+}
+
+static void got_piece(struct sim_keeper *k, const struct sim_msg *msg)
+{
+	if (!k->partial.is_active)
+		return;
+	k->partial.words[msg->word] = msg->value;
+	k->partial.got |= 1u << msg->word;
+}
+
+static void got_as_standby(struct sim_world *w, struct sim_keeper *k, const struct sim_msg *msg)
+{
+	struct hf_id session = k->s.session;
+
+	if (msg->kind == SIM_MSG_SYNC_BEGIN) {
+		sim_standby_event(w, k, HF_STANDBY_SYNC_BEGIN, 0, msg->session);
+	} else if (msg->kind == SIM_MSG_SYNC_PAGE) {
+		if (k->s.state == HF_STANDBY_SYNCING)
+			k->replica.words[msg->word] = msg->value;
+	} else if (msg->kind == SIM_MSG_BEGIN) {
+		sim_check_begin(w, k);
+		k->partial = (struct sim_partial){ .is_active = true, .epoch = msg->epoch };
+	} else if (msg->kind == SIM_MSG_PIECE) {
+		got_piece(k, msg);
+	} else if (msg->kind == SIM_MSG_END) {
+		got_end(w, k, msg);
+	} else if (msg->kind == SIM_MSG_DEAD) {
+		sim_standby_event(w, k, HF_STANDBY_VM_DIED, 0, session);
+	} else if (msg->kind == SIM_MSG_ENDED) {
+		k->was_told_ended = true;
+		sim_standby_event(w, k, HF_STANDBY_VM_ENDED, 0, session);
+	} else if (msg->kind == SIM_MSG_HANDOVER) {
+		sim_standby_event(w, k, HF_STANDBY_HANDOVER, msg->epoch, session);
+	} else if (msg->kind == SIM_MSG_ABANDON) {
+		sim_standby_event(w, k, HF_STANDBY_ABANDON, 0, msg->session);
+	} else if (msg->kind == SIM_MSG_REFUSE) {
+		hang_up(w, k, k->in_conn);
+	}
+}
+
+static void got_as_primary(struct sim_world *w, struct sim_keeper *k, const struct sim_msg *msg)
+{
+	struct sim_item *item;
+
+	if (msg->kind == SIM_MSG_HELLO_REPLY) {
+		item = sim_keeper_item(w, k, SIM_ITEM_ATTACH);
+		item->conn = k->out_conn;
+		item->msg = *msg;
+	} else if (msg->kind == SIM_MSG_ACK) {
+		sim_primary_event(w, k, HF_PRIMARY_ACK, msg->epoch, k->p.session);
+	} else if (msg->kind == SIM_MSG_WANT_HANDOVER) {
+		sim_primary_event(w, k, HF_PRIMARY_HANDOVER_WANTED, 0, k->p.session);
+	} else if (msg->kind == SIM_MSG_DISCARDED) {
+		sim_primary_event(w, k, HF_PRIMARY_PEER_DISCARDED, 0, msg->session);
+		hang_up(w, k, k->out_conn);
+	} else if (msg->kind == SIM_MSG_PROMOTED) {
+		sim_primary_event(w, k, HF_PRIMARY_PEER_PROMOTED, msg->epoch, msg->session);
+		hang_up(w, k, k->out_conn);
+	} else if (msg->kind == SIM_MSG_REFUSE) {
+		hang_up(w, k, k->out_conn);
+	}
+}
+
+static void heard(struct sim_world *w, struct sim_keeper *k, struct sim_conn *c, int end)
+{
+	c->heard_ns[end] = w->now_ns;
+	if (!c->is_silent[end])
+		return;
+	c->is_silent[end] = false;
+	if (c->id == k->out_conn)
+		sim_primary_event(w, k, HF_PRIMARY_PEER_HEARD, 0, k->p.session);
+	else if (c->id == k->in_conn)
+		sim_standby_event(w, k, HF_STANDBY_PEER_HEARD, 0, k->s.session);
+}
+
+void sim_keeper_message(struct sim_world *w, struct sim_keeper *k, struct sim_conn *c,
+			const struct sim_msg *msg)
+{
+	int end = c->node[1] == k->node;
+	struct sim_item *item;
+
+	if (msg->kind == SIM_MSG_EOF) {
+		c->is_open[end] = false;
+		sim_keeper_link_gone(w, k, c->id);
+		return;
+	}
+	heard(w, k, c, end);
+	if (end == 1 && msg->kind == SIM_MSG_HELLO) {
+		item = sim_keeper_item(w, k, SIM_ITEM_ACCEPT);
+		item->conn = c->id;
+		item->msg = *msg;
+	} else if (c->id == k->in_conn && k->is_standby) {
+		got_as_standby(w, k, msg);
+	} else if (c->id == k->out_conn && k->is_primary) {
+		got_as_primary(w, k, msg);
+	}
+}
+
+static void watch(struct sim_world *w, struct sim_keeper *k, uint64_t conn)
+{
+	struct sim_conn *c = sim_net_find(w, conn);
+	uint64_t silence_ns;
+	int end;
+
+	if (!c)
+		return;
+	end = c->node[1] == k->node;
+	sim_net_send(w, conn, k->node, &(struct sim_msg){ .kind = SIM_MSG_HEARTBEAT });
+	silence_ns = w->now_ns - c->heard_ns[end];
+	if (silence_ns > GIVE_UP_NS || (silence_ns > SILENCE_NS && !c->is_ready[end])) {
+		hang_up(w, k, conn);
+	} else if (silence_ns > SILENCE_NS && !c->is_silent[end]) {
+		c->is_silent[end] = true;
+		if (conn == k->out_conn)
+			sim_primary_event(w, k, HF_PRIMARY_PEER_SILENT, 0, k->p.session);
+		else
+			sim_standby_event(w, k, HF_STANDBY_PEER_SILENT, 0, k->s.session);
+	}
+}
+
+static void dial(struct sim_world *w, struct sim_keeper *k)
+{
+	struct sim_event ev = { .kind = SIM_EV_CONNECT, .session = k->p.session };
+
+	if (!k->is_primary || k->out_conn || w->now_ns < k->dial_ns)
+		return;
+	if (hf_id_is_none(k->p.session)) {
+		do
+			k->dial_node = (k->dial_node + 1) % SIM_NODES;
+		while (k->dial_node == k->node);
+		ev.a = k->dial_node;
+	} else {
+		ev.a = k->standby_node; /* who holds a session is the only one worth asking */
+	}
+	k->dial_ns = w->now_ns + DIAL_AGAIN_NS;
+	sim_keeper_post(w, k, REPLY_MAX_NS, &ev);
+}
+
+static void inquire(struct sim_world *w, struct sim_keeper *k)
+{
+	struct sim_event ev = { .kind = SIM_EV_INQUIRE, .a = k->primary_node,
+				.session = k->s.session };
+
+	if (k->s.state != HF_STANDBY_LOST || w->now_ns < k->inquire_ns)
+		return;
+	k->inquire_ns = w->now_ns + INQUIRE_AGAIN_NS;
+	sim_keeper_post(w, k, REPLY_MAX_NS, &ev);
+}
+
+void sim_keeper_tick(struct sim_world *w, struct sim_keeper *k)
+{
+	watch(w, k, k->out_conn);
+	watch(w, k, k->in_conn);
+	dial(w, k);
+	inquire(w, k);
+	sim_arbiter_ask(w, k);
+}

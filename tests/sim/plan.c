@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Swarm: each run draws which kinds of faults it has, how many, how delays are drawn and who
+ * arbitrates, so that no mixture is missed because another one is more usual.
+ */
+#include "sim.h"
+
+#include <string.h>
+
+static uint64_t between_ms(struct sim_rand *r, unsigned int from, unsigned int to)
+{
+	return (from + sim_rand_below(r, to - from + 1)) * (uint64_t)SIM_MS;
+}
+
+/* Most of what happens, happens between A and B. */
+static int some_node(struct sim_rand *r)
+{
+	unsigned int x = sim_rand_below(r, 10);
+
+	return x < 5 ? 0 : x < 9 ? 1 : 2;
+}
+
+static void draw_trigger(struct sim_rand *r, struct sim_fault *f, uint64_t safety_ns)
+{
+	f->when = SIM_WHEN_AT;
+	f->at_ns = sim_rand_next(r) % safety_ns / SIM_US * SIM_US;
+	if (sim_rand_percent(r, 50))
+		return;
+	f->when = SIM_WHEN_PRIMARY + sim_rand_below(r, 3);
+	f->at_ns = sim_rand_percent(r, 70) ? 0 : sim_rand_below(r, 5000) * SIM_US;
+	f->point_node = some_node(r);
+	f->nth = 1 + sim_rand_below(r, sim_rand_percent(r, 50) ? 3 : 20);
+	if (f->when == SIM_WHEN_PRIMARY)
+		f->point = sim_rand_below(r, HF_PRIMARY_ACTION_COUNT);
+	else if (f->when == SIM_WHEN_STANDBY)
+		f->point = sim_rand_below(r, HF_STANDBY_ACTION_COUNT);
+	else
+		f->point = sim_rand_below(r, SIM_MSG_COUNT);
+}
+
+static uint64_t duration(struct sim_rand *r, enum sim_fault_kind kind)
+{
+	switch (kind) {
+	case SIM_FAULT_CUT:
+	case SIM_FAULT_SPLIT:
+	case SIM_FAULT_FREEZE:
+		return between_ms(r, 2, sim_rand_percent(r, 50) ? 90 : 400);
+	case SIM_FAULT_POWER:
+	case SIM_FAULT_ARBITER:
+		return between_ms(r, 20, 400);
+	case SIM_FAULT_RESET:
+	case SIM_FAULT_CRASH:
+	case SIM_FAULT_KILL_VM:
+	case SIM_FAULT_END_VM:
+	case SIM_FAULT_START:
+	case SIM_FAULT_FAIL_CAPTURE:
+	case SIM_FAULT_FAIL_LOAD:
+	case SIM_FAULT_PROMOTE:
+	case SIM_FAULT_FORCE:
+	case SIM_FAULT_HANDOVER:
+	case SIM_FAULT_ABANDON:
+	case SIM_FAULT_DAMAGE:
+	case SIM_FAULT_COUNT:
+		break;
+	}
+	return 0;
+}
+
+static void draw_fault(struct sim_rand *r, struct sim_plan *plan, unsigned int kinds)
+{
+	struct sim_fault *f = &plan->faults[plan->n_faults++];
+
+	do
+		f->kind = sim_rand_below(r, SIM_FAULT_COUNT);
+	while (!(kinds & 1u << f->kind));
+	draw_trigger(r, f, plan->safety_ns);
+	f->a = some_node(r);
+	do
+		f->b = some_node(r);
+	while (f->b == f->a);
+	f->for_ns = duration(r, f->kind);
+	f->n = 1 + sim_rand_below(r, 4);
+}
+
+/* A host that lost its keeper usually gets a new one before long. */
+static void draw_restarts(struct sim_rand *r, struct sim_plan *plan)
+{
+	for (int node = 0; node < SIM_NODES; node++) {
+		if (!sim_rand_percent(r, 60))
+			continue;
+		plan->faults[plan->n_faults++] = (struct sim_fault){
+			.kind = SIM_FAULT_START, .a = node,
+			.at_ns = sim_rand_next(r) % plan->safety_ns / SIM_US * SIM_US
+		};
+	}
+}
+
+void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
+{
+	struct sim_rand r = { .state = sim_mix(seed, 77) };
+	unsigned int kinds, n;
+
+	memset(plan, 0, sizeof(*plan));
+	plan->seed = seed;
+	n = sim_rand_below(&r, 10);
+	plan->arbiter = n < 5 ? SIM_ARBITER_WAIT : n < 7 ? SIM_ARBITER_PROMOTE : SIM_ARBITER_VOTE;
+	plan->promote_node = (int)sim_rand_below(&r, 2);
+	plan->delays = sim_rand_percent(&r, 50) ? SIM_DELAYS_UNIFORM : SIM_DELAYS_EDGE;
+	plan->does_resend = sim_rand_percent(&r, 70);
+	plan->safety_ns = between_ms(&r, 100, 600);
+	plan->calm_ns = 700 * SIM_MS;
+	/* An end is for ever: rarely. */
+	do {
+		kinds = (unsigned int)sim_rand_next(&r) & ((1u << SIM_FAULT_COUNT) - 1);
+		if (!sim_rand_percent(&r, 25))
+			kinds &= ~(1u << SIM_FAULT_END_VM);
+	} while (!kinds);
+	for (n = 1 + sim_rand_below(&r, 8); n; n--)
+		draw_fault(&r, plan, kinds);
+	draw_restarts(&r, plan);
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Carrying out what the primary's machine says.
+ */
+#include "sim.h"
+
+#include <assert.h>
+
+#define CAPTURE_MAX_NS (2 * SIM_MS)
+#define SYNC_MAX_NS (1 * SIM_MS)
+#define ALL_WORDS ((1u << SIM_WORDS) - 1)
+
+static void begin_sync(struct sim_world *w, struct sim_keeper *k, struct hf_id session)
+{
+	struct sim_conn *c = sim_net_find(w, k->out_conn);
+	struct sim_msg msg = { .kind = SIM_MSG_SYNC_BEGIN, .session = session };
+
+	if (!c)
+		return; /* it broke since; the machine hears of that next */
+	w->stats->sessions++;
+	k->standby_node = c->node[1];
+	k->standby_inst = c->inst[1];
+	k->vm.dirty = ALL_WORDS;
+	k->sync_word = 0;
+	sim_net_send(w, k->out_conn, k->node, &msg);
+	sim_keeper_post(w, k, SYNC_MAX_NS,
+			&(struct sim_event){ .kind = SIM_EV_SYNC, .value = ++k->sync_gen });
+}
+
+void sim_primary_sync(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev)
+{
+	unsigned int i = k->sync_word;
+	struct sim_msg msg = { .kind = SIM_MSG_SYNC_PAGE, .word = i };
+
+	if (ev->value != k->sync_gen || k->p.state != HF_PRIMARY_SYNCING)
+		return;
+	if (i == SIM_WORDS) {
+		sim_primary_event(w, k, HF_PRIMARY_SYNCED, 0, k->p.session);
+		return;
+	}
+	msg.value = k->vm.g.words[i];
+	k->vm.dirty &= ~(1u << i);
+	k->sync_word++;
+	sim_net_send(w, k->out_conn, k->node, &msg);
+	sim_keeper_post(w, k, SYNC_MAX_NS, ev);
+}
+
+static void capture(struct sim_world *w, struct sim_keeper *k, const struct hf_primary_action *a)
+{
+	struct sim_epoch *e = &w->epochs[w->next_epoch % SIM_EPOCHS];
+
+	k->slot = (int)(w->next_epoch++ % SIM_EPOCHS);
+	k->vm.is_running = false;
+	sim_tap_mark(k, a->epoch);
+	e->session = k->p.session;
+	e->epoch = a->epoch;
+	e->g = k->vm.g;
+	e->dirty = k->vm.dirty;
+	k->vm.dirty = 0;
+	/* All that is held, also from an epoch that was dropped: it leaves with this one. */
+	e->n_frames = k->tap.n;
+	for (unsigned int i = 0; i < k->tap.n; i++)
+		e->frames[i] = k->tap.held[i];
+	sim_keeper_post(w, k, CAPTURE_MAX_NS,
+			&(struct sim_event){
+				.kind = SIM_EV_CAPTURED, .epoch = a->epoch, .value = a->resume });
+}
+
+void sim_primary_captured(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev)
+{
+	bool is_failed = k->captures_to_fail != 0;
+
+	/*
+	 * A capture that fails because QEMU died is not a failed capture: waitpid will tell, and until
+	 * then nothing is said. Three failures in a row would give up the session that saves the VM.
+	 */
+	if (!k->vm.is_alive)
+		return;
+	k->captures_to_fail -= is_failed;
+	k->vm.is_running = k->vm.is_alive && !k->is_stopped_for_good && (ev->value || is_failed);
+	sim_primary_event(w, k, is_failed ? HF_PRIMARY_CAPTURE_FAILED : HF_PRIMARY_CAPTURED,
+			  ev->epoch, k->p.session);
+}
+
+static void send_epoch(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
+{
+	const struct sim_epoch *e = &w->epochs[k->slot];
+	struct sim_msg msg = { .kind = SIM_MSG_BEGIN, .epoch = epoch, .slot = k->slot,
+			       .session = e->session };
+
+	assert(e->epoch == epoch);
+	sim_net_send(w, k->out_conn, k->node, &msg);
+	msg.kind = SIM_MSG_PIECE;
+	for (unsigned int i = 0; i < SIM_WORDS; i++) {
+		if (!(e->dirty & 1u << i))
+			continue;
+		msg.word = i;
+		msg.value = e->g.words[i];
+		sim_net_send(w, k->out_conn, k->node, &msg);
+	}
+	msg.kind = SIM_MSG_END;
+	sim_net_send(w, k->out_conn, k->node, &msg);
+}
+
+static void tell(struct sim_world *w, struct sim_keeper *k, enum sim_msg_kind kind,
+		 const struct hf_primary_action *a)
+{
+	struct sim_msg msg = { .kind = kind, .epoch = a->epoch, .session = a->session };
+
+	sim_net_send(w, k->out_conn, k->node, &msg);
+}
+
+static void refuse(struct sim_world *w, struct sim_keeper *k)
+{
+	uint64_t conn = k->out_conn;
+
+	sim_net_send(w, conn, k->node, &(struct sim_msg){ .kind = SIM_MSG_REFUSE });
+	sim_net_close(w, conn, k->node);
+	sim_keeper_link_gone(w, k, conn);
+}
+
+static void finish(struct sim_world *w, struct sim_keeper *k)
+{
+	if (k->vm.is_alive && k->vm.is_running)
+		sim_fail(w, "live: %c finishes and leaves its VM running", sim_letter(k->node));
+	(void)sim_keeper_item(w, k, SIM_ITEM_EXIT);
+}
+
+static void resume(struct sim_world *w, struct sim_keeper *k)
+{
+	if (k->is_stopped_for_good)
+		sim_fail(w, "live: %c runs a VM again that it had frozen", sim_letter(k->node));
+	k->vm.is_running = k->vm.is_alive;
+}
+
+void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_primary_action *a)
+{
+	switch (a->kind) {
+	case HF_PRIMARY_BEGIN_SYNC:
+		begin_sync(w, k, a->session);
+		break;
+	case HF_PRIMARY_STOP_SYNC:
+		k->sync_gen++;
+		break;
+	case HF_PRIMARY_HOLD:
+		k->tap.mode = SIM_TAP_HOLD;
+		break;
+	case HF_PRIMARY_CAPTURE:
+		capture(w, k, a);
+		break;
+	case HF_PRIMARY_SEND:
+		send_epoch(w, k, a->epoch);
+		break;
+	case HF_PRIMARY_DROP:
+		k->vm.dirty |= w->epochs[k->slot].dirty;
+		break;
+	case HF_PRIMARY_RELEASE:
+		w->stats->commits++;
+		sim_tap_release(w, k, a->epoch);
+		break;
+	case HF_PRIMARY_PASS:
+		if (k->tap.mode == SIM_TAP_DEAD)
+			sim_fail(w, "live: %c lets outputs pass again", sim_letter(k->node));
+		sim_tap_pass(w, k);
+		break;
+	case HF_PRIMARY_DISCARD:
+		k->tap.n = 0;
+		k->tap.mode = SIM_TAP_DEAD;
+		break;
+	case HF_PRIMARY_FREEZE:
+		k->vm.is_running = false;
+		k->is_stopped_for_good = true;
+		break;
+	case HF_PRIMARY_RESUME:
+		resume(w, k);
+		break;
+	case HF_PRIMARY_SEND_DEAD:
+		tell(w, k, SIM_MSG_DEAD, a);
+		break;
+	case HF_PRIMARY_SEND_ENDED:
+		tell(w, k, SIM_MSG_ENDED, a);
+		break;
+	case HF_PRIMARY_SEND_HANDOVER:
+		w->stats->handovers++;
+		tell(w, k, SIM_MSG_HANDOVER, a);
+		break;
+	case HF_PRIMARY_SEND_ABANDON:
+		tell(w, k, SIM_MSG_ABANDON, a);
+		break;
+	case HF_PRIMARY_ASK_ARBITER:
+		k->is_asking = true;
+		k->ask_ns = 0;
+		break;
+	case HF_PRIMARY_REFUSE:
+		refuse(w, k);
+		break;
+	case HF_PRIMARY_FINISH:
+		finish(w, k);
+		break;
+	case HF_PRIMARY_ACTION_COUNT:
+		assert(!"no such action");
+	}
+}
+
+/* The standby's hello: which session it holds, and how far. */
+void sim_primary_attach(struct sim_world *w, struct sim_keeper *k, const struct sim_item *item)
+{
+	struct sim_conn *c = sim_net_find(w, item->conn);
+	const struct sim_msg *hello = &item->msg;
+
+	if (!c || item->conn != k->out_conn || !k->is_primary)
+		return;
+	c->is_ready[0] = true;
+	if (!hf_id_is_none(k->p.session) && !hf_id_is_equal(k->p.session, hello->session)) {
+		/* At its address only one process can listen: another one there means that it died. */
+		if (hello->inst != k->standby_inst)
+			sim_primary_peer_dead(w, k);
+		else
+			sim_primary_event(w, k, HF_PRIMARY_PEER_DISCARDED, 0, k->p.session);
+	}
+	sim_primary_event(w, k, HF_PRIMARY_LINK_UP, hello->epoch, hello->session);
+}

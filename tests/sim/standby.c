@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Carrying out what the standby's machine says, and taking connections.
+ */
+#include "sim.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define LOAD_MAX_NS (8 * SIM_MS)
+
+static void send(struct sim_world *w, struct sim_keeper *k, enum sim_msg_kind kind,
+		 const struct hf_standby_action *a)
+{
+	struct sim_msg msg = { .kind = kind, .epoch = a->epoch, .session = a->session,
+			       .inst = k->inst };
+
+	sim_net_send(w, k->in_conn, k->node, &msg);
+}
+
+static void clear(struct sim_world *w, struct sim_keeper *k)
+{
+	struct sim_conn *c = sim_net_find(w, k->in_conn);
+
+	if (c) {
+		k->primary_node = c->node[0];
+		k->primary_inst = c->inst[0];
+	}
+	memset(&k->replica, 0, sizeof(k->replica));
+	k->partial.is_active = false;
+	k->n_frames = 0;
+	k->whole_epoch = 0;
+	k->was_told_ended = false;
+}
+
+static void apply(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
+{
+	const struct sim_epoch *e = &w->epochs[k->partial.slot];
+
+	assert(e->epoch == epoch);
+	for (unsigned int i = 0; i < SIM_WORDS; i++)
+		if (k->partial.got & 1u << i)
+			k->replica.words[i] = k->partial.words[i];
+	k->replica.steps = e->g.steps;
+	k->replica.out_seq = e->g.out_seq;
+	k->replica.out_digest = e->g.out_digest;
+	memcpy(k->frames, e->frames, e->n_frames * sizeof(e->frames[0]));
+	k->n_frames = e->n_frames;
+	k->partial.is_active = false;
+}
+
+static void refuse(struct sim_world *w, struct sim_keeper *k)
+{
+	uint64_t conn = k->in_conn;
+
+	sim_net_send(w, conn, k->node, &(struct sim_msg){ .kind = SIM_MSG_REFUSE });
+	sim_net_close(w, conn, k->node);
+	k->in_conn = 0;
+	if (k->s.is_link_up)
+		sim_standby_event(w, k, HF_STANDBY_LINK_DOWN, 0, k->s.session);
+}
+
+void sim_standby_do(struct sim_world *w, struct sim_keeper *k, const struct hf_standby_action *a)
+{
+	switch (a->kind) {
+	case HF_STANDBY_CLEAR:
+		clear(w, k);
+		break;
+	case HF_STANDBY_APPLY:
+		apply(w, k, a->epoch);
+		break;
+	case HF_STANDBY_ACK:
+		send(w, k, SIM_MSG_ACK, a);
+		break;
+	case HF_STANDBY_DROP_PARTIAL:
+		k->partial.is_active = false;
+		break;
+	case HF_STANDBY_DISCARD:
+		memset(&k->replica, 0xdd, sizeof(k->replica));
+		k->partial.is_active = false;
+		k->n_frames = 0;
+		break;
+	case HF_STANDBY_SEND_DISCARDED:
+		send(w, k, SIM_MSG_DISCARDED, a);
+		break;
+	case HF_STANDBY_REQUEST_HANDOVER:
+		send(w, k, SIM_MSG_WANT_HANDOVER, a);
+		break;
+	case HF_STANDBY_ASK_ARBITER:
+		k->is_asking = true;
+		k->ask_ns = 0;
+		break;
+	case HF_STANDBY_PROMOTE:
+		sim_check_promote(w, k, a->epoch);
+		sim_keeper_post(w, k, LOAD_MAX_NS, &(struct sim_event){ .kind = SIM_EV_LOADED });
+		break;
+	case HF_STANDBY_SEND_PROMOTED:
+		send(w, k, SIM_MSG_PROMOTED, a);
+		break;
+	case HF_STANDBY_REFUSE:
+		refuse(w, k);
+		break;
+	case HF_STANDBY_REFUSE_ORDER:
+		break;
+	case HF_STANDBY_ACTION_COUNT:
+		assert(!"no such action");
+	}
+}
+
+static struct sim_item *again(struct sim_world *w, struct sim_keeper *k,
+			      const struct sim_item *item)
+{
+	struct sim_item *copy = sim_keeper_item(w, k, item->kind);
+
+	*copy = *item;
+	return copy;
+}
+
+/* A primary says hello. What the old connection meant is settled before the new one counts. */
+void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct sim_item *item)
+{
+	struct sim_conn *c = sim_net_find(w, item->conn);
+	bool is_waiting = k->s.state == HF_STANDBY_SYNCING || k->s.state == HF_STANDBY_READY ||
+			  k->s.state == HF_STANDBY_LOST;
+
+	if (!c || !c->is_open[1])
+		return;
+	if (!k->is_standby || (k->in_conn && is_waiting && item->msg.inst != k->primary_inst)) {
+		sim_net_send(w, c->id, k->node, &(struct sim_msg){ .kind = SIM_MSG_REFUSE });
+		sim_net_close(w, c->id, k->node);
+	} else if (k->in_conn) {
+		sim_net_close(w, k->in_conn, k->node);
+		sim_keeper_link_gone(w, k, k->in_conn);
+		(void)again(w, k, item);
+	} else if (is_waiting && item->msg.inst == k->primary_inst &&
+		   !hf_id_is_equal(item->msg.session, k->s.session)) {
+		/* The primary of our session says that it is over. */
+		sim_standby_event(w, k, HF_STANDBY_ABANDON, 0, k->s.session);
+		(void)again(w, k, item);
+	} else {
+		k->in_conn = c->id;
+		sim_standby_event(w, k, HF_STANDBY_LINK_UP, 0, item->msg.session);
+		again(w, k, item)->kind = SIM_ITEM_REPLY;
+	}
+}
+
+void sim_standby_reply(struct sim_world *w, struct sim_keeper *k, const struct sim_item *item)
+{
+	struct sim_conn *c = sim_net_find(w, item->conn);
+	struct sim_msg msg = { .kind = SIM_MSG_HELLO_REPLY, .inst = k->inst, .epoch = k->s.epoch,
+			       .session = k->s.session };
+
+	if (!c || k->in_conn != item->conn || k->s.state == HF_STANDBY_PROMOTING ||
+	    k->s.state == HF_STANDBY_PROMOTED)
+		return;
+	c->is_ready[1] = true;
+	sim_net_send(w, c->id, k->node, &msg);
+}
+
+void sim_standby_loaded(struct sim_world *w, struct sim_keeper *k)
+{
+	if (k->will_load_fail) {
+		w->may_be_lost = true;
+		sim_standby_event(w, k, HF_STANDBY_LOAD_FAILED, 0, k->s.session);
+		(void)sim_keeper_item(w, k, SIM_ITEM_EXIT);
+		return;
+	}
+	(void)sim_keeper_item(w, k, SIM_ITEM_LIVE);
+	sim_standby_event(w, k, HF_STANDBY_LIVE, 0, k->s.session);
+}
+
+/* From here on it is a primary, too; the standby's half stays to tell the old one so. */
+void sim_standby_live(struct sim_world *w, struct sim_keeper *k)
+{
+	k->is_primary = true;
+	hf_primary_init(&k->p, k->s.epoch);
+	k->vm = (struct sim_vm){ .g = k->replica, .is_alive = true, .is_running = true };
+	k->tap.mode = SIM_TAP_PASS;
+	w->stats->promotions++;
+	for (unsigned int i = 0; w->plan->does_resend && i < k->n_frames; i++)
+		sim_outside_sees(w, k, &k->frames[i], /* is_again= */ true);
+}
