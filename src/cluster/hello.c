@@ -228,8 +228,8 @@ static enum hf_wire_refusal check_netdevs(const struct pair *p, struct hf_err *e
 
 		if (i < mine->n && i < theirs->n && strcmp(a, b) == 0)
 			continue;
-		hf_err_set(err, "the held netdev number %u differs: %s has '%s', %s has '%s'", i + 1,
-			   p->me, a, p->them, b);
+		hf_err_set(err, "the held netdev number %u differs: %s has '%s', %s has '%s'",
+			   i + 1, p->me, a, p->them, b);
 		return HF_WIRE_REFUSE_DEVICES;
 	}
 	return 0;

@@ -16,8 +16,8 @@ int hf_area_open(struct hf_area *a, size_t size)
 	size_t mapped = size > 0 ? size : 1;
 	void *p;
 
-	p = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-		 0);
+	p = mmap(NULL, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		 -1, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	(void)madvise(p, mapped, MADV_DONTDUMP); /* a guest's memory has no place in a core dump */

@@ -93,7 +93,8 @@ void hf_frames_each(const struct hf_frames *f,
 		    void *ctx)
 {
 	for (const struct hf_frames_node *node = f->first; node; node = node->next) {
-		struct hf_wire_view view = { .type = HF_WIRE_FRAMES, .payload = node->payload,
+		struct hf_wire_view view = { .type = HF_WIRE_FRAMES,
+					     .payload = node->payload,
 					     .len = node->len };
 		struct hf_wire_frames frames;
 		struct hf_wire_frames_cursor cursor = { 0 };

@@ -15,7 +15,7 @@
 struct hf_area {
 	uint8_t *base; /* NULL: none */
 	size_t size, used;
-	size_t touched; /* what may hold memory: the largest that used has been since it was trimmed */
+	size_t touched; /* what may hold memory: the largest used since it was trimmed */
 	size_t window[HF_AREA_WINDOW]; /* used, of the last epochs */
 	unsigned int window_at;
 };

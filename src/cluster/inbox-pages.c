@@ -3,8 +3,8 @@
  * Zeros need care. Reading a hole of the RAM file through its mapping would fill it with memory, so
  * a standby that looked at all the pages it is told are zero would use as much memory as the guest
  * was given, not as it uses. SEEK_DATA tells where the holes are and is cheap: it ends at the first
- * page that is there. (SEEK_HOLE, and with it hf_ram_next_data(), walks the whole range of data that
- * follows, for each of perhaps thousands of runs.)
+ * page that is there. (SEEK_HOLE, and with it hf_ram_next_data(), walks the whole range of data
+ * that follows, for each of perhaps thousands of runs.)
  */
 #include <assert.h>
 #include <errno.h>
@@ -68,8 +68,8 @@ void hf_inbox_pages_write(struct hf_ram *ram, const struct hf_wire_pages *pages)
 
 size_t hf_inbox_pages_room(const struct hf_wire_view *view)
 {
-	return (KEPT_LENGTH_BYTES + view->len + KEPT_ALIGN_BYTES - 1) /
-	       KEPT_ALIGN_BYTES * KEPT_ALIGN_BYTES;
+	return (KEPT_LENGTH_BYTES + view->len + KEPT_ALIGN_BYTES - 1) / KEPT_ALIGN_BYTES *
+	       KEPT_ALIGN_BYTES;
 }
 
 bool hf_inbox_pages_keep(struct hf_area *a, const struct hf_wire_view *view)

@@ -9,12 +9,12 @@
  *      +------------------------------------------------ apply ------+
  *
  * What arrives is kept beside what is committed and replaces it in one step that cannot fail: pages
- * in an area of memory in the form in which they came, the device state in the second of two buffers,
- * frames in a list. All checks are made before the epoch is called whole, because after that the
- * primary is told that it may let outputs leave.
+ * in an area of memory in the form in which they came, the device state in the second of two
+ * buffers, frames in a list. All checks are made before the epoch is called whole, because after
+ * that the primary is told that it may let outputs leave.
  *
- * Only the pages of the first copy go to RAM at once. A session whose first epoch never becomes whole
- * leaves a RAM that is of no use, but then it also left nothing to promote.
+ * Only the pages of the first copy go to RAM at once. A session whose first epoch never becomes
+ * whole leaves a RAM that is of no use, but then it also left nothing to promote.
  */
 #include "cluster/inbox.h"
 
@@ -46,11 +46,11 @@ struct hf_inbox {
 	uint64_t ram_pages;
 	enum phase phase;
 	bool is_first_copy; /* no epoch has begun in this session */
-	bool is_broken;     /* something was bad: nothing counts until it has been dropped */
+	bool is_broken; /* something was bad: nothing counts until it has been dropped */
 	struct partial partial;
 	struct hf_area pages, patch;
 	struct hf_area state[2]; /* of the committed epoch, and of the one arriving */
-	unsigned int committed;  /* which of them */
+	unsigned int committed; /* which of them */
 	size_t committed_len;
 	uint64_t epoch;
 	bool is_vm_running;
@@ -242,11 +242,11 @@ static int check_piece(const struct hf_inbox *in, const struct hf_wire_state *s,
 	    (p->state_received == 0 ||
 	     (s->total_bytes == p->state_total && s->mode == p->state_mode)))
 		return 0;
-	hf_err_set(err,
-		   "replication link: a piece of epoch %" PRIu64 "'s device state at %" PRIu64
-		   " of %" PRIu64 " does not continue the %" PRIu64 " of %" PRIu64 " bytes before it",
-		   p->begin.epoch, s->offset_bytes, s->total_bytes, p->state_received,
-		   p->state_total);
+	hf_err_set(
+		err,
+		"replication link: a piece of epoch %" PRIu64 "'s device state at %" PRIu64
+		" of %" PRIu64 " does not continue the %" PRIu64 " of %" PRIu64 " bytes before it",
+		p->begin.epoch, s->offset_bytes, s->total_bytes, p->state_received, p->state_total);
 	return -EBADMSG;
 }
 
@@ -365,8 +365,8 @@ static int build_state(struct hf_inbox *in, struct hf_err *err)
 		return 0;
 	hf_area_reset(next_state(in));
 	r = hf_delta_apply(in->state[in->committed].base, in->committed_len, in->patch.base,
-			   p->state_total, next_state(in)->base,
-			   (size_t)in->config.state_max_bytes, &p->state_len, err);
+			   p->state_total, next_state(in)->base, (size_t)in->config.state_max_bytes,
+			   &p->state_len, err);
 	if (r == 0)
 		(void)hf_area_add(next_state(in), p->state_len);
 	else
@@ -515,7 +515,8 @@ bool hf_inbox_is_vm_running(const struct hf_inbox *in)
 }
 
 void hf_inbox_each_frame(const struct hf_inbox *in,
-			 void (*fn)(void *ctx, unsigned int netdev, const uint8_t *frame, size_t len),
+			 void (*fn)(void *ctx, unsigned int netdev, const uint8_t *frame,
+				    size_t len),
 			 void *ctx)
 {
 	hf_frames_each(&in->kept, fn, ctx);

@@ -5,9 +5,9 @@
  * hf_inbox_apply() copy what they are given. Commit rules: docs/replication.md; messages:
  * docs/wire-format.md.
  *
- * Of a session come first PAGES outside of any epoch: the first copy, made while the VM runs on, and
- * written to RAM at once. From its first EPOCH_BEGIN on, RAM changes only in hf_inbox_apply(): it is
- * always that of a whole epoch, to which the committed device state and frames belong.
+ * Of a session come first PAGES outside of any epoch: the first copy, made while the VM runs on,
+ * and written to RAM at once. From its first EPOCH_BEGIN on, RAM changes only in hf_inbox_apply():
+ * it is always that of a whole epoch, to which the committed device state and frames belong.
  */
 #pragma once
 
@@ -24,12 +24,14 @@
 struct hf_inbox;
 
 struct hf_inbox_config {
-	struct hf_ram *ram;       /* borrowed; a multiple of HF_WIRE_PAGE_BYTES */
-	uint64_t epoch_max_bytes; /* memory for one epoch's PAGES messages, up to 96 bytes more each */
-	uint64_t state_max_bytes; /* of a device state, and of its delta; 0: 64 MiB, the format's own */
-	uint64_t frames_max_bytes; /* of one epoch's frames, and of all that are kept; 0:
-				      HF_INBOX_FRAMES_MAX_BYTES */
-	size_t n_netdevs;         /* FRAMES of others are refused */
+	struct hf_ram *ram; /* borrowed; a multiple of HF_WIRE_PAGE_BYTES */
+	/* Memory for the PAGES messages of one epoch, up to 96 bytes more for each. */
+	uint64_t epoch_max_bytes;
+	/* Of a device state, and of its delta. 0: the format's own limit, 64 MiB. */
+	uint64_t state_max_bytes;
+	/* Of one epoch's frames, and of all that are kept. 0: HF_INBOX_FRAMES_MAX_BYTES. */
+	uint64_t frames_max_bytes;
+	size_t n_netdevs; /* FRAMES of others are refused */
 };
 
 /**
@@ -48,8 +50,8 @@ void hf_inbox_free(struct hf_inbox *in);
 void hf_inbox_clear(struct hf_inbox *in);
 
 enum {
-	HF_INBOX_WHOLE = 1, /* the epoch is whole and verified: acknowledge it and hf_inbox_apply() */
-	HF_INBOX_BAD = 2,   /* the peer sent what makes no sense: close the connection */
+	HF_INBOX_WHOLE = 1, /* the epoch is whole and verified: acknowledge and apply it */
+	HF_INBOX_BAD = 2, /* the peer sent what makes no sense: close the connection */
 };
 
 /**
@@ -58,9 +60,9 @@ enum {
  * @ret_epoch: set with HF_INBOX_WHOLE
  * Not allowed between HF_INBOX_WHOLE and hf_inbox_apply() or hf_inbox_drop_partial().
  *
- * HF_INBOX_BAD names what is wrong: an order that is not the format's, an epoch that is not above the
- * last, a page outside of RAM, an unknown netdev, a limit, a count or checksum that EPOCH_END says
- * otherwise. What was committed is untouched by it; call hf_inbox_drop_partial().
+ * HF_INBOX_BAD names what is wrong: an order that is not the format's, an epoch that is not above
+ * the last, a page outside of RAM, an unknown netdev, a limit, a count or checksum that EPOCH_END
+ * says otherwise. What was committed is untouched by it; call hf_inbox_drop_partial().
  * Return: 0, HF_INBOX_WHOLE, HF_INBOX_BAD with @err; -ENOMEM: as if the link were cut.
  */
 int hf_inbox_take(struct hf_inbox *in, const struct hf_wire_view *view, uint64_t *ret_epoch,
@@ -69,7 +71,8 @@ int hf_inbox_take(struct hf_inbox *in, const struct hf_wire_view *view, uint64_t
 /* PAGES, EPOCH_BEGIN, STATE, FRAMES, EPOCH_END. */
 bool hf_inbox_wants(enum hf_wire_type type);
 
-/* Forgets an epoch that has not been applied, whole or not. May be called at any time, repeatedly. */
+/* Forgets an epoch that has not been applied, whole or not. May be called at any time, repeatedly.
+ * */
 void hf_inbox_drop_partial(struct hf_inbox *in);
 
 /**
@@ -95,14 +98,15 @@ bool hf_inbox_is_vm_running(const struct hf_inbox *in);
  * primary is not known to have released. Those over frames_max_bytes are lost, oldest first.
  */
 void hf_inbox_each_frame(const struct hf_inbox *in,
-			 void (*fn)(void *ctx, unsigned int netdev, const uint8_t *frame, size_t len),
+			 void (*fn)(void *ctx, unsigned int netdev, const uint8_t *frame,
+				    size_t len),
 			 void *ctx);
 
 /* All since hf_inbox_clear(). */
 struct hf_inbox_stats {
 	uint64_t sync_messages, sync_data_pages, sync_zero_pages; /* the first copy */
-	uint64_t epochs;          /* applied */
-	uint64_t dropped_epochs;  /* begun and forgotten */
+	uint64_t epochs; /* applied */
+	uint64_t dropped_epochs; /* begun and forgotten */
 	uint64_t data_pages, zero_pages; /* of all applied epochs */
 	struct {
 		uint64_t epoch;
@@ -115,7 +119,7 @@ struct hf_inbox_stats {
 	uint64_t partial_bytes; /* its PAGES messages so far */
 	uint64_t kept_frames, kept_frame_bytes;
 	uint64_t lost_frames; /* over frames_max_bytes */
-	uint64_t held_bytes; /* memory for epochs' pages that is not given back */
+	uint64_t held_bytes; /* memory for epochs' pages that has not been given back */
 };
 
 void hf_inbox_get_stats(const struct hf_inbox *in, struct hf_inbox_stats *ret);

@@ -3,19 +3,20 @@
  * Theory of operation
  *
  * Sending. What waits is a ring of segments in the order in which it has to leave. A segment is
- * either control messages, whose bytes lie in a ring buffer of their own (mapped twice, so that each
- * stretch is contiguous), or one borrowed bulk message. Neighbouring control messages share one
- * segment. sendmsg() takes up to 64 segments, but no more than about BATCH_BYTES: a borrowed message
- * is sealed when it enters a batch, and the peer should not wait for checksums of what the socket
- * cannot take yet anyway.
+ * either control messages, whose bytes lie in a ring buffer of their own (mapped twice, so that
+ * each stretch is contiguous), or one borrowed bulk message. Neighbouring control messages share
+ * one segment. sendmsg() takes up to 64 segments, but no more than about BATCH_BYTES: a borrowed
+ * message is sealed when it enters a batch, and the peer should not wait for checksums of what the
+ * socket cannot take yet anyway.
  *
  * Receiving. codec/wire.c's reader cuts messages; they are given out from its buffer.
  *
- * The end. A failed write says nothing about what still lies unread in the socket: the peer may have
- * said DEAD or PROMOTED before it closed. So a failed write only stops writing, and the end is told
- * when reading finds nothing more. The kernel reports an error of the connection to one call only:
- * if write() has got ETIMEDOUT, read() finds what looks like the peer's orderly end. An orderly end
- * comes from the peer's host and a time-out does not, so the write's error must not be forgotten.
+ * The end. A failed write says nothing about what still lies unread in the socket: the peer may
+ * have said DEAD or PROMOTED before it closed. So a failed write only stops writing, and the end is
+ * told when reading finds nothing more. The kernel reports an error of the connection to one call
+ * only: if write() has got ETIMEDOUT, read() finds what looks like the peer's orderly end. An
+ * orderly end comes from the peer's host and a time-out does not, so the write's error must not be
+ * forgotten.
  */
 #include "cluster/link.h"
 
@@ -47,7 +48,7 @@ struct hf_link {
 	bool is_paused, is_dispatching, is_over;
 	bool is_mute; /* nothing may be written any more, by the caller's own wish */
 	enum hf_conn_end end; /* once is_over */
-	int write_error;      /* -errno that ended writing */
+	int write_error; /* -errno that ended writing */
 	struct hf_wire_reader reader;
 	uint8_t *read_buf;
 
@@ -103,7 +104,8 @@ int hf_link_fd(const struct hf_link *link)
 	return link->fd;
 }
 
-/* With a write error EPOLLOUT comes at once, so that the end is found even if nothing else tells. */
+/* With a write error EPOLLOUT comes at once, so that the end is found even if nothing else tells.
+ * */
 uint32_t hf_link_events(const struct hf_link *link)
 {
 	uint32_t events = link->is_paused ? 0 : EPOLLIN;
@@ -161,8 +163,7 @@ static int push(struct hf_link *link, struct segment segment)
 
 static int push_control(struct hf_link *link, uint8_t *data, size_t len)
 {
-	struct segment *last =
-		link->n_segments > 0 ? segment_at(link, link->n_segments - 1) : NULL;
+	struct segment *last = link->n_segments > 0 ? segment_at(link, link->n_segments - 1) : NULL;
 	int r = 0;
 
 	if (last && !last->is_bulk)
@@ -395,8 +396,8 @@ static int read_once(struct hf_link *link, size_t *ret_n, bool *ret_is_short)
 
 /* A short read means that the socket is empty, which saves the call that would say so. After a
  * failed write that has to be known for sure: then nothing is going to come any more. */
-static int receive(struct hf_link *link, bool is_readable, hf_link_on_message *on_message, void *ctx,
-		   struct hf_err *err)
+static int receive(struct hf_link *link, bool is_readable, hf_link_on_message *on_message,
+		   void *ctx, struct hf_err *err)
 {
 	int r = deliver(link, on_message, ctx, err);
 	bool is_short = false;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * One connection between two keepers: messages in and out of a stream socket. Layer: cluster. One
- * thread, that of the caller's event loop, which waits on hf_link_fd() for hf_link_events() and then
- * calls hf_link_dispatch(). Nothing blocks. Messages: codec/wire.h; docs/wire-format.md.
+ * thread, that of the caller's event loop, which waits on hf_link_fd() for hf_link_events() and
+ * then calls hf_link_dispatch(). Nothing blocks. Messages: codec/wire.h; docs/wire-format.md.
  *
  * Sending never fails because the connection has ended: what the peer sent before its end has to be
  * read first, for it may be the very word that decides who may run the VM. The end is told by
- * hf_link_dispatch(), once, after the last message; until then what is sent goes nowhere.
+ * hf_link_dispatch() after the last message; until then what is sent goes nowhere.
  */
 #pragma once
 
@@ -57,7 +57,7 @@ void hf_link_pause(struct hf_link *link, bool is_paused);
 
 enum {
 	HF_LINK_ENDED = 1, /* the connection is over: hf_link_end(); free the link */
-	HF_LINK_BAD = 2,   /* the peer sent what makes no sense: close, after ERROR(protocol) */
+	HF_LINK_BAD = 2, /* the peer sent what makes no sense: close, after ERROR(protocol) */
 };
 
 /* @view is valid only during the call. May send and pause. Return: false to stop: then the rest
@@ -106,8 +106,8 @@ size_t hf_link_bulk_pending(const struct hf_link *link);
 /* Borrowed messages that the kernel has taken whole, since hf_link_new(). They go in order. */
 uint64_t hf_link_bulk_done(const struct hf_link *link);
 
-/* Gives all borrowed messages back at once. Ends sending for good, since a message may have been cut
- * in the middle: only for a link that is going to be freed. */
+/* Gives all borrowed messages back at once. Ends sending for good, since a message may have been
+ * cut in the middle: only for a link that is going to be freed. */
 void hf_link_drop_bulk(struct hf_link *link);
 
 /* Bytes that went through the socket. The peer lives as long as the second grows. */

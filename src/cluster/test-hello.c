@@ -18,7 +18,8 @@ static struct hf_wire_hello plain(enum hf_wire_role role)
 		.vm = "web",
 		.machine = "pc-q35-7.2",
 		.qemu = "7.2.22 (Debian 1:7.2+dfsg-7)",
-		.devices = { .n = 3, .item = { "net0 virtio-net-pci", "net0 virtio-net-pci", "v vga" } },
+		.devices = { .n = 3,
+			     .item = { "net0 virtio-net-pci", "net0 virtio-net-pci", "v vga" } },
 		.netdevs = { .n = 2, .item = { "lan", "wan" } },
 	};
 

@@ -22,7 +22,8 @@
 
 static void tcp_pair(int fds[2])
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(at);
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -239,33 +240,63 @@ TEST(order_and_content_with_a_slow_reader)
 	hf_link_free(b);
 }
 
-/* Goes round the ring buffer of control messages many times, with it nearly full and nearly empty. */
+/* Sends until the queue is full, then reads until it is nearly empty, so that it never starts anew.
+ * */
 TEST(control_queue_wraps)
 {
-	struct log log = { 0 };
+	static struct log log;
 	int peer, size = 4096;
 	struct hf_link *a = link_and_peer(&peer), *b = link_of(peer);
-	uint64_t sent = 0, seen = 0, seed = 9;
+	uint64_t sent = 0, seen = 0;
 
 	CHECK_EQ(setsockopt(hf_link_fd(a), SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
-	while (sent < 200000) {
-		seed = seed * 6364136223846793005u + 1442695040888963407u;
-		for (uint64_t k = 0; k < seed >> 52; k++) {
-			struct hf_wire_msg msg = ping(sent + 1);
+	for (int round = 0; round < 8; round++) {
+		struct hf_wire_msg msg = ping(sent + 1);
 
-			if (hf_link_send(a, &msg, NULL) == -ENOBUFS)
-				break;
-			sent++;
-		}
-		for (uint64_t k = 0; k < (seed >> 40) % 512 && seen < sent; k++) {
+		while (hf_link_send(a, &msg, NULL) == 0)
+			msg = ping(++sent + 1);
+		while (sent - seen > 2000) {
 			log.n = 0;
 			CHECK_EQ(dispatch(b, EPOLLIN, &log), 0);
 			for (unsigned int i = 0; i < log.n; i++)
 				CHECK_EQ(log.what[i], ++seen);
 			CHECK_EQ(dispatch(a, EPOLLOUT, &log), 0);
+			CHECK(hf_link_events(a) & EPOLLOUT);
 		}
 	}
-	CHECK(seen > 100000);
+	CHECK(hf_link_sent_bytes(a) > 4 * HF_LINK_CONTROL_MAX);
+	hf_link_free(a);
+	hf_link_free(b);
+}
+
+/* The queue's ring is enlarged when its first segment does not lie at its start. */
+TEST(queue_grows_in_the_middle)
+{
+	enum { FIRST = 60, ALL = 300 };
+	static uint8_t *bulk[ALL];
+	static struct log log;
+	int peer, size = 4096;
+	struct hf_link *a = link_and_peer(&peer), *b = link_of(peer);
+	size_t len;
+
+	log.n = 0;
+	CHECK_EQ(setsockopt(hf_link_fd(a), SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+	for (uint64_t i = 0; i < ALL; i++) {
+		bulk[i] = pages_message(i, 1, &len);
+		CHECK_EQ(hf_link_send_bulk(a, bulk[i], len), 0);
+		while (i == FIRST && hf_link_bulk_done(a) < FIRST / 2) {
+			CHECK_EQ(dispatch(a, EPOLLOUT, &log), 0);
+			CHECK_EQ(dispatch(b, EPOLLIN, &log), 0);
+		}
+	}
+	while (log.n < ALL) {
+		CHECK_EQ(dispatch(a, EPOLLOUT, &log), 0);
+		CHECK_EQ(dispatch(b, EPOLLIN, &log), 0);
+	}
+	for (uint64_t i = 0; i < ALL; i++) {
+		CHECK_EQ(log.what[i], 1000 + i);
+		free(bulk[i]);
+	}
 	hf_link_free(a);
 	hf_link_free(b);
 }

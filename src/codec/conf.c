@@ -21,7 +21,7 @@ struct parser {
 	char name[NAME_MAX_BYTES + 1];
 	/* The item that is not finished yet: continuation lines may follow. */
 	char key[NAME_MAX_BYTES + 1]; /* "" when there is none */
-	char *value;		      /* as large as the text: it holds any value */
+	char *value; /* as large as the text: it holds any value */
 	size_t value_len;
 	size_t skipped; /* comment lines since the last line of the value */
 	unsigned int key_line;
@@ -64,8 +64,12 @@ static size_t trim_end(const char *line, size_t from, size_t len)
 static int finish_item(struct parser *p)
 {
 	struct hf_conf_item item = {
-		.kind = p->kind, .name = p->name, .key = p->key, .value = p->value,
-		.line = p->key_line, .value_column = p->value_column,
+		.kind = p->kind,
+		.name = p->name,
+		.key = p->key,
+		.value = p->value,
+		.line = p->key_line,
+		.value_column = p->value_column,
 	};
 	int r;
 
@@ -100,16 +104,21 @@ static int open_section(struct parser *p, const char *line, size_t len)
 	size_t name_at;
 
 	if (at == kind_at)
-		return fail(p, kind_at, "a section is written [kind] or [kind name], with at most %d "
-			    "letters, digits and '-'", NAME_MAX_BYTES);
+		return fail(p, kind_at,
+			    "a section is written [kind] or [kind name], with at most %d "
+			    "letters, digits and '-'",
+			    NAME_MAX_BYTES);
 	name_at = skip_blanks(line, at, len);
 	at = take_name(line, name_at, len, "-._", p->name);
 	at = skip_blanks(line, at, len);
 	if (at == len || line[at] != ']')
-		return fail(p, at, "']' is missing here: a section is written [kind] or [kind name]");
+		return fail(p, at,
+			    "']' is missing here: a section is written [kind] or [kind name]");
 	at = skip_blanks(line, at + 1, len);
 	if (at != len)
-		return fail(p, at, "nothing may follow a section's ']' (a comment goes on a line of its own)");
+		return fail(
+			p, at,
+			"nothing may follow a section's ']' (a comment goes on a line of its own)");
 	item.value = "";
 	return p->fn(p->data, &item, p->err);
 }
@@ -122,8 +131,9 @@ static int start_item(struct parser *p, const char *line, size_t len)
 
 	if (at == 0 || equals == len || line[equals] != '=') {
 		p->key[0] = '\0';
-		return fail(p, at ? equals : 0, at ? "'=' is missing here: a setting is written key = value" :
-			    "neither a [section] nor key = value nor a comment");
+		return fail(p, at ? equals : 0,
+			    at ? "'=' is missing here: a setting is written key = value"
+			       : "neither a [section] nor key = value nor a comment");
 	}
 	if (p->kind[0] == '\0') {
 		p->key[0] = '\0';
@@ -140,7 +150,8 @@ static int start_item(struct parser *p, const char *line, size_t len)
 static int continue_item(struct parser *p, const char *line, size_t len)
 {
 	if (p->key[0] == '\0')
-		return fail(p, 0, "an indented line goes on with the value above it, and there is none");
+		return fail(p, 0,
+			    "an indented line goes on with the value above it, and there is none");
 	for (; p->skipped > 0; p->skipped--)
 		p->value[p->value_len++] = '\n';
 	p->value[p->value_len++] = '\n';
@@ -153,13 +164,17 @@ static int continue_item(struct parser *p, const char *line, size_t len)
 static int check_bytes(struct parser *p, const char *line, size_t len)
 {
 	if (len > HF_CONF_LINE_MAX)
-		return fail(p, HF_CONF_LINE_MAX, "the line is longer than %d bytes (go on with the value on "
-			    "an indented line)", HF_CONF_LINE_MAX);
+		return fail(p, HF_CONF_LINE_MAX,
+			    "the line is longer than %d bytes (go on with the value on "
+			    "an indented line)",
+			    HF_CONF_LINE_MAX);
 	for (size_t i = 0; i < len; i++) {
 		if (line[i] == '\r')
 			return fail(p, i, "a carriage return: save the file with plain line ends");
-		if ((unsigned char)line[i] == 0x7f || ((unsigned char)line[i] < ' ' && line[i] != '\t'))
-			return fail(p, i, "a control character (byte 0x%02x)", (unsigned char)line[i]);
+		if ((unsigned char)line[i] == 0x7f ||
+		    ((unsigned char)line[i] < ' ' && line[i] != '\t'))
+			return fail(p, i, "a control character (byte 0x%02x)",
+				    (unsigned char)line[i]);
 	}
 	return 0;
 }

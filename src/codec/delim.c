@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READ_BYTES 4096
+#define READ_BYTES ((size_t)4096)
 
 void hf_delim_init(struct hf_delim *d, char delimiter, size_t limit_bytes)
 {

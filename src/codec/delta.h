@@ -16,7 +16,7 @@
 #include "base/error.h"
 
 #define HF_DELTA_BLOCK_BYTES 512
-#define HF_DELTA_STATE_MAX (64 * 1024 * 1024)
+#define HF_DELTA_STATE_MAX 67108864 /* 64 MiB */
 
 /* A delta as long as the state itself has no point: send the whole state. */
 enum { HF_DELTA_TOO_LONG = 1 };

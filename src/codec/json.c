@@ -194,8 +194,8 @@ static int parse_string(struct parser *p, const char **ret, size_t *ret_len)
 
 static int parse_string_value(struct parser *p, struct json_object **ret)
 {
-	size_t base = p->scratch_used, len;
-	const char *text;
+	size_t base = p->scratch_used, len = 0;
+	const char *text = "";
 	int r = parse_string(p, &text, &len);
 
 	if (r < 0)
@@ -337,6 +337,7 @@ static bool is_empty_container(struct parser *p, char close)
 	return true;
 }
 
+/* NOLINTBEGIN(misc-no-recursion): parse_container() bounds it. */
 static int parse_element(struct parser *p, struct json_object *array)
 {
 	struct json_object *value;
@@ -461,6 +462,8 @@ static int parse_value(struct parser *p, struct json_object **ret)
 		return parse_literal(p, ret);
 	}
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 static int parse_text(struct parser *p, struct json_object **ret)
 {

@@ -28,7 +28,7 @@ void hf_keyval_fini(struct hf_keyval *kv)
 /* Takes over key and value, also when it fails. */
 static int push(struct hf_keyval *kv, char *key, char *value)
 {
-	struct hf_keyval_pair *grown = kv->pairs;
+	struct hf_keyval_pair *grown;
 	int r = key && value ? 0 : -ENOMEM;
 
 	if (!r && kv->count == HF_KEYVAL_PAIRS_MAX)
@@ -160,6 +160,8 @@ static int parse_pairs(struct hf_keyval *kv, const char *text, const char *impli
 	return 0;
 }
 
+/* These call each other as deep as the text goes, which hf_json_parse() bounds. */
+/* NOLINTBEGIN(misc-no-recursion) */
 static int flatten(struct hf_keyval *kv, const char *key, struct json_object *v,
 		   struct hf_err *err);
 
@@ -219,6 +221,8 @@ static int flatten(struct hf_keyval *kv, const char *key, struct json_object *v,
 	}
 	return r;
 }
+
+/* NOLINTEND(misc-no-recursion) */
 
 static int parse_json(struct hf_keyval *kv, const char *text, struct hf_err *err)
 {
@@ -356,6 +360,7 @@ int hf_keyval_parse_size(const char *text, uint64_t default_unit, uint64_t *ret_
 	int r = parse_size(text, default_unit, ret_bytes);
 
 	if (r < 0)
-		hf_err_set(err, "'%.64s' is not a size QEMU would take (write 512M, 4G, 1.5G)", text);
+		hf_err_set(err, "'%.64s' is not a size QEMU would take (write 512M, 4G, 1.5G)",
+			   text);
 	return r;
 }

@@ -16,7 +16,7 @@
 #include "codec/delim.h"
 
 /* The longest reply known is query-qmp-schema with about 200 KiB. */
-#define HF_QMP_LINE_MAX (1024 * 1024)
+#define HF_QMP_LINE_MAX 1048576
 
 enum hf_qmp_kind {
 	HF_QMP_GREETING,

@@ -73,7 +73,8 @@ TEST(long_values)
 		    "1[vm/] 2:8 vm/.args=<-m 2G\n\t-smp 2\n  -nographic> 5:5 vm/.b=<1> ");
 	check_parse("[vm]\nargs =\n  x\n# note\n  # note\n  y\n",
 		    "1[vm/] 2:7 vm/.args=<\n  x\n\n\n  y> ");
-	check_parse("[vm]\na = 1\n# note\n\n# note\nb = 2\n", "1[vm/] 2:5 vm/.a=<1> 6:5 vm/.b=<2> ");
+	check_parse("[vm]\na = 1\n# note\n\n# note\nb = 2\n",
+		    "1[vm/] 2:5 vm/.a=<1> 6:5 vm/.b=<2> ");
 }
 
 TEST(places)
@@ -107,7 +108,8 @@ TEST(mistakes)
 	check_refused("[vm]\nx = 1\n\n  y\n", "web.conf:4:1: an indented line");
 	check_refused("[vm]\r\n", "web.conf:1:5: a carriage return");
 	check_refused("[vm]\na = \x1b[1m\n", "web.conf:2:5: a control character (byte 0x1b)");
-	check_refused_bytes("[vm]\na = b\0c\n", 12, "web.conf:2:6: a control character (byte 0x00)");
+	check_refused_bytes("[vm]\na = b\0c\n", 12,
+			    "web.conf:2:6: a control character (byte 0x00)");
 	check_refused("[abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcd]\n",
 		      "at most 63");
 }

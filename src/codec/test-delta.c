@@ -144,7 +144,7 @@ TEST(bad_patches_are_refused)
 	}
 }
 
-/* A truncation at a record's border is a shorter patch: the checksum of the result finds that one. */
+/* Cut at a record's border it is a shorter patch: the checksum of the result finds that one. */
 TEST(truncations_never_pass_for_the_whole)
 {
 	size_t full = small_patch();

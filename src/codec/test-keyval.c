@@ -101,7 +101,8 @@ TEST(change)
 	char *text = NULL;
 
 	CHECK_EQ(hf_keyval_parse("memory-backend-memfd,id=m,size=1G,size=2G,hugetlb=on,prealloc=on",
-				 "qom-type", &kv, NULL), 0);
+				 "qom-type", &kv, NULL),
+		 0);
 	CHECK_STR(hf_keyval_get(&kv, "size"), "2G");
 	CHECK(hf_keyval_get(&kv, "siz") == NULL);
 	CHECK(hf_keyval_is_on(&kv, "hugetlb", false));
@@ -144,8 +145,8 @@ TEST(round_trip_of_odd_values)
 TEST(sizes)
 {
 	const uint64_t m = 1 << 20;
-	static const char *const bad[] = { "",	  "-1", "2GiB", "512MB", "1e9", "G", "0x10M", "0.5",
-					   "1.5X", "1 G" };
+	static const char *const bad[] = { "",  "-1",    "2GiB", "512MB", "1e9",
+					   "G", "0x10M", "0.5",  "1.5X",  "1 G" };
 	uint64_t n = 0;
 
 	CHECK_EQ(hf_keyval_parse_size("512", m, &n, NULL), 0);

@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-/* The second byte carries the whole difference between valid and overlong, surrogate or too high. */
+/* Overlong forms, surrogates and what is too high all show in the second byte. */
 static bool is_second_byte_valid(uint8_t first, uint8_t second)
 {
 	switch (first) {

@@ -41,7 +41,7 @@ static bool is_alnum(char c)
 	return is_letter(c) || (c >= '0' && c <= '9');
 }
 
-/* One part of an interface name: [A-Za-z0-9]([-]*[A-Za-z0-9])*, the first part begins with a letter. */
+/* [A-Za-z0-9]([-]*[A-Za-z0-9])*; the first part of an interface's name begins with a letter. */
 static bool is_valid_part(const char *part, size_t len, bool is_first)
 {
 	if (len == 0 || !is_alnum(part[len - 1]))
@@ -268,7 +268,7 @@ void hf_varlink_reply_fini(struct hf_varlink_reply *reply)
 	*reply = (struct hf_varlink_reply){ .root = NULL };
 }
 
-/* Consumes @value whether or not it succeeds. A key is only ever added once, so no old one is freed. */
+/* Consumes @value whether or not it succeeds. */
 static int add(struct json_object *root, const char *key, struct json_object *value)
 {
 	if (!value)

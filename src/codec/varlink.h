@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Varlink messages: calls and replies as JSON, each ended by a NUL byte. Layer: codec. One thread for
- * each parser. Knows no socket; nothing blocks. Source: varlink.org, "Protocol" and "Method Call" /
- * "Reply"; the grammar of names from its "Interface Definition".
+ * Varlink messages: calls and replies as JSON, each ended by a NUL byte. Layer: codec. One thread
+ * for each parser. Knows no socket; nothing blocks. Source: varlink.org, "Protocol" and "Method
+ * Call" / "Reply"; the grammar of names from its "Interface Definition".
  */
 #pragma once
 
@@ -13,8 +13,8 @@
 #include "base/error.h"
 #include "codec/delim.h"
 
-#define HF_VARLINK_CALL_MAX (64 * 1024)
-#define HF_VARLINK_REPLY_MAX (4 * 1024 * 1024)
+#define HF_VARLINK_CALL_MAX 65536
+#define HF_VARLINK_REPLY_MAX 4194304
 #define HF_VARLINK_NAME_MAX 255
 
 /* Of oneway, more and upgrade at most one may be set: they contradict each other. */
@@ -71,8 +71,9 @@ int hf_varlink_decode_reply(const char *text, size_t len, struct hf_varlink_repl
 			    struct hf_err *err) HF_MUST_CHECK;
 
 /*
- * A message with its NUL byte, which @ret_len counts. @ret is for the caller to free(). `parameters`
- * stays the caller's. Names and flags that decode would refuse are the program's own error.
+ * A message with its NUL byte, which @ret_len counts. @ret is for the caller to free().
+ * `parameters` stays the caller's. Names and flags that decode would refuse are the program's own
+ * error.
  * Return: 0; -EMSGSIZE above the other side's limit; -ENOMEM.
  */
 int hf_varlink_encode_call(const struct hf_varlink_call *call, char **ret,

@@ -2,11 +2,11 @@
 /*
  * Theory of operation
  *
- * PAGES: 32 bytes of counts, then the data pages, then the table of runs. The table comes last because
- * how long it gets is known last, while the place of a page's content has to be known first: page i
- * of the message always lies at the same place, so copying may begin before the message is complete.
- * Until it is, the builder keeps the table behind the place of the 255th page; in a full message that
- * is where it belongs.
+ * PAGES: 32 bytes of counts, then the data pages, then the table of runs. The table comes last
+ * because how long it gets is known last, while the place of a page's content has to be known
+ * first: page i of the message always lies at the same place, so copying may begin before the
+ * message is complete. Until it is, the builder keeps the table behind the place of the 255th page;
+ * in a full message that is where it belongs.
  */
 #include "codec/wire-bulk.h"
 

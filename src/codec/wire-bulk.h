@@ -39,8 +39,8 @@ void hf_wire_pages_begin(struct hf_wire_pages_builder *b, uint8_t *buf);
  * hf_wire_pages_add_data() - pages whose content follows
  * @first_page: at or after the end of what was added before: pages ascend within a message
  * @ret_taken: how many of @n_pages (> 0) found room
- * Return: where to put the content of the pages taken, at once or later, before hf_wire_seal(); NULL
- * when the message is full: finish it and begin the next.
+ * Return: where to put the content of the pages taken, at once or later, before hf_wire_seal();
+ * NULL when the message is full: finish it and begin the next.
  */
 uint8_t *hf_wire_pages_add_data(struct hf_wire_pages_builder *b, uint64_t first_page,
 				uint32_t n_pages, uint32_t *ret_taken);
@@ -55,8 +55,8 @@ static inline bool hf_wire_pages_is_empty(const struct hf_wire_pages_builder *b)
 
 /**
  * hf_wire_pages_finish() - close the table and lay out the header; not allowed when empty
- * Copies at most 8 KiB (nothing when all data pages are used). The page content may still be written
- * after it.
+ * Copies at most 8 KiB (nothing when all data pages are used). The page content may still be
+ * written after it.
  * Return: length of the whole message.
  */
 size_t hf_wire_pages_finish(struct hf_wire_pages_builder *b);
@@ -93,9 +93,7 @@ bool hf_wire_pages_next(const struct hf_wire_pages *pages, struct hf_wire_pages_
 
 /* ---- STATE: a piece of an epoch's device state ---- */
 
-#define HF_WIRE_STATE_PIECE_MAX (1024 * 1024)
-/* Of the device state, and of what is sent for it. */
-#define HF_WIRE_STATE_BYTES_MAX (64 * 1024 * 1024)
+#define HF_WIRE_STATE_PIECE_MAX 1048576
 
 enum hf_wire_state_mode {
 	HF_WIRE_STATE_WHOLE = 0, /* the bytes are the device state itself */

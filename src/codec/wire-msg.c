@@ -2,10 +2,10 @@
 /*
  * Theory of operation
  *
- * Each message is a table of its fields in wire order: where in the struct, what form, which limits.
- * One encoder and one decoder walk the tables and check the same limits on both sides, so the two
- * directions cannot differ and docs/wire-format.md can be read off here. What concerns several fields
- * together is in check_hello().
+ * Each message is a table of its fields in wire order: where in the struct, what form, which
+ * limits. One encoder and one decoder walk the tables and check the same limits on both sides, so
+ * the two directions cannot differ and docs/wire-format.md can be read off here. What concerns
+ * several fields together is in check_hello().
  *
  * A string is its length (u16), its bytes and a NUL, so that a decoded message can point to it.
  */
@@ -123,7 +123,7 @@ static const struct field epoch_end_fields[] = {
 	U64(epoch_end.data_pages, "the number of data pages"),
 	U64(epoch_end.zero_pages, "the number of zero pages"),
 	U64(epoch_end.frames, "the number of frames"),
-	NUMBER(KIND_U64, epoch_end.state_bytes, 0, 64 * 1024 * 1024, "the state's length"),
+	NUMBER(KIND_U64, epoch_end.state_bytes, 0, HF_WIRE_STATE_BYTES_MAX, "the state's length"),
 	NUMBER(KIND_U32, epoch_end.state_crc32c, 0, UINT32_MAX, "the state's checksum"),
 	ZERO(4),
 	U64(epoch_end.released, "the released epoch"),

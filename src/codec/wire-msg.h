@@ -19,6 +19,8 @@
 #define HF_WIRE_VCPUS_MAX 4096
 #define HF_WIRE_RAM_BYTES_MAX ((uint64_t)1 << 46)
 #define HF_WIRE_PAGE_BYTES 4096
+/* Of the device state, and of what is sent for it. */
+#define HF_WIRE_STATE_BYTES_MAX 67108864
 
 /* How a keeper's VM stands. A number that is not listed here, up to HF_WIRE_STATE_MAX, is one of a
  * later minor release and to be shown as "?". */
@@ -102,7 +104,7 @@ struct hf_wire_hello {
 	struct hf_wire_list netdevs; /* ids of the held ones; their order gives FRAMES' index */
 };
 
-/* REFUSE and ERROR (enum hf_wire_refusal), DEAD (enum hf_wire_death), ENDED (enum hf_wire_ending). */
+/* REFUSE, ERROR: enum hf_wire_refusal; DEAD: enum hf_wire_death; ENDED: enum hf_wire_ending. */
 struct hf_wire_reason {
 	uint32_t code;
 	const char *text;
@@ -164,7 +166,7 @@ bool hf_wire_is_control(enum hf_wire_type type);
  * hf_wire_encode() - a whole sealed control message
  * @buf: HF_WIRE_CONTROL_BUFFER bytes are always enough
  * @ret_len: length of the message
- * Return: 0; -EINVAL with @err: a value outside its limits (names and texts may come from a person);
+ * Return: 0; -EINVAL with @err: a value outside its limits (a text may come from a person);
  * -ENOBUFS @size is too small.
  */
 int hf_wire_encode(const struct hf_wire_msg *msg, uint8_t *buf, size_t size, size_t *ret_len,
@@ -181,7 +183,7 @@ int hf_wire_decode(const struct hf_wire_view *view, struct hf_wire_msg *ret,
 		   struct hf_err *err) HF_MUST_CHECK;
 
 /**
- * hf_wire_hello_versions() - only the versions of a HELLO, which every version has in the same place
+ * hf_wire_hello_versions() - only the versions, which every version of HELLO has in the same place
  * To be used first: with a keeper of another version the rest may look different.
  * Return: 0, or -EBADMSG with @err.
  */

@@ -3,10 +3,10 @@
  * Theory of operation
  *
  * The stream carries long messages, mostly of one MiB, at several GiB/s. The reader gives them out
- * where read() put them, and space() never asks for much beyond the message that is under way: after
- * a long one only the next header lies in the buffer, and moving that to the front is cheap. A long
- * message of which a part has come along with short ones is moved only if the buffer has no room for
- * READ_AHEAD_BYTES beside the longest message, and then at most that much of it.
+ * where read() put them, and space() never asks for much beyond the message that is under way:
+ * after a long one only the next header lies in the buffer, and moving that to the front is cheap.
+ * A long message of which a part has come along with short ones is moved only if the buffer has no
+ * room for READ_AHEAD_BYTES beside the longest message, and then at most that much of it.
  *
  * The header has a checksum of its own: a length is believed only after it has been verified, and
  * an error can be told from the other keeper's as soon as 32 bytes are there.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The replication link between two keepers: messages in a reliable byte stream. Layer: codec. Nothing
- * allocates or blocks. One thread for each reader; everything else any thread. The format, its limits
- * and its promises are docs/wire-format.md.
+ * The replication link between two keepers: messages in a reliable byte stream. Layer: codec.
+ * Nothing allocates or blocks. One thread for each reader; everything else any thread. The format,
+ * its limits and its promises are docs/wire-format.md.
  *
  * Here: framing, checksums, who may send what. wire-msg.h has the control messages, wire-bulk.h the
  * three that carry guest data.
@@ -20,10 +20,10 @@
 
 #define HF_WIRE_MAGIC 0x31524648 /* "HFR1", little-endian */
 #define HF_WIRE_HEADER_BYTES 32
-#define HF_WIRE_PAYLOAD_MAX (1024 * 1024 + 8 * 1024)
+#define HF_WIRE_PAYLOAD_MAX 1056768 /* 1 MiB + 8 KiB */
 #define HF_WIRE_MESSAGE_MAX (HF_WIRE_HEADER_BYTES + HF_WIRE_PAYLOAD_MAX)
 /* Largest HELLO payload: every HELLO within its own limits fits. */
-#define HF_WIRE_HELLO_MAX (40 * 1024)
+#define HF_WIRE_HELLO_MAX 40960
 /* Largest payload of every other control message. */
 #define HF_WIRE_CONTROL_MAX 512
 /* A buffer that holds any control message whole. */
@@ -124,9 +124,9 @@ void hf_wire_reader_init(struct hf_wire_reader *r, uint8_t *buf, size_t size);
 
 /**
  * hf_wire_reader_space() - where to read() to
- * To be called when hf_wire_reader_next() has returned HF_WIRE_NEED_MORE. Always offers at least one
- * byte, and no more than what keeps copying small: the rest of a long message with the header after
- * it, or 64 KiB. Invalidates the messages given out.
+ * To be called when hf_wire_reader_next() has returned HF_WIRE_NEED_MORE. Always offers at least
+ * one byte, and no more than what keeps copying small: the rest of a long message with the header
+ * after it, or 64 KiB. Invalidates the messages given out.
  */
 void hf_wire_reader_space(struct hf_wire_reader *r, uint8_t **ret, size_t *ret_n);
 

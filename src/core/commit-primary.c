@@ -98,7 +98,9 @@ static void drop_flight(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	if (p->stage != HF_STAGE_FLIGHT)
 		return;
+#ifndef HF_PLANTED_FLIGHT_FORGOTTEN
 	add(out, HF_PRIMARY_DROP, p->captured);
+#endif
 	p->stage = HF_STAGE_RUN;
 }
 
@@ -171,7 +173,11 @@ static void on_ack(struct hf_primary *p, const struct hf_primary_event *ev,
 static void rejoin(struct hf_primary *p, const struct hf_primary_event *ev,
 		   struct hf_primary_actions *out)
 {
+#ifdef HF_PLANTED_REJOIN_COUNTS_FLIGHT
+	if (p->stage == HF_STAGE_FLIGHT) {
+#else
 	if (p->stage == HF_STAGE_FLIGHT && ev->epoch == p->captured) {
+#endif
 		move(p, HF_PRIMARY_PROTECTED);
 		acknowledged(p, out);
 		return;
@@ -209,7 +215,9 @@ static void on_link_up(struct hf_primary *p, const struct hf_primary_event *ev,
 	} else if (p->state == HF_PRIMARY_LEAVING && is_ours) {
 		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
 	} else if (p->state == HF_PRIMARY_DEAD && is_ours) {
+#ifndef HF_PLANTED_DEATH_SAID_ONCE
 		add(out, HF_PRIMARY_SEND_DEAD, 0);
+#endif
 	} else if (p->state == HF_PRIMARY_ENDING && is_ours) {
 		add(out, HF_PRIMARY_SEND_ENDED, 0);
 	} else if (p->state == HF_PRIMARY_HANDED_OVER && is_ours) {
@@ -220,14 +228,28 @@ static void on_link_up(struct hf_primary *p, const struct hf_primary_event *ev,
 	}
 }
 
+/* A hand-over is called off: if the VM stands still for it, it runs on. */
+static void run_on(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	if (!p->is_final)
+		return;
+	p->is_final = false;
+	add(out, HF_PRIMARY_RESUME, 0);
+}
+
 /* Out of touch without proof. The connection may still stand (silence) or be gone. */
 static void lose_touch(struct hf_primary *p, struct hf_primary_actions *out)
 {
-	if (p->state == HF_PRIMARY_HANDING_OVER && p->is_final && p->stage == HF_STAGE_FLIGHT)
-		add(out, HF_PRIMARY_RESUME, 0);
+#ifndef HF_PLANTED_NO_RESUME
+	if (p->state == HF_PRIMARY_HANDING_OVER && p->stage == HF_STAGE_FLIGHT)
+		run_on(p, out);
+#endif
 	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER) {
 		move(p, HF_PRIMARY_HOLDING);
 		add(out, HF_PRIMARY_ASK_ARBITER, 0);
+#ifdef HF_PLANTED_PASS_ON_CUT
+		add(out, HF_PRIMARY_PASS, 0);
+#endif
 	} else if (p->state == HF_PRIMARY_LEAVING) {
 		add(out, HF_PRIMARY_ASK_ARBITER, 0);
 	}
@@ -258,8 +280,8 @@ static void on_peer_dead(struct hf_primary *p, const struct hf_primary_event *ev
 		on_link_down(p, ev, out);
 		break;
 	case HF_PRIMARY_HANDING_OVER:
-		if (p->is_final && p->stage != HF_STAGE_CAPTURE)
-			add(out, HF_PRIMARY_RESUME, 0);
+		if (p->stage != HF_STAGE_CAPTURE)
+			run_on(p, out);
 		go_alone(p, out);
 		break;
 	case HF_PRIMARY_PROTECTED:
@@ -296,15 +318,21 @@ static void on_peer_silent(struct hf_primary *p, const struct hf_primary_event *
 {
 	if (!p->is_link_up)
 		return;
+#ifdef HF_PLANTED_SILENCE_IS_DEATH
+	on_peer_dead(p, ev, out);
+#else
 	p->is_peer_silent = true;
 	lose_touch(p, out);
+#endif
 }
 
 static void on_peer_promoted(struct hf_primary *p, const struct hf_primary_event *ev,
 			     struct hf_primary_actions *out)
 {
+#ifndef HF_PLANTED_ANY_SESSION_PROMOTED
 	if (hf_id_is_none(p->session) || !hf_id_is_equal(ev->session, p->session))
 		return;
+#endif
 	if (p->state != HF_PRIMARY_SUPERSEDED && p->state != HF_PRIMARY_FINISHED &&
 	    p->state != HF_PRIMARY_SYNCING)
 		supersede(p, out);
@@ -331,11 +359,21 @@ static void on_captured(struct hf_primary *p, const struct hf_primary_event *ev,
 	if ((p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER) &&
 	    p->is_link_up) {
 		add(out, HF_PRIMARY_SEND, ev->epoch);
+#ifdef HF_PLANTED_RELEASE_AT_SEND
+		add(out, HF_PRIMARY_RELEASE, ev->epoch);
+#endif
+#ifdef HF_PLANTED_HANDOVER_UNACKNOWLEDGED
+		if (p->is_final && p->state == HF_PRIMARY_HANDING_OVER)
+			acknowledged(p, out);
+#endif
+		/* Silence called the hand-over off while its capture ran, and is over by now. */
+		if (p->state == HF_PRIMARY_PROTECTED)
+			run_on(p, out);
 		return;
 	}
-	if (p->is_final && p->state != HF_PRIMARY_DEAD && p->state != HF_PRIMARY_ENDING &&
+	if (p->state != HF_PRIMARY_DEAD && p->state != HF_PRIMARY_ENDING &&
 	    p->state != HF_PRIMARY_SUPERSEDED)
-		add(out, HF_PRIMARY_RESUME, 0);
+		run_on(p, out);
 	drop_flight(p, out);
 }
 
@@ -345,7 +383,9 @@ static void on_capture_failed(struct hf_primary *p, const struct hf_primary_even
 	if (p->stage != HF_STAGE_CAPTURE || ev->epoch != p->captured)
 		return;
 	p->stage = HF_STAGE_RUN;
+#ifndef HF_PLANTED_FAILED_CAPTURE_FORGOTTEN
 	add(out, HF_PRIMARY_DROP, ev->epoch);
+#endif
 	/* Of the final epoch or of the one before it: either way the hand-over is called off. */
 	if (p->state == HF_PRIMARY_HANDING_OVER)
 		move(p, HF_PRIMARY_PROTECTED);
@@ -417,8 +457,8 @@ static void on_handover_wanted(struct hf_primary *p, const struct hf_primary_eve
 {
 	if (p->state != HF_PRIMARY_PROTECTED || !p->is_link_up)
 		return;
+	/* A capture under way may be the final one of a hand-over that was called off: it will do. */
 	move(p, HF_PRIMARY_HANDING_OVER);
-	p->is_final = false;
 	if (p->stage == HF_STAGE_RUN)
 		capture(p, out);
 }
@@ -431,6 +471,9 @@ static void on_abandon_wanted(struct hf_primary *p, const struct hf_primary_even
 	move(p, HF_PRIMARY_LEAVING);
 	if (p->is_link_up)
 		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
+#ifdef HF_PLANTED_ABANDON_AT_ONCE
+	add(out, HF_PRIMARY_PASS, 0);
+#endif
 }
 
 static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
@@ -457,7 +500,9 @@ static void on_synced(struct hf_primary *p, const struct hf_primary_event *ev UN
 	if (p->state != HF_PRIMARY_SYNCING || p->stage != HF_STAGE_RUN)
 		return;
 	move(p, HF_PRIMARY_PROTECTED);
+#ifndef HF_PLANTED_HOLD_FORGOTTEN
 	add(out, HF_PRIMARY_HOLD, 0);
+#endif
 	capture(p, out);
 }
 

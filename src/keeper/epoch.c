@@ -60,6 +60,41 @@ static void prescan(struct hf_primary_side *s)
 	hf_pages_reset(s->pages);
 }
 
+static uint32_t stream_wanted(void *ctx)
+{
+	const struct hf_primary_side *s = ctx;
+
+	return s->checkpoint.stream_fd >= 0 ? EPOLLIN : 0;
+}
+
+/* At its end the checkpoint closes the stream, and may have begun another by the time of return. */
+static void stream_ready(void *ctx, uint32_t revents __attribute__((unused)))
+{
+	struct hf_primary_side *s = ctx;
+
+	hf_checkpoint_dispatch(&s->checkpoint);
+	if (s->checkpoint.stream_fd < 0)
+		hf_watch_remove(&s->stream_watch);
+}
+
+static int begin_checkpoint(struct hf_primary_side *s, struct hf_err *err)
+{
+	int r;
+
+	hf_watch_remove(&s->stream_watch);
+	r = hf_checkpoint_begin(&s->checkpoint, s->k->is_guest_running, err);
+	if (r < 0)
+		return r;
+	/* Without this watch the checkpoint would never end; it only fails for lack of memory. */
+	r = hf_watch_add(&s->stream_watch, &s->k->loop, s->checkpoint.stream_fd, HF_PRIORITY_VM,
+			 stream_wanted, stream_ready, s);
+	if (r < 0) {
+		hf_err_set(err, "cannot wait for the device state: %s", strerror(-r));
+		hf_checkpoint_abort(&s->checkpoint);
+	}
+	return r;
+}
+
 void hf_epoch_capture(struct hf_primary_side *s, uint64_t epoch, bool may_resume)
 {
 	struct hf_err err = { "" };
@@ -76,7 +111,7 @@ void hf_epoch_capture(struct hf_primary_side *s, uint64_t epoch, bool may_resume
 	s->stop_us = 0;
 	if (may_prescan(s))
 		prescan(s);
-	if (hf_checkpoint_begin(&s->checkpoint, s->k->is_guest_running, &err) < 0) {
+	if (begin_checkpoint(s, &err) < 0) {
 		hf_log(&s->k->journal, HF_LOG_ERROR, "epoch %" PRIu64 ": %s", epoch, err.text);
 		hf_primary_feed(s, HF_PRIMARY_CAPTURE_FAILED, epoch);
 	}

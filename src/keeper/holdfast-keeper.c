@@ -354,7 +354,6 @@ static void answer(struct question *q, int result)
 {
 	q->is_answered = true;
 	q->result = result;
-	hf_loop_exit(&q->k->loop, 0);
 }
 
 static void question_learnt(void *ctx, const struct hf_wire_hello *theirs)
@@ -455,6 +454,14 @@ static int start_meetings(struct hf_keeper *k, struct hf_err *err)
 
 /* ---- the program ---- */
 
+/* Waited for: whether the guest runs must be known before a standby is filled. */
+static int run_guest(struct hf_keeper *k, struct hf_err *err)
+{
+	if (hf_guest_is_paused_by_user(k->guest))
+		return 0;
+	return hf_qmp_call_wait(hf_guest_qmp(k->guest), "cont", NULL, HF_GUEST_START_MAX_MS, NULL, err);
+}
+
 static int set_up(struct hf_keeper *k, struct hf_err *err)
 {
 	int r = read_cmdline(k, err);
@@ -474,6 +481,8 @@ static int set_up(struct hf_keeper *k, struct hf_err *err)
 	if (k->meetings)
 		r = ask_other_host(k, err);
 	if (!r)
+		r = run_guest(k, err);
+	if (!r)
 		r = hf_primary_side_start(k, 0, err);
 	return r;
 }
@@ -487,8 +496,6 @@ static int serve(struct hf_keeper *k, struct hf_err *err)
 				   &k->control);
 	if (r < 0)
 		return r;
-	if (k->set->role == HF_ROLE_RUN && !hf_guest_is_paused_by_user(k->guest))
-		hf_keeper_qmp(k, "cont");
 	return 0;
 }
 

@@ -48,6 +48,7 @@ struct hf_sync {
 	enum hf_sync_step step;
 	unsigned int round;
 	bool was_running;
+	uint64_t scanned_pages;
 	uint64_t cursor;
 	uint64_t left_pages; /* of this round */
 	uint64_t last_pages; /* of the round before */

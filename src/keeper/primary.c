@@ -482,10 +482,12 @@ static bool adopt(struct hf_primary_side *s, struct hf_link *link,
 	if (!hf_id_is_none(s->machine.session) &&
 	    !hf_id_is_equal(theirs->session, s->machine.session))
 		feed_session(s, HF_PRIMARY_PEER_DISCARDED, s->machine.session);
-	if (hf_watch_add(&s->link_watch, &s->k->loop, hf_link_fd(link), HF_PRIORITY_LINK,
-			 link_wanted, link_ready, s) < 0)
-		return false;
 	s->link = link;
+	if (hf_watch_add(&s->link_watch, &s->k->loop, hf_link_fd(link), HF_PRIORITY_LINK, link_wanted,
+			 link_ready, s) < 0) {
+		s->link = NULL;
+		return false;
+	}
 	s->heard_ns = s->said_ns = hf_now_ns();
 	s->is_refused = false;
 	s->last_miss[0] = '\0';

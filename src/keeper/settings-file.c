@@ -24,7 +24,7 @@
 
 struct item {
 	unsigned int place; /* HF_IN_* */
-	int host;	    /* index, of HF_IN_HOST */
+	int host; /* index, of HF_IN_HOST */
 	const struct hf_setting *row;
 	char *value;
 	unsigned int line;
@@ -64,10 +64,11 @@ static int open_once(struct file *f, const struct hf_conf_item *it, unsigned int
 		     struct hf_err *err)
 {
 	if (it->name[0])
-		return fail(f, err, it->line, 1, "[%s] has no name of its own, so not '%s'", it->kind,
-			    it->name);
+		return fail(f, err, it->line, 1, "[%s] has no name of its own, so not '%s'",
+			    it->kind, it->name);
 	if (*line)
-		return fail(f, err, it->line, 1, "[%s] again: it is already in line %u", it->kind, *line);
+		return fail(f, err, it->line, 1, "[%s] again: it is already in line %u", it->kind,
+			    *line);
 	*line = it->line;
 	return 0;
 }
@@ -78,7 +79,8 @@ static int open_host(struct file *f, const struct hf_conf_item *it, struct hf_er
 		return fail(f, err, it->line, 1, "a host is written [host NAME]");
 	for (int i = 0; i < f->host_count; i++)
 		if (strcmp(f->hosts[i].name, it->name) == 0)
-			return fail(f, err, it->line, 1, "[host %s] again: it is already in line %u", it->name,
+			return fail(f, err, it->line, 1,
+				    "[host %s] again: it is already in line %u", it->name,
 				    f->hosts[i].line);
 	if (f->host_count == HOSTS_MAX)
 		return fail(f, err, it->line, 1, "a third host: there are two, in lines %u and %u",
@@ -90,10 +92,10 @@ static int open_host(struct file *f, const struct hf_conf_item *it, struct hf_er
 
 static unsigned int place_of(const char *kind)
 {
-	return strcmp(kind, "vm") == 0	       ? HF_IN_VM :
-	       strcmp(kind, "protection") == 0 ? HF_IN_PROTECTION :
-	       strcmp(kind, "host") == 0       ? HF_IN_HOST :
-						 0;
+	return strcmp(kind, "vm") == 0           ? HF_IN_VM
+	       : strcmp(kind, "protection") == 0 ? HF_IN_PROTECTION
+	       : strcmp(kind, "host") == 0       ? HF_IN_HOST
+						 : 0;
 }
 
 static int open_section(struct file *f, const struct hf_conf_item *it, struct hf_err *err)
@@ -106,8 +108,10 @@ static int open_section(struct file *f, const struct hf_conf_item *it, struct hf
 	case HF_IN_HOST:
 		return open_host(f, it, err);
 	default:
-		return fail(f, err, it->line, 1, "no section is called [%s]: there are [vm], [protection] and "
-			    "[host NAME]", it->kind);
+		return fail(f, err, it->line, 1,
+			    "no section is called [%s]: there are [vm], [protection] and "
+			    "[host NAME]",
+			    it->kind);
 	}
 }
 
@@ -117,11 +121,12 @@ static int misplaced(const struct file *f, const struct hf_conf_item *it,
 	if (!row)
 		return fail(f, err, it->line, 1, "no setting is called '%s'", it->key);
 	if (row->places == HF_IN_OPTIONS)
-		return fail(f, err, it->line, 1, "'%s' can only be given on the command line", it->key);
+		return fail(f, err, it->line, 1, "'%s' can only be given on the command line",
+			    it->key);
 	return fail(f, err, it->line, 1, "'%s' belongs into [%s], not into [%s]", it->key,
-		    row->places & HF_IN_VM	   ? "vm" :
-		    row->places & HF_IN_PROTECTION ? "protection" :
-						     "host NAME",
+		    row->places & HF_IN_VM           ? "vm"
+		    : row->places & HF_IN_PROTECTION ? "protection"
+						     : "host NAME",
 		    it->kind);
 }
 
@@ -141,7 +146,9 @@ static int check_again(const struct file *f, const struct item *new, struct hf_e
 static int take(void *data, const struct hf_conf_item *it, struct hf_err *err)
 {
 	struct file *f = data;
-	struct item new = { .place = place_of(it->kind), .host = f->host_count - 1, .line = it->line,
+	struct item new = { .place = place_of(it->kind),
+			    .host = f->host_count - 1,
+			    .line = it->line,
 			    .value_column = it->value_column };
 	struct item *grown;
 	int row;
@@ -153,7 +160,7 @@ static int take(void *data, const struct hf_conf_item *it, struct hf_err *err)
 	new.row = row < 0 ? NULL : hf_setting_at((size_t)row);
 	if (new.place != HF_IN_HOST)
 		new.host = -1;
-	if (!new.row || !(new.row->places & new.place))
+	if (!new.row || !(new.row->places &new.place))
 		return misplaced(f, it, new.row, err);
 	r = check_again(f, &new, err);
 	if (r < 0)
@@ -177,7 +184,8 @@ static bool is_list(const struct hf_setting *row)
 static int apply_item(const struct file *f, const struct item *item, struct hf_settings *s,
 		      struct hf_err *err)
 {
-	const struct hf_conf_item place = { .value = item->value, .line = item->line,
+	const struct hf_conf_item place = { .value = item->value,
+					    .line = item->line,
 					    .value_column = item->value_column };
 	struct hf_err why = { "" };
 	unsigned int column;
@@ -186,8 +194,10 @@ static int apply_item(const struct file *f, const struct item *item, struct hf_s
 	int r;
 
 	if (!is_list(item->row) && strchr(item->value, '\n'))
-		return fail(f, err, item->line + 1, 1, "'%s' takes one line: this one is indented and so "
-			    "goes on with it", item->row->name);
+		return fail(f, err, item->line + 1, 1,
+			    "'%s' takes one line: this one is indented and so "
+			    "goes on with it",
+			    item->row->name);
 	r = hf_setting_apply(item->row, s, item->value, /* is_file= */ true, &offset, &why);
 	if (r >= 0 || r == -ENOMEM)
 		return r;
@@ -220,16 +230,17 @@ static int choose_host(const struct file *f, const char *wanted, const char *nod
 	int found = 0;
 
 	for (int i = 0; i < f->host_count; i++)
-		if (wanted ? strcmp(f->hosts[i].name, wanted) == 0 :
-			     is_same_host(f->hosts[i].name, nodename)) {
+		if (wanted ? strcmp(f->hosts[i].name, wanted) == 0
+			   : is_same_host(f->hosts[i].name, nodename)) {
 			*ret = i;
 			found++;
 		}
 	if (found == 1)
 		return 0;
-	hf_err_set(err, "%s: %s '%s', and the file's hosts are '%s' and '%s': choose one with --host", f->name,
-		   wanted ? "the host asked for is" : "this machine is called", wanted ? wanted : nodename,
-		   f->hosts[0].name, f->hosts[1].name);
+	hf_err_set(err,
+		   "%s: %s '%s', and the file's hosts are '%s' and '%s': choose one with --host",
+		   f->name, wanted ? "the host asked for is" : "this machine is called",
+		   wanted ? wanted : nodename, f->hosts[0].name, f->hosts[1].name);
 	return -EINVAL;
 }
 
@@ -240,11 +251,13 @@ static int apply_other_host(const struct file *f, int other, struct hf_settings 
 	int r = apply_items(f, other, &scratch, err);
 
 	if (!r && !scratch.listen.is_set)
-		r = fail(f, err, f->hosts[other].line, 1, "[host %s] lacks its address = ADDR[:PORT]",
-			 f->hosts[other].name);
+		r = fail(f, err, f->hosts[other].line, 1,
+			 "[host %s] lacks its address = ADDR[:PORT]", f->hosts[other].name);
 	if (!r && scratch.listen.addr.host[0] == '\0')
-		r = fail(f, err, f->hosts[other].line, 1, "the address of [host %s] needs a host, for the "
-			 "other one to find it", f->hosts[other].name);
+		r = fail(f, err, f->hosts[other].line, 1,
+			 "the address of [host %s] needs a host, for the "
+			 "other one to find it",
+			 f->hosts[other].name);
 	if (!r)
 		s->peer = scratch.listen;
 	hf_settings_fini(&scratch);

@@ -68,13 +68,14 @@ static void put_all(FILE *out, const char *program)
 {
 	enum hf_setting_group group = HF_GROUP_COUNT;
 
-	(void)fprintf(out,
-		      "Usage: %s run NAME [OPTION...] [-- QEMU ARG...]\n"
-		      "       %s standby NAME [OPTION...] [-- QEMU ARG...]\n\n"
-		      "Guards one VM: 'run' starts it and protects it, 'standby' waits on the other\n"
-		      "host to go on with it. Without a QEMU command line the VM's definition file is\n"
-		      "read. An option counts more than the file.\n",
-		      program, program);
+	(void)fprintf(
+		out,
+		"Usage: %s run NAME [OPTION...] [-- QEMU ARG...]\n"
+		"       %s standby NAME [OPTION...] [-- QEMU ARG...]\n\n"
+		"Guards one VM: 'run' starts it and protects it, 'standby' waits on the other\n"
+		"host to go on with it. Without a QEMU command line the VM's definition file is\n"
+		"read. An option counts more than the file.\n",
+		program, program);
 	for (size_t i = 0; i < hf_setting_count(); i++) {
 		const struct hf_setting *row = hf_setting_at(i);
 
@@ -87,7 +88,8 @@ static void put_all(FILE *out, const char *program)
 	(void)fprintf(out, "\nOther:\n");
 	(void)fprintf(out, "  --help%*sthis text\n", TEXT_COLUMN - 8, "");
 	(void)fprintf(out, "  --version%*sthe version\n", TEXT_COLUMN - 11, "");
-	(void)fprintf(out, "\nTimes: 500us 20ms 2s 1min. Sizes: 64K 256M 2G. File: holdfast.conf(5).\n");
+	(void)fprintf(out,
+		      "\nTimes: 500us 20ms 2s 1min. Sizes: 64K 256M 2G. File: holdfast.conf(5).\n");
 }
 
 int hf_settings_format_help(const char *program, char **ret)

@@ -11,20 +11,20 @@
 #include "keeper/settings.h"
 
 enum hf_setting_type {
-	HF_SETTING_FLAG,     /* bool; on the command line without a value */
-	HF_SETTING_BOOL,     /* bool */
-	HF_SETTING_WORD,     /* unsigned int: index of one of the words */
+	HF_SETTING_FLAG, /* bool; on the command line without a value */
+	HF_SETTING_BOOL, /* bool */
+	HF_SETTING_WORD, /* unsigned int: index of one of the words */
 	HF_SETTING_DURATION, /* uint64_t, ns */
-	HF_SETTING_SIZE,     /* uint64_t, bytes */
-	HF_SETTING_PAGES,    /* uint64_t, bytes: no, 2M, 1G */
-	HF_SETTING_PERCENT,  /* unsigned int */
-	HF_SETTING_COUNT,    /* unsigned int */
-	HF_SETTING_ADDR,     /* struct hf_settings_addr */
-	HF_SETTING_NAME,     /* char *, hf_is_valid_name() */
-	HF_SETTING_TEXT,     /* char *, not empty */
-	HF_SETTING_PATH,     /* char *, absolute */
-	HF_SETTING_IDS,	     /* char **; in the file several words */
-	HF_SETTING_ARGS,     /* char **; in the file several words */
+	HF_SETTING_SIZE, /* uint64_t, bytes */
+	HF_SETTING_PAGES, /* uint64_t, bytes: no, 2M, 1G */
+	HF_SETTING_PERCENT, /* unsigned int */
+	HF_SETTING_COUNT, /* unsigned int */
+	HF_SETTING_ADDR, /* struct hf_settings_addr */
+	HF_SETTING_NAME, /* char *, hf_is_valid_name() */
+	HF_SETTING_TEXT, /* char *, not empty */
+	HF_SETTING_PATH, /* char *, absolute */
+	HF_SETTING_IDS, /* char **; in the file several words */
+	HF_SETTING_ARGS, /* char **; in the file several words */
 };
 
 /* Where a setting may stand. */
@@ -56,7 +56,6 @@ enum hf_setting_group {
  */
 struct hf_setting {
 	const char *name;
-	enum hf_setting_type type;
 	size_t offset;
 	const char *def;
 	const char *metavar;
@@ -64,8 +63,9 @@ struct hf_setting {
 	const char *min;
 	const char *max;
 	const char *const *words;
-	unsigned int places;
+	enum hf_setting_type type;
 	enum hf_setting_group group;
+	unsigned int places;
 	bool is_repeatable;
 };
 

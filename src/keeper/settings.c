@@ -79,10 +79,12 @@ static int take_word(struct line *l, struct hf_err *err)
 	if (strncmp(word, "--", 2) == 0)
 		return take_option(l, err);
 	if (word[0] == '-' && word[1])
-		return fail_option(err, word, "is no option; options begin with two dashes, and QEMU's come "
+		return fail_option(err, word,
+				   "is no option; options begin with two dashes, and QEMU's come "
 				   "after --");
 	if (l->role && l->name)
-		return fail_option(err, word, "is one word too many; QEMU's command line comes after --");
+		return fail_option(err, word,
+				   "is one word too many; QEMU's command line comes after --");
 	if (!l->role)
 		l->role = word;
 	else
@@ -113,7 +115,8 @@ static int take_role(struct hf_settings *s, const struct line *l, struct hf_err 
 	if (!l->name)
 		return fail_option(err, l->role, "needs the name of the VM");
 	if (!hf_is_valid_name(l->name))
-		return fail_option(err, l->name, "cannot be the name of a VM: up to 63 letters, digits and "
+		return fail_option(err, l->name,
+				   "cannot be the name of a VM: up to 63 letters, digits and "
 				   "._-, not first a . or -");
 	s->name = strdup(l->name);
 	return s->name ? 0 : -ENOMEM;
@@ -122,7 +125,8 @@ static int take_role(struct hf_settings *s, const struct line *l, struct hf_err 
 static int apply_option(struct hf_settings *s, const struct given *g, struct hf_err *err)
 {
 	size_t offset;
-	int r = hf_setting_apply(g->row, s, g->value ? g->value : "", /* is_file= */ false, &offset, err);
+	int r = hf_setting_apply(g->row, s, g->value ? g->value : "", /* is_file= */ false, &offset,
+				 err);
 
 	if (r < 0)
 		hf_err_prefix(err, "--%s: ", g->row->name);
@@ -172,7 +176,8 @@ static int apply_file(struct hf_settings *s, const char *nodename, struct hf_err
 	r = hf_settings_apply_file(s, s->config, text, len, nodename, err);
 	free(text);
 	if (!r && s->file_name && strcmp(s->file_name, s->name) != 0) {
-		hf_err_set(err, "%s defines the VM '%s', not '%s'", s->config, s->file_name, s->name);
+		hf_err_set(err, "%s defines the VM '%s', not '%s'", s->config, s->file_name,
+			   s->name);
 		r = -EINVAL;
 	}
 	return r;
@@ -180,16 +185,19 @@ static int apply_file(struct hf_settings *s, const char *nodename, struct hf_err
 
 static int find_file(struct hf_settings *s, const struct line *l, struct hf_err *err)
 {
+	char *path;
+
 	if (s->config || l->qemu) {
 		if (!s->config && s->host)
-			return fail_option(err, "--host", "chooses a [host] of a definition, which is not read "
+			return fail_option(err, "--host",
+					   "chooses a [host] of a definition, which is not read "
 					   "when QEMU's command line is given; add --config");
 		return 0;
 	}
-	if (asprintf(&s->config, "%s/%s.conf", HF_SETTINGS_FOLDER, s->name) >= 0)
-		return 0;
-	s->config = NULL;
-	return -ENOMEM;
+	if (asprintf(&path, "%s/%s.conf", HF_SETTINGS_FOLDER, s->name) < 0)
+		return -ENOMEM;
+	s->config = path;
+	return 0;
 }
 
 static int make_argv(struct hf_settings *s, const struct line *l, struct hf_err *err)
@@ -219,7 +227,8 @@ static int check_whole(const struct hf_settings *s, struct hf_err *err)
 	if (s->peer.is_set && s->peer.addr.host[0] == '\0')
 		return fail_option(err, "--peer", "needs a host, not only a port");
 	if (s->role == HF_ROLE_STANDBY && !s->listen.is_set)
-		return fail_option(err, "standby", "needs --listen ADDR[:PORT], or a definition with two hosts");
+		return fail_option(err, "standby",
+				   "needs --listen ADDR[:PORT], or a definition with two hosts");
 	return 0;
 }
 

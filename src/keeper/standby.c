@@ -296,6 +296,8 @@ static void on_qmp_event(void *role, const char *name, struct json_object *data,
 		if (strcmp(status, "failed") == 0)
 			on_load_failed(s, "see its own message on stderr");
 	}
+	if (is_completed && hf_inbox_is_vm_running(s->inbox) && hf_guest_is_paused_by_user(s->k->guest))
+		hf_keeper_qmp(s->k, "cont"); /* the user's -S is for the start of a VM, not for this */
 	if (strcmp(name, "RESUME") == 0 || (is_completed && !hf_inbox_is_vm_running(s->inbox)))
 		go_live(s);
 }
@@ -571,12 +573,16 @@ static bool met(void *ctx, struct hf_link *link, const struct hf_wire_hello *the
 	/* The same keeper connects anew: it has given the older connection up. */
 	if (s->link && hf_id_is_equal(theirs->instance, s->primary))
 		drop_link(s, HF_STANDBY_LINK_DOWN, "the primary connects anew");
-	if (s->link || hf_watch_add(&s->link_watch, &s->k->loop, hf_link_fd(link), HF_PRIORITY_LINK,
-				    link_wanted, link_ready, s) < 0) {
+	if (s->link) {
 		(void)!hf_link_send(link, &refuse, NULL);
 		return false;
 	}
 	s->link = link;
+	if (hf_watch_add(&s->link_watch, &s->k->loop, hf_link_fd(link), HF_PRIORITY_LINK, link_wanted,
+			 link_ready, s) < 0) {
+		s->link = NULL;
+		return false;
+	}
 	s->heard_ns = s->said_ns = hf_now_ns();
 	s->is_refused = false;
 	s->is_dispatching = true;

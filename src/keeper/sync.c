@@ -22,13 +22,6 @@
 #define ROUNDS_MAX 10
 static void start_round(struct hf_primary_side *s);
 
-/* In the middle of a stop that is ours the guest must run again, whatever became of the sync. */
-static void let_run(struct hf_primary_side *s)
-{
-	if (s->sync.was_running)
-		hf_keeper_qmp(s->k, "cont");
-}
-
 static bool is_near_enough(const struct hf_primary_side *s, uint64_t pages)
 {
 	uint64_t bound = s->pace.set.epoch_bytes / 2 / HF_TRACKER_PAGE_BYTES;
@@ -91,19 +84,37 @@ static void on_scanned(struct hf_primary_side *s, uint64_t pages)
 	copy_more(s);
 }
 
+/* With the answer QEMU's RESUME has come too, so the round begins with a guest known to run. */
+static void on_continued(void *ctx, struct json_object *ret __attribute__((unused)),
+			 const char *error_class, const char *error_desc)
+{
+	struct hf_primary_side *s = ctx;
+
+	if (error_class && s->sync.step != HF_SYNC_OFF)
+		hf_primary_drop_link(s, error_desc);
+	else if (s->sync.step == HF_SYNC_STOPPING)
+		on_scanned(s, s->sync.scanned_pages);
+}
+
+/* The guest must run again, whatever has become of the synchronisation meanwhile. */
+static void let_run(struct hf_primary_side *s)
+{
+	if (hf_qmp_call(hf_guest_qmp(s->k->guest), "cont", NULL, on_continued, s) < 0)
+		hf_primary_drop_link(s, "QEMU does not take commands");
+}
+
 static void scan(struct hf_primary_side *s)
 {
-	uint64_t pages = 0;
 	int r;
 
 	hf_bitmap_clear_all(&s->todo);
-	r = hf_tracker_collect(s->tracker, HF_TRACKER_STOPPED, &s->todo, &pages);
-	let_run(s);
-	if (r < 0) {
+	r = hf_tracker_collect(s->tracker, HF_TRACKER_STOPPED, &s->todo, &s->sync.scanned_pages);
+	if (s->sync.was_running)
+		let_run(s);
+	if (r < 0)
 		hf_primary_drop_link(s, strerror(-r));
-		return;
-	}
-	on_scanned(s, pages);
+	else if (!s->sync.was_running)
+		on_scanned(s, s->sync.scanned_pages);
 }
 
 static void on_stopped(void *ctx, struct json_object *ret __attribute__((unused)),
@@ -111,15 +122,14 @@ static void on_stopped(void *ctx, struct json_object *ret __attribute__((unused)
 {
 	struct hf_primary_side *s = ctx;
 
-	if (s->sync.step != HF_SYNC_STOPPING) {
-		if (!error_class)
-			let_run(s);
-		return;
-	}
-	if (error_class)
-		hf_primary_drop_link(s, error_desc);
-	else
+	if (error_class) {
+		if (s->sync.step != HF_SYNC_OFF)
+			hf_primary_drop_link(s, error_desc);
+	} else if (s->sync.step == HF_SYNC_STOPPING) {
 		scan(s);
+	} else {
+		let_run(s);
+	}
 }
 
 static void start_round(struct hf_primary_side *s)

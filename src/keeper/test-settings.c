@@ -107,9 +107,13 @@ TEST(every_option)
 
 	CHECK_EQ(parse("keeper --listen [::1]:7000 standby --peer=beta web --on-peer-loss promote "
 		       "--peer-timeout 200ms --hold-net a --hold-net=b --unprotected c --resend no "
-		       "--epoch-interval=20ms --stop-share 10% --epoch-memory 64M --tracking soft-dirty "
-		       "--threads 3 --hugepages 2M --run-dir /run/x --detach --force --preload /x.so "
-		       "--log-level debug -- /bin/qemu --help", &s, &err), 0);
+		       "--epoch-interval=20ms --stop-share 10% --epoch-memory 64M --tracking "
+		       "soft-dirty "
+		       "--threads 3 --hugepages 2M --run-dir /run/x --detach --force --preload "
+		       "/x.so "
+		       "--log-level debug -- /bin/qemu --help",
+		       &s, &err),
+		 0);
 	CHECK_EQ(s.role, HF_ROLE_STANDBY);
 	CHECK_STR(s.listen.addr.host, "::1");
 	CHECK_EQ(s.listen.addr.port, 7000);
@@ -166,8 +170,10 @@ TEST(option_mistakes)
 }
 
 static const char *const bad_values[][2] = {
-	{ "--epoch-interval 500", "--epoch-interval: '500' is not a duration (write it with its unit" },
-	{ "--epoch-interval 5ms", "--epoch-interval: 5ms is out of range: it goes from 10ms to 10s" },
+	{ "--epoch-interval 500",
+	  "--epoch-interval: '500' is not a duration (write it with its unit" },
+	{ "--epoch-interval 5ms",
+	  "--epoch-interval: 5ms is out of range: it goes from 10ms to 10s" },
 	{ "--epoch-interval 11s", "out of range" },
 	{ "--stop-share 0%", "it goes from 1% to 90%" },
 	{ "--stop-share 91%", "it goes from 1% to 90%" },
@@ -198,29 +204,28 @@ TEST(bad_values)
 	}
 }
 
-static const char pair[] =
-	"# one file, the same on both hosts\n"
-	"[vm]\n"
-	"name = web\n"
-	"qemu = /usr/bin/qemu-system-x86_64\n"
-	"args = -machine q35 -m 2G\n"
-	"    -append 'console=ttyS0 quiet'\n"
-	"args = -nographic\n"
-	"hold-net = net0 net1\n"
-	"unprotected = disk0\n"
-	"log-level = error\n"
-	"\n"
-	"[host alpha]\n"
-	"address = 10.0.0.1\n"
-	"args = -name on-alpha\n"
-	"log-level = debug\n"
-	"\n"
-	"[host beta]\n"
-	"address = [fd00::2]:7500\n"
-	"\n"
-	"[protection]\n"
-	"epoch-interval = 50ms\n"
-	"on-peer-loss = promote\n";
+static const char pair[] = "# one file, the same on both hosts\n"
+			   "[vm]\n"
+			   "name = web\n"
+			   "qemu = /usr/bin/qemu-system-x86_64\n"
+			   "args = -machine q35 -m 2G\n"
+			   "    -append 'console=ttyS0 quiet'\n"
+			   "args = -nographic\n"
+			   "hold-net = net0 net1\n"
+			   "unprotected = disk0\n"
+			   "log-level = error\n"
+			   "\n"
+			   "[host alpha]\n"
+			   "address = 10.0.0.1\n"
+			   "args = -name on-alpha\n"
+			   "log-level = debug\n"
+			   "\n"
+			   "[host beta]\n"
+			   "address = [fd00::2]:7500\n"
+			   "\n"
+			   "[protection]\n"
+			   "epoch-interval = 50ms\n"
+			   "on-peer-loss = promote\n";
 
 TEST(one_file_for_both_hosts)
 {
@@ -257,8 +262,11 @@ TEST(options_override_the_file)
 	struct hf_settings s = { 0 };
 	struct hf_err err;
 
-	CHECK_EQ(parse_file_as("gamma", pair, "--host beta --epoch-interval 1s --hold-net other "
-			       "--listen :7600 -- other-qemu -m 1G", &s, &err), 0);
+	CHECK_EQ(parse_file_as("gamma", pair,
+			       "--host beta --epoch-interval 1s --hold-net other "
+			       "--listen :7600 -- other-qemu -m 1G",
+			       &s, &err),
+		 0);
 	CHECK_STR(s.host, "beta");
 	CHECK_EQ(s.epoch_interval_ns, 1000 * MS);
 	CHECK_EQ(hf_words_count(s.hold_net), 1);
@@ -280,7 +288,8 @@ static const struct {
 	{ "[vm]\nargs = -m 1G\ncolour = red\n", ":3:1: no setting is called 'colour'" },
 	{ "[vm]\nargs = x\nargs = y\nname = web\nname = web\n",
 	  ":5:1: 'name' again: it is already in line 4" },
-	{ "[vm]\nepoch-interval = 1s\n", ":2:1: 'epoch-interval' belongs into [protection], not into [vm]" },
+	{ "[vm]\nepoch-interval = 1s\n",
+	  ":2:1: 'epoch-interval' belongs into [protection], not into [vm]" },
 	{ "[protection]\nargs = x\n", ":2:1: 'args' belongs into [vm], not into [protection]" },
 	{ "[vm]\naddress = x\n", ":2:1: 'address' belongs into [host NAME]" },
 	{ "[vm]\nlisten = x\n", ":2:1: 'listen' can only be given on the command line" },
@@ -296,8 +305,10 @@ static const struct {
 	{ "[vm]\nargs = -m 1G\nname = db\n", " defines the VM 'db', not 'web'" },
 	{ "[vm]\nname = web\n", " has no args = for QEMU" },
 	{ "[vm]\nargs = x\n[host alpha]\naddress = a\n", ": it has 1 [host NAME] sections" },
-	{ "[vm]\nargs = x\n[host alpha]\n[host beta]\naddress = b\n", ":3:1: [host alpha] lacks its address" },
-	{ "[vm]\nargs = x\n[host alpha]\naddress = a\n[host beta]\n", ":5:1: [host beta] lacks its address" },
+	{ "[vm]\nargs = x\n[host alpha]\n[host beta]\naddress = b\n",
+	  ":3:1: [host alpha] lacks its address" },
+	{ "[vm]\nargs = x\n[host alpha]\naddress = a\n[host beta]\n",
+	  ":5:1: [host beta] lacks its address" },
 	{ "[vm]\nargs = x\n[host alpha]\naddress = a\n[host beta]\naddress = :7\n",
 	  ":5:1: the address of [host beta] needs a host" },
 	/* What is meant for the other host is refused here as well. */
@@ -319,7 +330,8 @@ TEST(bad_files)
 		CHECK_CONTAINS(err.text, want);
 		CHECK(s.name == NULL);
 	}
-	CHECK_EQ(parse_file_as("alpha", "[vm]\nargs = x\n" HOSTS, "--host delta", &s, &err), -EINVAL);
+	CHECK_EQ(parse_file_as("alpha", "[vm]\nargs = x\n" HOSTS, "--host delta", &s, &err),
+		 -EINVAL);
 	CHECK_CONTAINS(err.text, "the host asked for is 'delta'");
 	CHECK_EQ(parse_file_as("alpha", "[vm]\nargs = x\n", "--host alpha", &s, &err), -EINVAL);
 	CHECK_CONTAINS(err.text, "two are needed for --host");
@@ -363,8 +375,8 @@ TEST(help)
 	for (size_t i = 0; i < hf_setting_count(); i++) {
 		bool is_option = hf_setting_at(i)->places & HF_IN_OPTIONS;
 
-		(void)snprintf(name, sizeof(name), is_option ? "  --%s" : "  %s = ",
-			       hf_setting_at(i)->name);
+		(void)snprintf(name, sizeof(name),
+			       is_option ? "  --%s" : "  %s = ", hf_setting_at(i)->name);
 		CHECK_CONTAINS(text, name);
 	}
 	CHECK_CONTAINS(text, "(default: 500ms)");

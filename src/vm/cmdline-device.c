@@ -14,8 +14,10 @@ static const struct {
 	const char *reason;
 } foreign[] = {
 	{ "vfio-", "the device writes to the guest's memory by itself and keeps state of its own" },
-	{ "vhost-user-", "its state is in another process, which also writes to the guest's memory" },
-	{ "vhost-vdpa-", "the device writes to the guest's memory by itself and keeps state of its own" },
+	{ "vhost-user-",
+	  "its state is in another process, which also writes to the guest's memory" },
+	{ "vhost-vdpa-",
+	  "the device writes to the guest's memory by itself and keeps state of its own" },
 	{ "vhost-vsock-", "its connections end in this host's kernel" },
 	{ "vhost-scsi", "its disk is in this host's kernel and takes no part in the epochs" },
 	{ "ivshmem-", "its memory is shared with other processes and is not copied" },
@@ -40,9 +42,10 @@ static void check_files(struct hf_cmdline *cmd, const struct hf_keyval *kv)
 
 	if (!id)
 		id = hf_keyval_get(kv, "mount_tag");
-	hf_cmdline_problem(cmd, "files", id ? id : "files",
-			   "the files of this host take no part in the epochs, and QEMU cannot save "
-			   "the device while the guest has them mounted; leave it out");
+	hf_cmdline_problem(
+		cmd, "files", id ? id : "files",
+		"the files of this host take no part in the epochs, and QEMU cannot save "
+		"the device while the guest has them mounted; leave it out");
 }
 
 /* -set changes an option that was given earlier: only a device's can be left to it. */
@@ -50,7 +53,8 @@ static void check_set(struct hf_cmdline *cmd, const char *arg)
 {
 	if (strncmp(arg, "device.", strlen("device.")) != 0)
 		hf_cmdline_problem(cmd, "option", "-set",
-				   "'%s' changes an option behind holdfast's back; write it there", arg);
+				   "'%s' changes an option behind holdfast's back; write it there",
+				   arg);
 }
 
 static void check_own_ids(struct hf_cmdline *cmd, const struct hf_cmdline_entry *e)
@@ -58,8 +62,8 @@ static void check_own_ids(struct hf_cmdline *cmd, const struct hf_cmdline_entry 
 	const char *id = hf_keyval_get(&e->kv, "id");
 
 	if (id && (strcmp(id, HF_CMDLINE_QMP_ID) == 0 || strcmp(id, HF_CMDLINE_RAM_ID) == 0))
-		hf_cmdline_problem(cmd, "option", e->word, "the id '%s' is holdfast's own; take another",
-				   id);
+		hf_cmdline_problem(cmd, "option", e->word,
+				   "the id '%s' is holdfast's own; take another", id);
 }
 
 static void check_cpu(struct hf_cmdline *cmd, const char *arg)
@@ -67,8 +71,9 @@ static void check_cpu(struct hf_cmdline *cmd, const char *arg)
 	size_t n = strcspn(arg, ",");
 
 	if ((n == 4 && memcmp(arg, "host", n) == 0) || (n == 3 && memcmp(arg, "max", n) == 0))
-		hf_cmdline_note(cmd, "-cpu %s: passed on; both hosts then need the same kind of processor",
-				arg);
+		hf_cmdline_note(
+			cmd, "-cpu %s: passed on; both hosts then need the same kind of processor",
+			arg);
 }
 
 static void check_entry(struct hf_cmdline *cmd, const struct hf_cmdline_entry *e)

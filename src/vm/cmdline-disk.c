@@ -10,8 +10,8 @@
 
 #include "vm/cmdline-internal.h"
 
-static const char reason[] =
-	"disks take no part in the epochs yet: after a failover the disk may be ahead of the memory";
+static const char reason[] = "disks take no part in the epochs yet: after a failover the disk may "
+			     "be ahead of the memory";
 static const char reason_temporary[] =
 	"what the guest writes goes to a temporary file, which the standby has not got";
 
@@ -34,7 +34,8 @@ static bool is_null_driver(const char *driver)
 /* Without a medium, or with one that has no contents. */
 static bool is_empty_drive(const struct hf_keyval *kv)
 {
-	if (is_null_driver(hf_keyval_get(kv, "driver")) || is_null_driver(hf_keyval_get(kv, "format")) ||
+	if (is_null_driver(hf_keyval_get(kv, "driver")) ||
+	    is_null_driver(hf_keyval_get(kv, "format")) ||
 	    is_null_driver(hf_keyval_get(kv, "file")) ||
 	    is_null_driver(hf_keyval_get(kv, "file.driver")))
 		return true;

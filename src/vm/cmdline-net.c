@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codec/wire-msg.h"
 #include "vm/cmdline-internal.h"
 
 /* qemu-options.hx: defaults of -netdev tap and -netdev bridge. */
@@ -40,9 +41,12 @@ static const struct {
 	{ "vhostforce", "off", "with vhost the kernel takes frames past holdfast" },
 	{ "vhostfd", NULL, "with vhost the kernel takes frames past holdfast" },
 	{ "vhostfds", NULL, "with vhost the kernel takes frames past holdfast" },
-	{ "fd", NULL, "holdfast opens the TAP itself and cannot take over fd=; name it with ifname=" },
-	{ "fds", NULL, "holdfast opens the TAP itself and cannot take over fds=; name it with ifname=" },
-	{ "queues", "1", "a held netdev has one queue; leave queues= out, and mq=on of its device" },
+	{ "fd", NULL,
+	  "holdfast opens the TAP itself and cannot take over fd=; name it with ifname=" },
+	{ "fds", NULL,
+	  "holdfast opens the TAP itself and cannot take over fds=; name it with ifname=" },
+	{ "queues", "1",
+	  "a held netdev has one queue; leave queues= out, and mq=on of its device" },
 	{ "helper", NULL, "holdfast opens the TAP itself, without a helper; leave helper= out" },
 };
 
@@ -51,9 +55,9 @@ static const struct {
 	const char *key;
 	bool is_left_out;
 } known_keys[] = {
-	{ "type", false },	 { "id", false },	{ "ifname", false }, { "script", false },
-	{ "downscript", false }, { "br", false },	{ "vhost", false },  { "vhostforce", false },
-	{ "queues", false },	 { "vnet_hdr", true },	{ "sndbuf", true },  { "poll-us", true },
+	{ "type", false },       { "id", false },      { "ifname", false }, { "script", false },
+	{ "downscript", false }, { "br", false },      { "vhost", false },  { "vhostforce", false },
+	{ "queues", false },     { "vnet_hdr", true }, { "sndbuf", true },  { "poll-us", true },
 };
 
 static bool is_refusing(struct hf_cmdline *cmd, const struct hf_keyval *kv, const char *id)
@@ -80,13 +84,17 @@ static bool has_unknown_key(struct hf_cmdline *cmd, const struct hf_keyval *kv, 
 			if (is_equal(kv->pairs[i].key, known_keys[k].key))
 				break;
 		if (k == sizeof(known_keys) / sizeof(known_keys[0])) {
-			hf_cmdline_problem(cmd, "netdev", id, "it cannot be held: holdfast does not know "
-					   "what '%s=' should do there", kv->pairs[i].key);
+			hf_cmdline_problem(cmd, "netdev", id,
+					   "it cannot be held: holdfast does not know "
+					   "what '%s=' should do there",
+					   kv->pairs[i].key);
 			return true;
 		}
 		if (known_keys[k].is_left_out)
-			hf_cmdline_note(cmd, "netdev '%s': %s=%s is left out: a held netdev has nothing "
-					"like it", id, kv->pairs[i].key, kv->pairs[i].value);
+			hf_cmdline_note(cmd,
+					"netdev '%s': %s=%s is left out: a held netdev has nothing "
+					"like it",
+					id, kv->pairs[i].key, kv->pairs[i].value);
 	}
 	return false;
 }
@@ -114,7 +122,8 @@ static void fill_net(struct hf_cmdline *cmd, struct hf_cmdline_net *net, const s
 		net->ifname = hf_cmdline_dup(cmd, ifname);
 	if (bridge)
 		net->bridge = hf_cmdline_dup(cmd, bridge);
-	net->script = program_of(cmd, hf_keyval_get(kv, "script"), has_default ? DEFAULT_SCRIPT : NULL);
+	net->script = program_of(cmd, hf_keyval_get(kv, "script"),
+				 has_default ? DEFAULT_SCRIPT : NULL);
 	net->downscript = program_of(cmd, hf_keyval_get(kv, "downscript"),
 				     has_default ? DEFAULT_DOWNSCRIPT : NULL);
 }
@@ -124,8 +133,15 @@ static void hold(struct hf_cmdline *cmd, struct hf_cmdline_entry *e, const char 
 	struct hf_cmdline_net *grown;
 	struct hf_cmdline_net *net;
 
+	if (cmd->net_count == HF_WIRE_NETDEVS_MAX) {
+		hf_cmdline_problem(cmd, "option", "--hold-net",
+				   "'%s' is one too many: up to %d netdevs can be held", id,
+				   HF_WIRE_NETDEVS_MAX);
+		return;
+	}
 	if (!hf_cmdline_is_valid_id(id)) {
-		hf_cmdline_problem(cmd, "netdev", id, "it cannot be held: QEMU does not take this id");
+		hf_cmdline_problem(cmd, "netdev", id,
+				   "it cannot be held: QEMU does not take this id");
 		return;
 	}
 	if (is_refusing(cmd, &e->kv, id) || has_unknown_key(cmd, &e->kv, id))
@@ -142,9 +158,11 @@ static void hold(struct hf_cmdline *cmd, struct hf_cmdline_entry *e, const char 
 	fill_net(cmd, net, &e->kv);
 	e->fate = HF_FATE_NET;
 	e->net = cmd->net_count++;
-	hf_cmdline_note(cmd, "%s %s: becomes -netdev stream,id=%s: holdfast opens the TAP%s%s and holds "
-			"every frame until its epoch is safe", e->word, e->arg, id,
-			net->ifname ? " " : "", net->ifname ? net->ifname : "");
+	hf_cmdline_note(cmd,
+			"%s %s: becomes -netdev stream,id=%s: holdfast opens the TAP%s%s and holds "
+			"every frame until its epoch is safe",
+			e->word, e->arg, id, net->ifname ? " " : "",
+			net->ifname ? net->ifname : "");
 }
 
 static bool is_holdable(const char *type)
@@ -164,16 +182,23 @@ static void check_netdev(struct hf_cmdline *cmd, struct hf_cmdline_entry *e, cha
 	if (is_wanted && is_holdable(type))
 		hold(cmd, e, id);
 	else if (is_wanted)
-		hf_cmdline_problem(cmd, "netdev", id, "only netdevs of type tap and bridge can be held, "
-				   "and this is of type %s", type ? type : "(none)");
+		hf_cmdline_problem(cmd, "netdev", id,
+				   "only netdevs of type tap and bridge can be held, "
+				   "and this is of type %s",
+				   type ? type : "(none)");
 	else if (is_holdable(type))
-		hf_cmdline_problem(cmd, "netdev", id ? id : "netdev", "its frames would leave before the "
-				   "standby has the state that sent them; hold them with --hold-net %s",
-				   id ? id : "ID");
+		hf_cmdline_problem(
+			cmd, "netdev", id ? id : "netdev",
+			"its frames would leave before the "
+			"standby has the state that sent them; hold them with --hold-net %s",
+			id ? id : "ID");
 	else
-		hf_cmdline_problem(cmd, "netdev", id ? id : "netdev", "frames of type %s cannot be held, "
-				   "and its connections end in this host; use -netdev tap or bridge with "
-				   "--hold-net", type ? type : "(none)");
+		hf_cmdline_problem(
+			cmd, "netdev", id ? id : "netdev",
+			"frames of type %s cannot be held, "
+			"and its connections end in this host; use -netdev tap or bridge with "
+			"--hold-net",
+			type ? type : "(none)");
 }
 
 /* -nic and -net make backend and device in one, without an id that could be relied on. */
@@ -188,9 +213,11 @@ static void check_old_form(struct hf_cmdline *cmd, const struct hf_cmdline_entry
 	bool is_wanted = id && is_listed(hold_net, id);
 
 	if (id && !is_equal(type, "none") && (is_nic || !is_equal(type, "nic")))
-		hf_cmdline_problem(cmd, "netdev", id, "'%s %s' cannot be held%s; write it as -netdev "
+		hf_cmdline_problem(cmd, "netdev", id,
+				   "'%s %s' cannot be held%s; write it as -netdev "
 				   "%s,id=net0,... -device virtio-net-pci,netdev=net0,... and add "
-				   "--hold-net net0", e->word, e->arg, is_wanted ? " in this form" : "",
+				   "--hold-net net0",
+				   e->word, e->arg, is_wanted ? " in this form" : "",
 				   is_holdable(type) ? type : "tap");
 	free(made);
 }
@@ -212,7 +239,9 @@ void hf_cmdline_check_nets(struct hf_cmdline *cmd, const struct hf_cmdline_want 
 	check_old_forms(cmd, HF_OPT_NET, want->hold_net);
 	if (!hf_cmdline_has(cmd, HF_OPT_NODEFAULTS) && !hf_cmdline_has(cmd, HF_OPT_NETDEV) &&
 	    !hf_cmdline_has(cmd, HF_OPT_NIC) && !hf_cmdline_has(cmd, HF_OPT_NET))
-		hf_cmdline_problem(cmd, "netdev", "default-nic", "without -netdev, -nic or -nodefaults QEMU "
-				   "adds a network card of its own, of type user, which cannot be held; "
-				   "add -nic none, or a -netdev tap with --hold-net");
+		hf_cmdline_problem(
+			cmd, "netdev", "default-nic",
+			"without -netdev, -nic or -nodefaults QEMU "
+			"adds a network card of its own, of type user, which cannot be held; "
+			"add -nic none, or a -netdev tap with --hold-net");
 }

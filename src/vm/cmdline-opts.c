@@ -10,11 +10,23 @@
 
 #define INHERITED "passed on: QEMU opens its memory and sockets before that"
 
-#define FLAG(n, k) { .name = n, .kind = HF_OPT_##k }
-#define WORD(n, k) { .name = n, .kind = HF_OPT_##k, .has_arg = true }
+#define FLAG(n, k)                                                                                 \
+	{                                                                                          \
+		.name = (n), .kind = HF_OPT_##k                                                    \
+	}
+#define WORD(n, k)                                                                                 \
+	{                                                                                          \
+		.name = (n), .kind = HF_OPT_##k, .has_arg = true                                   \
+	}
 #define KEYS(n, k, i)                                                                              \
-	{ .name = n, .kind = HF_OPT_##k, .has_arg = true, .is_keyval = true, .implied = i }
-#define TEXT(n, k, a, t) { .name = n, .kind = HF_OPT_##k, .has_arg = a, .text = t }
+	{                                                                                          \
+		.name = (n), .kind = HF_OPT_##k, .has_arg = true, .is_keyval = true,               \
+		.implied = (i)                                                                     \
+	}
+#define TEXT(n, k, a, t)                                                                           \
+	{                                                                                          \
+		.name = (n), .kind = HF_OPT_##k, .has_arg = (a), .text = (t)                       \
+	}
 
 /* Sorted by strcmp(), so that it can be searched by halves; a test checks that. */
 static const struct hf_cmdline_opt opts[] = {
@@ -67,8 +79,7 @@ static const struct hf_cmdline_opt opts[] = {
 	WORD("hdd", DISK_FILE),
 	FLAG("help", PLAIN),
 	WORD("icount", PLAIN),
-	TEXT("incoming", REFUSED, true,
-	     "holdfast itself decides where the guest state comes from"),
+	TEXT("incoming", REFUSED, true, "holdfast itself decides where the guest state comes from"),
 	WORD("initrd", PLAIN),
 	WORD("iscsi", PLAIN),
 	FLAG("jitdump", PLAIN),

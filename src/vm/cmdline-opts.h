@@ -23,7 +23,7 @@ enum hf_cmdline_kind {
 	HF_OPT_DRIVE,
 	HF_OPT_BLOCKDEV,
 	HF_OPT_DISK_FILE, /* the argument, or the word itself, is a writable image */
-	HF_OPT_FILES,	  /* a folder of the host */
+	HF_OPT_FILES, /* a folder of the host */
 	HF_OPT_SNAPSHOT,
 	HF_OPT_PAUSED,
 	HF_OPT_NODEFAULTS,
@@ -32,7 +32,7 @@ enum hf_cmdline_kind {
 	HF_OPT_CPU,
 	HF_OPT_LOADVM,
 	HF_OPT_REFUSED, /* text: the reason */
-	HF_OPT_NOTED,	/* text: what to know about it */
+	HF_OPT_NOTED, /* text: what to know about it */
 };
 
 /**

@@ -67,8 +67,10 @@ static void look_at_path(struct hf_cmdline *cmd, const struct hf_cmdline_want *w
 	int r = (want->probe ? want->probe : probe_statfs)(path, &cmd->page_bytes);
 
 	if (r == HF_CMDLINE_E_ON_DISK)
-		hf_cmdline_problem(cmd, "memory", option, "'%s' is on a disk: holdfast keeps guest memory "
-				   "in memory; name a hugetlbfs or tmpfs, or leave it out", path);
+		hf_cmdline_problem(cmd, "memory", option,
+				   "'%s' is on a disk: holdfast keeps guest memory "
+				   "in memory; name a hugetlbfs or tmpfs, or leave it out",
+				   path);
 	else if (r < 0)
 		hf_cmdline_problem(cmd, "memory", option, "cannot tell what '%s' lies on: %s", path,
 				   strerror(-r));
@@ -113,15 +115,19 @@ static void check_plugging(struct hf_cmdline *cmd)
 	const char *id;
 
 	if (slots && strcmp(slots, "0") != 0)
-		hf_cmdline_problem(cmd, "memory", "-m", "memory hot-plug is not tracked (slots=%s); leave "
-				   "slots= and maxmem= out", slots);
+		hf_cmdline_problem(cmd, "memory", "-m",
+				   "memory hot-plug is not tracked (slots=%s); leave "
+				   "slots= and maxmem= out",
+				   slots);
 	for (struct hf_cmdline_entry *e = NULL; (e = hf_cmdline_next(cmd, HF_OPT_DEVICE, e));) {
 		driver = hf_keyval_get(&e->kv, "driver");
 		id = hf_keyval_get(&e->kv, "id");
 		for (size_t i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
 			if (has_prefix(driver, devices[i]))
-				hf_cmdline_problem(cmd, "memory", id ? id : driver, "memory of a %s device "
-						   "is not tracked; give it all with -m", driver);
+				hf_cmdline_problem(cmd, "memory", id ? id : driver,
+						   "memory of a %s device "
+						   "is not tracked; give it all with -m",
+						   driver);
 	}
 }
 
@@ -138,12 +144,16 @@ static const char *machine_backend(struct hf_cmdline *cmd)
 				id = e->kv.pairs[i].value;
 			else if (is_equal(key, "memory-encryption") ||
 				 is_equal(key, "confidential-guest-support"))
-				hf_cmdline_problem(cmd, "memory", e->word, "%s= encrypts the guest's memory: it "
-						   "cannot be copied to another host", key);
+				hf_cmdline_problem(cmd, "memory", e->word,
+						   "%s= encrypts the guest's memory: it "
+						   "cannot be copied to another host",
+						   key);
 			else if (has_prefix(key, "memory.") || has_prefix(key, "sgx-epc") ||
 				 has_prefix(key, "cxl-fmw"))
-				hf_cmdline_problem(cmd, "memory", e->word, "holdfast does not follow '%s='; give "
-						   "the memory with -m", key);
+				hf_cmdline_problem(cmd, "memory", e->word,
+						   "holdfast does not follow '%s='; give "
+						   "the memory with -m",
+						   key);
 		}
 	}
 	return id;
@@ -157,7 +167,8 @@ static const char *numa_backend(struct hf_cmdline *cmd)
 
 	for (struct hf_cmdline_entry *e = NULL; (e = hf_cmdline_next(cmd, HF_OPT_NUMA, e));) {
 		if (hf_keyval_get(&e->kv, "mem"))
-			hf_cmdline_problem(cmd, "memory", "-numa", "mem= splits the memory by hand, which "
+			hf_cmdline_problem(cmd, "memory", "-numa",
+					   "mem= splits the memory by hand, which "
 					   "QEMU has given up; leave it out");
 		v = hf_keyval_get(&e->kv, "memdev");
 		n += v != NULL;
@@ -165,7 +176,8 @@ static const char *numa_backend(struct hf_cmdline *cmd)
 			id = v;
 	}
 	if (n > 1)
-		hf_cmdline_problem(cmd, "memory", "-numa", "several nodes have a backend of their own "
+		hf_cmdline_problem(cmd, "memory", "-numa",
+				   "several nodes have a backend of their own "
 				   "(memdev=), and only one is tracked; use one node, or nodes "
 				   "without memdev=");
 	return n == 1 ? id : NULL;
@@ -199,19 +211,22 @@ static void take_page_size(struct hf_cmdline *cmd, const struct hf_cmdline_want 
 static uint64_t take_backend(struct hf_cmdline *cmd, const struct hf_cmdline_want *want,
 			     struct hf_keyval *kv, const char *id)
 {
-	static const char *const replaced[] = { "qom-type", "id", "mem-path", "share", "hugetlb",
-						"hugetlbsize", "seal", "readonly", "pmem", "size",
-						"discard-data", "align", "offset", "rom" };
+	static const char *const replaced[] = {
+		"qom-type", "id",   "mem-path", "share",        "hugetlb", "hugetlbsize", "seal",
+		"readonly", "pmem", "size",     "discard-data", "align",   "offset",      "rom"
+	};
 	const char *size = hf_keyval_get(kv, "size");
 	struct hf_err err = { "" };
 	uint64_t bytes = 0;
 
 	if (!size || hf_keyval_parse_size(size, 1, &bytes, &err) < 0)
-		hf_cmdline_problem(cmd, "memory", id, "size=: %s", size ? err.text : "it is missing");
+		hf_cmdline_problem(cmd, "memory", id, "size=: %s",
+				   size ? err.text : "it is missing");
 	else if (bytes == 0)
 		hf_cmdline_problem(cmd, "memory", id, "size=: the guest's memory cannot be empty");
 	if (hf_keyval_is_on(kv, "pmem", false) || hf_keyval_is_on(kv, "readonly", false))
-		hf_cmdline_problem(cmd, "memory", id, "persistent or read-only memory cannot be the guest's "
+		hf_cmdline_problem(cmd, "memory", id,
+				   "persistent or read-only memory cannot be the guest's "
 				   "RAM here; leave pmem= and readonly= out");
 	take_page_size(cmd, want, kv, id);
 	for (size_t i = 0; i < sizeof(replaced) / sizeof(replaced[0]); i++)
@@ -243,13 +258,18 @@ static uint64_t replace_backend(struct hf_cmdline *cmd, const struct hf_cmdline_
 		return 0;
 	}
 	if (!e || !is_known_backend(type)) {
-		hf_cmdline_problem(cmd, "memory", id, e ? "an object of this type cannot be the guest's RAM; "
-				   "use memory-backend-ram, -memfd or -file" :
-				   "the machine's memory is to be this, but no -object has this id");
+		hf_cmdline_problem(
+			cmd, "memory", id,
+			e ? "an object of this type cannot be the guest's RAM; "
+			    "use memory-backend-ram, -memfd or -file"
+			  : "the machine's memory is to be this, but no -object has this id");
 		return 0;
 	}
-	hf_cmdline_note(cmd, "%s %s: replaced by a memory-backend-file that holdfast shares; its id, size "
-			"and policy stay", e->word, e->arg);
+	hf_cmdline_note(
+		cmd,
+		"%s %s: replaced by a memory-backend-file that holdfast shares; its id, size "
+		"and policy stay",
+		e->word, e->arg);
 	e->fate = HF_FATE_RAM;
 	cmd->is_ram_placed = true;
 	bytes = take_backend(cmd, want, &e->kv, id);
@@ -267,14 +287,19 @@ static bool take_old_options(struct hf_cmdline *cmd, const struct hf_cmdline_wan
 	for (struct hf_cmdline_entry *e = NULL; (e = hf_cmdline_next(cmd, HF_OPT_MEM_PATH, e));) {
 		e->fate = HF_FATE_DROP;
 		if (has_backend)
-			hf_cmdline_problem(cmd, "memory", e->word, "QEMU does not take it together with a "
+			hf_cmdline_problem(cmd, "memory", e->word,
+					   "QEMU does not take it together with a "
 					   "memory backend; leave it out");
 		else
 			look_at_path(cmd, want, e->word, e->arg);
-		hf_cmdline_note(cmd, "%s %s: left out: the memory lies in a file that holdfast makes, with "
-				"pages of the same size", e->word, e->arg);
+		hf_cmdline_note(
+			cmd,
+			"%s %s: left out: the memory lies in a file that holdfast makes, with "
+			"pages of the same size",
+			e->word, e->arg);
 	}
-	for (struct hf_cmdline_entry *e = NULL; (e = hf_cmdline_next(cmd, HF_OPT_MEM_PREALLOC, e));) {
+	for (struct hf_cmdline_entry *e = NULL;
+	     (e = hf_cmdline_next(cmd, HF_OPT_MEM_PREALLOC, e));) {
 		e->fate = HF_FATE_DROP;
 		is_prealloc = true;
 		hf_cmdline_note(cmd, "%s: becomes prealloc=on of the memory backend", e->word);
@@ -309,8 +334,9 @@ static void check_size(struct hf_cmdline *cmd, uint64_t of_m, uint64_t of_backen
 
 	cmd->ram_bytes = of_m;
 	if (has_backend && of_m && of_backend && of_m != of_backend)
-		hf_cmdline_problem(cmd, "memory", cmd->ram_id, "its size is %" PRIu64 " bytes, but -m says %"
-				   PRIu64, of_backend, of_m);
+		hf_cmdline_problem(cmd, "memory", cmd->ram_id,
+				   "its size is %" PRIu64 " bytes, but -m says %" PRIu64,
+				   of_backend, of_m);
 	if (has_backend)
 		cmd->ram_bytes = of_backend;
 	else if (!of_m)
@@ -319,8 +345,10 @@ static void check_size(struct hf_cmdline *cmd, uint64_t of_m, uint64_t of_backen
 		hf_cmdline_problem(cmd, "memory", cmd->ram_id, "its size is more than 64T");
 	if (page_bytes & (page_bytes - 1) || page_bytes < PAGE_BYTES ||
 	    cmd->ram_bytes % page_bytes != 0)
-		hf_cmdline_problem(cmd, "memory", cmd->ram_id, "a size of %" PRIu64 " bytes does not divide "
-				   "into pages of %" PRIu64, cmd->ram_bytes, page_bytes);
+		hf_cmdline_problem(cmd, "memory", cmd->ram_id,
+				   "a size of %" PRIu64 " bytes does not divide "
+				   "into pages of %" PRIu64,
+				   cmd->ram_bytes, page_bytes);
 }
 
 void hf_cmdline_check_ram(struct hf_cmdline *cmd, const struct hf_cmdline_want *want)
@@ -333,7 +361,8 @@ void hf_cmdline_check_ram(struct hf_cmdline *cmd, const struct hf_cmdline_want *
 	uint64_t of_m = size_of_m(cmd);
 
 	if (of_numa && of_machine)
-		hf_cmdline_problem(cmd, "memory", "-numa", "QEMU does not take memdev= together with "
+		hf_cmdline_problem(cmd, "memory", "-numa",
+				   "QEMU does not take memdev= together with "
 				   "-machine memory-backend=; leave one out");
 	check_plugging(cmd);
 	cmd->is_ram_of_numa = of_numa != NULL;

@@ -45,7 +45,8 @@ char *hf_cmdline_dup(struct hf_cmdline *cmd, const char *text)
 	return copy;
 }
 
-static char *format_text(struct hf_cmdline *cmd, const char *format, va_list ap)
+__attribute__((format(printf, 2, 0))) static char *format_text(struct hf_cmdline *cmd,
+							       const char *format, va_list ap)
 {
 	char *text = NULL;
 
@@ -105,9 +106,11 @@ void hf_cmdline_problem(struct hf_cmdline *cmd, const char *what, const char *id
 	p = &grown[cmd->problem_count++];
 	*p = (struct hf_cmdline_problem){ .what = what, .id = hf_cmdline_dup(cmd, id) };
 	p->may_pass = strcmp(what, "memory") != 0 && strcmp(what, "option") != 0;
-	p->text = p->may_pass ? hf_cmdline_text(cmd, "%s '%s': %s, or let it through with "
-						"--unprotected %s", what, id, why, id) :
-				hf_cmdline_text(cmd, "%s '%s': %s", what, id, why);
+	p->text = p->may_pass ? hf_cmdline_text(cmd,
+						"%s '%s': %s, or let it through with "
+						"--unprotected %s",
+						what, id, why, id)
+			      : hf_cmdline_text(cmd, "%s '%s': %s", what, id, why);
 	free(why);
 }
 
@@ -154,7 +157,8 @@ static int read_entry(struct hf_cmdline *cmd, char *const *argv, size_t *at, str
 	int r;
 
 	if (word[0] == '-' && *option_name(word) == '\0') {
-		hf_err_set(err, "word %zu of QEMU's command line is '%s', which is no option", *at + 1, word);
+		hf_err_set(err, "word %zu of QEMU's command line is '%s', which is no option",
+			   *at + 1, word);
 		return -EINVAL;
 	}
 	*e = (struct hf_cmdline_entry){ .opt = find_opt(cmd, word, argv[*at + 1]) };
@@ -183,7 +187,8 @@ static int read_line(struct hf_cmdline *cmd, char *const *argv, struct hf_err *e
 	int r = 0;
 
 	if (n == 0 || argv[0][0] == '\0' || argv[0][0] == '-') {
-		hf_err_set(err, "QEMU's command line must begin with its program, qemu-system-x86_64");
+		hf_err_set(err,
+			   "QEMU's command line must begin with its program, qemu-system-x86_64");
 		return -EINVAL;
 	}
 	if (n > HF_WORDS_MAX) {
@@ -228,7 +233,10 @@ static int check_held(struct hf_cmdline *cmd, const struct hf_cmdline_want *want
 	for (char *const *u = want->unprotected; u && *u; u++) {
 		if (strcmp(*u, id) != 0)
 			continue;
-		hf_err_set(err, "'%s' is named by --hold-net and by --unprotected: it is one or the other", id);
+		hf_err_set(
+			err,
+			"'%s' is named by --hold-net and by --unprotected: it is one or the other",
+			id);
 		return -EINVAL;
 	}
 	for (struct hf_cmdline_entry *e = NULL; (e = hf_cmdline_next(cmd, HF_OPT_NETDEV, e));) {
@@ -260,14 +268,18 @@ static int apply_wishes(struct hf_cmdline *cmd, const struct hf_cmdline_want *wa
 static void note_additions(struct hf_cmdline *cmd)
 {
 	if (!cmd->is_ram_placed && cmd->ram_object)
-		hf_cmdline_note(cmd, "-object %s: added: the guest's memory, in a file that holdfast shares",
-				cmd->ram_object);
-	hf_cmdline_note(cmd, "-machine suppress-vmdesc=on: added: the device state is smaller without "
+		hf_cmdline_note(
+			cmd,
+			"-object %s: added: the guest's memory, in a file that holdfast shares",
+			cmd->ram_object);
+	hf_cmdline_note(cmd,
+			"-machine suppress-vmdesc=on: added: the device state is smaller without "
 			"its description");
-	hf_cmdline_note(cmd, "-chardev and -mon " HF_CMDLINE_QMP_ID ": added: holdfast's way to command "
+	hf_cmdline_note(cmd,
+			"-chardev and -mon " HF_CMDLINE_QMP_ID ": added: holdfast's way to command "
 			"QEMU, which nobody else can open");
-	if (!cmd->is_paused)
-		hf_cmdline_note(cmd, "-S: added: holdfast starts the guest once it is protected");
+	if (!cmd->is_paused && !cmd->is_standby)
+		hf_cmdline_note(cmd, "-S: added: holdfast starts the guest once all is in place");
 	if (cmd->is_standby)
 		hf_cmdline_note(cmd, "-incoming defer: added: the guest comes from the other host");
 }
@@ -283,8 +295,8 @@ static int examine(struct hf_cmdline *cmd, const struct hf_cmdline_want *want, s
 	return cmd->has_failed ? -ENOMEM : apply_wishes(cmd, want, err);
 }
 
-int hf_cmdline_parse(char *const *argv, const struct hf_cmdline_want *want,
-		     struct hf_cmdline **ret, struct hf_err *err)
+int hf_cmdline_parse(char *const *argv, const struct hf_cmdline_want *want, struct hf_cmdline **ret,
+		     struct hf_err *err)
 {
 	struct hf_cmdline *cmd = calloc(1, sizeof(*cmd));
 	int r;
@@ -404,7 +416,8 @@ static void put_additions(struct writer *w, const struct hf_cmdline *cmd,
 	put(w, "socket,id=" HF_CMDLINE_QMP_ID ",fd=%d", fds->qmp);
 	put(w, "-mon");
 	put(w, "chardev=" HF_CMDLINE_QMP_ID ",mode=control");
-	if (!cmd->is_paused)
+	/* A standby's QEMU runs on by itself as soon as it has the state: no command's time is lost. */
+	if (!cmd->is_paused && !cmd->is_standby)
 		put(w, "-S");
 	if (cmd->is_standby) {
 		put(w, "-incoming");
@@ -421,7 +434,8 @@ int hf_cmdline_render(const struct hf_cmdline *cmd, const struct hf_cmdline_fds 
 	if (cmd->refused_count > 0) {
 		/* None is found when only those are left that there was no room to list. */
 		first = first_refused(cmd);
-		hf_err_set(err, "%s", first ? first->text : "QEMU's command line has too many problems");
+		hf_err_set(err, "%s",
+			   first ? first->text : "QEMU's command line has too many problems");
 		return -EPERM;
 	}
 	put(&w, "%s", cmd->program);

@@ -89,7 +89,8 @@ struct hf_cmdline_entry;
  * @ram_bytes: size of the guest's RAM, a multiple of its pages
  * @page_bytes: size of the huge pages wanted for it; 0: normal pages
  * @is_paused: the user gave -S: the guest is not to be started
- * @net, @net_count: the held netdevs, in the order of the line
+ * @net, @net_count: the held netdevs, in the order of the line; at most
+ *	HF_WIRE_NETDEVS_MAX
  * @problem, @problem_count: all of them, also those let through
  * @refused_count: those not let through: with any, the line cannot be rendered
  * @notes: what was added, changed and left out, a sentence each; NULL-terminated, may be NULL
@@ -132,8 +133,8 @@ struct hf_cmdline_fds {
  * Return: 0; -EINVAL when the line cannot be read, or @want names what does not exist, with @err
  * saying which word; -E2BIG; -ENOMEM.
  */
-int hf_cmdline_parse(char *const *argv, const struct hf_cmdline_want *want,
-		     struct hf_cmdline **ret, struct hf_err *err) HF_MUST_CHECK;
+int hf_cmdline_parse(char *const *argv, const struct hf_cmdline_want *want, struct hf_cmdline **ret,
+		     struct hf_err *err) HF_MUST_CHECK;
 
 /**
  * hf_cmdline_refusal() - the problems not let through, a line each

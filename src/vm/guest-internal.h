@@ -38,7 +38,8 @@ int hf_guest_nets_open(struct hf_guest *g, const struct hf_guest_config *config,
 		       struct hf_err *err) HF_MUST_CHECK;
 void hf_guest_nets_close(struct hf_guest *g);
 
-/* Once QEMU runs: asks what it is, whether it can be protected, and sets its migration up. BLOCKS. */
+/* Once QEMU runs: asks what it is, whether it can be protected, and sets its migration up.
+ * BLOCKS. */
 int hf_guest_examine(struct hf_guest *g, const struct hf_guest_config *config,
 		     struct hf_err *err) HF_MUST_CHECK;
 void hf_guest_identity_fini(struct hf_guest_identity *id);
@@ -49,6 +50,7 @@ int hf_guest_read_report(struct hf_guest *g, struct hf_err *err) HF_MUST_CHECK;
 /* Makes a standby wait for its state. */
 int hf_guest_await_state(struct hf_guest *g, struct hf_err *err) HF_MUST_CHECK;
 
-/* One command of the start, within its deadline. @arguments is JSON text or NULL; @ret may be NULL. */
+/* One command of the start, within its deadline. @arguments is JSON text or NULL; @ret may be
+ * NULL. */
 int hf_guest_ask(struct hf_guest *g, const char *command, const char *arguments,
 		 struct json_object **ret, struct hf_err *err) HF_MUST_CHECK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The host's side of the held netdevs: what QEMU would have done for `-netdev tap` and `-netdev bridge`,
- * done by holdfast, because QEMU now only has a socket.
+ * The host's side of the held netdevs: what QEMU would have done for `-netdev tap` and `-netdev
+ * bridge`, done by holdfast, because QEMU now only has a socket.
  */
 #include <errno.h>
 #include <net/if.h>
@@ -32,7 +32,8 @@ static int open_free_tap(struct hf_tap *ret, struct hf_err *err)
 		if (r != -EBUSY)
 			return r;
 	}
-	hf_err_set(err, "no free name for a TAP interface: tap0 to tap%d exist", FREE_NAMES_MAX - 1);
+	hf_err_set(err, "no free name for a TAP interface: tap0 to tap%d exist",
+		   FREE_NAMES_MAX - 1);
 	return -EBUSY;
 }
 
@@ -89,8 +90,8 @@ static int open_net(struct hf_guest_net *net, const struct hf_cmdline_net *from,
 	net->id = strdup(from->id);
 	if (!net->id)
 		return -ENOMEM;
-	r = from->ifname ? hf_tap_open(from->ifname, &net->tap, err) :
-			   open_free_tap(&net->tap, err);
+	r = from->ifname ? hf_tap_open(from->ifname, &net->tap, err)
+			 : open_free_tap(&net->tap, err);
 	if (r == 0)
 		r = bring_up(net, from, err);
 	if (r == 0)
@@ -120,8 +121,8 @@ int hf_guest_nets_open(struct hf_guest *g, const struct hf_guest_config *config,
 	return r;
 }
 
-/* As at QEMU's end: the script runs while the interface still exists. Nobody could do anything about
- * a script that fails now. */
+/* As at QEMU's end: the script runs while the interface still exists. Nobody could do anything
+ * about a script that fails now. */
 static void close_net(struct hf_guest_net *net)
 {
 	struct hf_err err;

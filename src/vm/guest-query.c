@@ -51,7 +51,8 @@ static int query_machine(struct hf_guest *g, struct hf_err *err)
 	struct json_object *answer;
 	const char *type;
 	size_t n;
-	int r = hf_guest_ask(g, "qom-get", "{\"path\":\"/machine\",\"property\":\"type\"}", &answer, err);
+	int r = hf_guest_ask(g, "qom-get", "{\"path\":\"/machine\",\"property\":\"type\"}", &answer,
+			     err);
 
 	if (r < 0)
 		return r;
@@ -103,9 +104,10 @@ static int add_device(struct hf_guest_identity *id, struct json_object *item, st
 	n = strcspn(type, ">");
 	len = snprintf(text, sizeof(text), "%s %.*s", name, (int)n, type);
 	if (len < 0 || (size_t)len >= sizeof(text) || id->device_count == HF_WIRE_DEVICES_MAX) {
-		hf_err_set(err, "device '%.100s' is one too many, or its id is too long: at most %d "
-			   "devices, with ids and types of %d characters together", name,
-			   HF_WIRE_DEVICES_MAX, HF_WIRE_DEVICE_TEXT_MAX - 1);
+		hf_err_set(err,
+			   "device '%.100s' is one too many, or its id is too long: at most %d "
+			   "devices, with ids and types of %d characters together",
+			   name, HF_WIRE_DEVICES_MAX, HF_WIRE_DEVICE_TEXT_MAX - 1);
 		return -E2BIG;
 	}
 	id->devices[id->device_count] = strdup(text);
@@ -179,18 +181,21 @@ static int query_disks(struct hf_guest *g, struct hf_err *err)
 
 /*
  * x-ignore-shared leaves RAM out of the stream, so that it is nothing but the device state. What is
- * left of a "RAM" (a display's memory) must not be sent in rounds: with any bandwidth and 2000 seconds
- * allowed, the highest there is, QEMU stops the guest at once.
+ * left of a "RAM" (a display's memory) must not be sent in rounds: with any bandwidth and 2000
+ * seconds allowed, the highest there is, QEMU stops the guest at once.
  */
 static int set_up_migration(struct hf_guest *g, struct hf_err *err)
 {
-	int r = hf_guest_ask(g, "migrate-set-capabilities",
-			     "{\"capabilities\":[{\"capability\":\"x-ignore-shared\",\"state\":true},"
-			     "{\"capability\":\"events\",\"state\":true}]}", NULL, err);
+	int r = hf_guest_ask(
+		g, "migrate-set-capabilities",
+		"{\"capabilities\":[{\"capability\":\"x-ignore-shared\",\"state\":true},"
+		"{\"capability\":\"events\",\"state\":true}]}",
+		NULL, err);
 
 	if (r == 0)
 		r = hf_guest_ask(g, "migrate-set-parameters",
-				 "{\"max-bandwidth\":1099511627776,\"downtime-limit\":2000000}", NULL, err);
+				 "{\"max-bandwidth\":1099511627776,\"downtime-limit\":2000000}",
+				 NULL, err);
 	return r;
 }
 
@@ -208,8 +213,8 @@ static int query_version(struct hf_guest *g, struct hf_err *err)
 int hf_guest_examine(struct hf_guest *g, const struct hf_guest_config *config, struct hf_err *err)
 {
 	static int (*const steps[])(struct hf_guest *, struct hf_err *) = {
-		query_version, check_migratable, query_machine, query_vcpus,
-		query_devices, query_disks, set_up_migration, hf_guest_read_report,
+		query_version, check_migratable, query_machine,    query_vcpus,
+		query_devices, query_disks,      set_up_migration, hf_guest_read_report,
 	};
 	int r = 0;
 
@@ -228,14 +233,18 @@ void hf_guest_identity_fini(struct hf_guest_identity *id)
 }
 
 /* What came is QEMU's word, which may be anything; a replica of other memory would be worthless. */
-static int check_report(const struct hf_guest *g, const struct hf_report *report, struct hf_err *err)
+static int check_report(const struct hf_guest *g, const struct hf_report *report,
+			struct hf_err *err)
 {
 	if ((pid_t)report->pid != g->process.pid)
 		hf_err_set(err, "guest memory was mapped by process %u, not by QEMU itself (%d)",
 			   report->pid, (int)g->process.pid);
 	else if (report->file_offset_bytes != 0 || report->length_bytes != g->ram.size_bytes)
-		hf_err_set(err, "QEMU has mapped %llu bytes of guest memory from byte %llu on, not all %llu "
-			   "of them at once", (unsigned long long)report->length_bytes,
+		hf_err_set(err,
+			   "QEMU has mapped %llu bytes of guest memory from byte %llu on, not all "
+			   "%llu "
+			   "of them at once",
+			   (unsigned long long)report->length_bytes,
 			   (unsigned long long)report->file_offset_bytes,
 			   (unsigned long long)g->ram.size_bytes);
 	else
@@ -263,7 +272,8 @@ int hf_guest_read_report(struct hf_guest *g, struct hf_err *err)
 			return -EPROTO;
 		}
 		if (n_reports++ > 0) {
-			hf_err_set(err, "QEMU has mapped guest memory more than once: writes could not "
+			hf_err_set(err,
+				   "QEMU has mapped guest memory more than once: writes could not "
 				   "be told from both places");
 			return -EPROTO;
 		}
@@ -292,6 +302,7 @@ int hf_guest_await_state(struct hf_guest *g, struct hf_err *err)
 	r = hf_qmp_submit(g->qmp, &getfd);
 	hf_fd_close(&pair[1]); /* the session has its own */
 	if (r == 0)
-		r = hf_guest_ask(g, "migrate-incoming", "{\"uri\":\"fd:" STATE_FD_NAME "\"}", NULL, err);
+		r = hf_guest_ask(g, "migrate-incoming", "{\"uri\":\"fd:" STATE_FD_NAME "\"}", NULL,
+				 err);
 	return r;
 }

@@ -3,11 +3,13 @@
  * Theory of operation
  *
  * The start is a straight line: RAM, TAPs, sockets, the process, its answers. An object that got
- * stuck somewhere on it is a half-built one, and hf_guest_free() takes it apart in the opposite order.
+ * stuck somewhere on it is a half-built one, and hf_guest_free() takes it apart in the opposite
+ * order.
  *
- * QEMU gets its descriptors under fixed numbers, and its ends are closed here as soon as it runs, so
- * that the death of QEMU is the end of each of these sockets. While the start waits for an answer that
- * is how it learns of it; the exit status then tells a person more than "connection closed".
+ * QEMU gets its descriptors under fixed numbers, and its ends are closed here as soon as it runs,
+ * so that the death of QEMU is the end of each of these sockets. While the start waits for an
+ * answer that is how it learns of it; the exit status then tells a person more than "connection
+ * closed".
  *
  * LD_PRELOAD: the user's own libraries keep their place in front of ours. Some insist on being the
  * first (sanitizers), and one that wraps mmap itself still ends up in ours.
@@ -35,8 +37,8 @@ enum { QMP_FD = 3, REPORT_FD, RAM_FD, FIRST_NET_FD };
 
 #define NETS_MAX (HF_PROCESS_FDS_MAX - 3)
 
-/* How long after the end of its sockets a dying QEMU may take to have an exit status: a process with
- * much memory to give back dies slowly. */
+/* How long after the end of its sockets a dying QEMU may take to have an exit status: a process
+ * with much memory to give back dies slowly. */
 #define DEATH_MS 5000
 
 /* QEMU's ends of everything, until it runs. */
@@ -92,7 +94,8 @@ int hf_guest_ask(struct hf_guest *g, const char *command, const char *arguments,
 
 	r = hf_qmp_wait(g->qmp, &c, left > 1 ? (int)left : 1, ret, err);
 	if (r == -ETIMEDOUT)
-		hf_err_set(err, "QEMU has not become ready in time: it does not answer '%s'", command);
+		hf_err_set(err, "QEMU has not become ready in time: it does not answer '%s'",
+			   command);
 	return r < 0 ? explain_end(g, r, err) : 0;
 }
 
@@ -152,7 +155,7 @@ struct environment {
 };
 
 __attribute__((format(printf, 2, 3))) static int put_env(struct environment *env,
-							  const char *format, ...)
+							 const char *format, ...)
 {
 	__builtin_va_list ap;
 	int n;
@@ -180,7 +183,8 @@ static int check_preload_path(const char *path, struct hf_err *err)
 {
 	if (path[0] == '/' && path[strcspn(path, ": ")] == '\0')
 		return 0;
-	hf_err_set(err, "'%.300s' cannot be preloaded: it must be an absolute path without ':' and ' '",
+	hf_err_set(err,
+		   "'%.300s' cannot be preloaded: it must be an absolute path without ':' and ' '",
 		   path);
 	return -EINVAL;
 }
@@ -219,7 +223,8 @@ static size_t list_fds(const struct hf_guest *g, const struct ends *ends,
 	fds[n++] = (struct hf_process_fd){ .parent_fd = ends->qmp, .child_fd = QMP_FD };
 	fds[n++] = (struct hf_process_fd){ .parent_fd = g->ram.fd, .child_fd = RAM_FD };
 	if (ends->report >= 0)
-		fds[n++] = (struct hf_process_fd){ .parent_fd = ends->report, .child_fd = REPORT_FD };
+		fds[n++] = (struct hf_process_fd){ .parent_fd = ends->report,
+						   .child_fd = REPORT_FD };
 	for (size_t i = 0; i < g->net_count; i++)
 		fds[n++] = (struct hf_process_fd){ .parent_fd = ends->net[i],
 						   .child_fd = FIRST_NET_FD + (int)i };
@@ -298,7 +303,8 @@ static int start(struct hf_guest *g, const struct hf_guest_config *config, struc
 	r = launch(g, config, err);
 	if (r < 0)
 		return r;
-	/* To clear the memory of a large guest, where the user wants it preallocated, takes its time. */
+	/* To clear the memory of a large guest, where the user wants it preallocated, takes its
+	 * time. */
 	g->deadline_ms = now_ms() + HF_GUEST_START_MAX_MS +
 			 (int64_t)(config->cmdline->ram_bytes >> 30) * 1000;
 	r = hf_guest_examine(g, config, err);

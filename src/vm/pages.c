@@ -7,13 +7,13 @@
  * thread's message whatever the pages hold, so a claimed page always finds its place, and all pages
  * before the cursor are taken when the threads are done. A message ascends because claims do.
  *
- * A thread takes a slot only together with its first claim for it; hence no slot stays empty, and the
- * slots in use are the first ones. Zero pages take no room for data, so a message of many zero pages
- * covers more of RAM instead of costing a slot for every 255 of them.
+ * A thread takes a slot only together with its first claim for it; hence no slot stays empty, and
+ * the slots in use are the first ones. Zero pages take no room for data, so a message of many zero
+ * pages covers more of RAM instead of costing a slot for every 255 of them.
  *
- * Whether a page is zero is looked at before it is copied: almost always the first words decide, and
- * otherwise the page is in the cache then. If the guest writes in between it does so at its own risk:
- * the page will be reported as written and taken again.
+ * Whether a page is zero is looked at before it is copied: almost always the first words decide,
+ * and otherwise the page is in the cache then. If the guest writes in between it does so at its own
+ * risk: the page will be reported as written and taken again.
  */
 #include "vm/pages.h"
 
@@ -29,13 +29,15 @@
 /* Where a message begins in its slot: its page data is then aligned (wire-bulk.h). */
 #define MESSAGE_OFFSET 4032
 
-/* Pages of one claim: long enough to be worth the lock, short enough that the threads end together. */
+/* Pages of one claim: long enough to be worth the lock, short enough that the threads end
+ * together. */
 #define CLAIM_PAGES 64
 
 /* To wake another thread takes as long as to copy this many pages. */
 #define ALONE_PAGES 64
 
-static_assert(MESSAGE_OFFSET + HF_WIRE_MESSAGE_MAX <= HF_PAGES_SLOT_BYTES, "a message fits its slot");
+static_assert(MESSAGE_OFFSET + HF_WIRE_MESSAGE_MAX <= HF_PAGES_SLOT_BYTES,
+	      "a message fits its slot");
 
 struct message {
 	size_t len;
@@ -218,8 +220,7 @@ static bool claim_pages(struct hf_pages *p, uint64_t max, struct claim *ret)
 		n = min_u64(min_u64(n, max - taken), limit - first);
 		taken += n;
 		p->cursor = first + n;
-	} while (taken < max && next_run(p->todo, p->cursor, &first, &n) &&
-		 first < limit);
+	} while (taken < max && next_run(p->todo, p->cursor, &first, &n) && first < limit);
 	ret->end = p->cursor;
 	return true;
 }
@@ -282,8 +283,9 @@ static void take(const struct hf_pages *p, struct filler *f, const struct claim 
 		add_zero(f, c->first, c->end - c->first);
 		return;
 	}
-	for (uint64_t at = c->first;
-	     at < c->end && next_run(p->todo, at, &first, &n) && first < c->end; at = first + n) {
+	for (uint64_t at = c->first; at < c->end && next_run(p->todo, at, &first, &n);
+	     at = first + n) {
+		assert(first < c->end); /* a claim ends with a page that is set */
 		n = min_u64(n, c->end - first);
 		for (uint64_t i = 0; i < n; i++)
 			add_page(p, f, first + i);
@@ -329,7 +331,8 @@ uint64_t hf_pages_fill(struct hf_pages *p, const struct hf_bitmap *todo, uint64_
 	p->cursor = *cursor;
 	p->may_have_holes = may_have_holes;
 	p->data_start = p->data_end = 0;
-	hf_pool_run(p->pool, fill_messages, p, is_little(todo, *cursor) ? 1 : hf_pool_threads(p->pool));
+	hf_pool_run(p->pool, fill_messages, p,
+		    is_little(todo, *cursor) ? 1 : hf_pool_threads(p->pool));
 	*cursor = p->cursor;
 	p->todo = NULL;
 	for (size_t i = first_new; i < p->n_used; i++)

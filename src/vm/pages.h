@@ -3,8 +3,8 @@
  * The pages of an epoch, copied out of guest RAM and laid out as PAGES messages, ready to be sealed
  * and sent. Layer: vm. One thread owns it; the copying inside hf_pages_fill() is done by a pool.
  *
- * Memory is cut into slots that hold one message each. It is taken as it is written, and what has not
- * been needed for a while is given back. Source of the format: codec/wire-bulk.h.
+ * Memory is cut into slots that hold one message each. It is taken as it is written, and what has
+ * not been needed for a while is given back. Source of the format: codec/wire-bulk.h.
  */
 #pragma once
 
@@ -54,9 +54,11 @@ void hf_pages_free(struct hf_pages *p);
  *	@todo has pages that were perhaps never written
  * Pages that are all zero become runs without data. Pages ascend within a message, and each is in
  * one message only; between messages there is no order. Adds to what earlier calls have filled.
- * The guest may run meanwhile: then a page may be torn, and must be taken again once it is reported.
- * Blocks for as long as the copying takes; does not allocate, except for touching its own memory.
- * Return: how many pages were taken; 0 when @todo has none from the cursor on, or all slots are full.
+ * The guest may run meanwhile: then a page may be torn, and must be taken again once it is
+ * reported. Blocks for as long as the copying takes; does not allocate, except for touching its own
+ * memory.
+ * Return: how many pages were taken; 0 when @todo has none from the cursor on, or all slots are
+ * full.
  */
 uint64_t hf_pages_fill(struct hf_pages *p, const struct hf_bitmap *todo, uint64_t *cursor,
 		       bool may_have_holes);

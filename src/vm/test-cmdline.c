@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "codec/wire-msg.h"
 #include "codec/words.h"
 #include "vm/cmdline-opts.h"
 #include "vm/cmdline.h"
@@ -17,8 +18,9 @@
 /* /hp-* is a hugetlbfs, /shm is in memory, /gone is not there, all else is on a disk. */
 static int probe(const char *path, uint64_t *ret_page_bytes)
 {
-	*ret_page_bytes = strncmp(path, "/hp-1g", 6) == 0 ? 1024 * M :
-			  strncmp(path, "/hp-2m", 6) == 0 ? 2 * M : 0;
+	*ret_page_bytes = strncmp(path, "/hp-1g", 6) == 0   ? 1024 * M
+			  : strncmp(path, "/hp-2m", 6) == 0 ? 2 * M
+							    : 0;
 	if (strncmp(path, "/gone", 5) == 0)
 		return -ENOENT;
 	return *ret_page_bytes || strncmp(path, "/shm", 4) == 0 ? 0 : HF_CMDLINE_E_ON_DISK;
@@ -47,7 +49,8 @@ static void run(struct setup *s, const char *line, const char *hold, const char 
 {
 	struct hf_cmdline_want want = { .is_standby = is_standby, .probe = probe };
 
-	*s = (struct setup){ .argv = split(line), .hold = split(hold),
+	*s = (struct setup){ .argv = split(line),
+			     .hold = split(hold),
 			     .unprotected = split(unprotected) };
 	want.hold_net = s->hold;
 	want.unprotected = s->unprotected;
@@ -124,7 +127,8 @@ static void check_refused(const char *line, const char *hold, const char *unprot
 	done(&s);
 }
 
-static void check_error(const char *line, const char *hold, const char *unprotected, const char *what)
+static void check_error(const char *line, const char *hold, const char *unprotected,
+			const char *what)
 {
 	struct setup s;
 
@@ -148,8 +152,8 @@ TEST(standby_waits_for_a_state)
 
 	run(&s, "qemu -nodefaults", "", "", true);
 	CHECK_EQ(s.result, 0);
-	check_rendered(s.cmd, "qemu -nodefaults" ADDED_RAM("134217728") ADDED_QMP
-			      " -S -incoming defer");
+	check_rendered(s.cmd,
+		       "qemu -nodefaults" ADDED_RAM("134217728") ADDED_QMP " -incoming defer");
 	done(&s);
 	run(&s, "qemu -nodefaults -loadvm x", "", "", true);
 	CHECK_EQ(s.cmd->refused_count, 1);
@@ -182,24 +186,31 @@ static const struct {
 	{ "-m 0", 128 * M, 0, "size=134217728,mem" },
 	{ "-m 5000b", 8192, 0, "size=8192,mem" },
 	{ "-m 1G -mem-path /hp-2m/x -mem-prealloc", 1024 * M, 2 * M,
-	  "-m 1G -object memory-backend-file,id=holdfast-ram,size=1073741824,prealloc=on,mem-path=/proc" },
+	  "-m 1G -object "
+	  "memory-backend-file,id=holdfast-ram,size=1073741824,prealloc=on,mem-path=/proc" },
 	{ "-m 4G -mem-path /hp-1g", 4096 * M, 1024 * M, "size=4294967296,mem" },
 	{ "-m 4G -mem-path /shm", 4096 * M, 0, "size=4294967296,mem" },
-	{ "-machine q35,memory-backend=ram0 -object memory-backend-memfd,id=ram0,size=1G,hugetlb=on",
+	{ "-machine q35,memory-backend=ram0 -object "
+	  "memory-backend-memfd,id=ram0,size=1G,hugetlb=on",
 	  1024 * M, 2 * M,
-	  "-object memory-backend-file,id=ram0,size=1073741824,mem-path=/proc/self/fd/11,share=on -m" },
+	  "-object memory-backend-file,id=ram0,size=1073741824,mem-path=/proc/self/fd/11,share=on "
+	  "-m" },
 	{ "-M memory-backend=a -object memory-backend-memfd,id=a,size=2G,hugetlb=on,hugetlbsize=1G,"
 	  "prealloc=on,policy=bind,host-nodes=0 -m 2G",
 	  2048 * M, 1024 * M,
-	  "-object memory-backend-file,id=a,size=2147483648,prealloc=on,policy=bind,host-nodes=0,mem-p" },
-	{ "-machine memory-backend=x -machine memory-backend=pc.ram -object memory-backend-ram,id=x,size=1M"
-	  " -object '{\"qom-type\":\"memory-backend-file\",\"id\":\"pc.ram\",\"mem-path\":\"/shm/a\","
-	  "\"x-use-canonical-path-for-ramblock-id\":false,\"host-nodes\":[0,1],\"size\":1073741824}'",
+	  "-object "
+	  "memory-backend-file,id=a,size=2147483648,prealloc=on,policy=bind,host-nodes=0,mem-p" },
+	{ "-machine memory-backend=x -machine memory-backend=pc.ram -object "
+	  "memory-backend-ram,id=x,size=1M"
+	  " -object "
+	  "'{\"qom-type\":\"memory-backend-file\",\"id\":\"pc.ram\",\"mem-path\":\"/shm/a\","
+	  "\"x-use-canonical-path-for-ramblock-id\":false,\"host-nodes\":[0,1],\"size\":1073741824}"
+	  "'",
 	  1024 * M, 0,
 	  "id=pc.ram,size=1073741824,x-use-canonical-path-for-ramblock-id=off,host-nodes.0=0,"
 	  "host-nodes.1=1,mem-path=" },
-	{ "-m 1G -object memory-backend-ram,id=n0,size=1G,merge=off -numa node,memdev=n0", 1024 * M, 0,
-	  "-machine suppress-vmdesc=on" },
+	{ "-m 1G -object memory-backend-ram,id=n0,size=1G,merge=off -numa node,memdev=n0", 1024 * M,
+	  0, "-machine suppress-vmdesc=on" },
 };
 
 TEST(ram)
@@ -257,23 +268,28 @@ static const struct {
 	{ "-m 1G,slots=4,maxmem=8G", "memory hot-plug is not tracked (slots=4)" },
 	{ "-m 1G -mem-path /var/x", "'/var/x' is on a disk" },
 	{ "-m 1G -mem-path /gone/x", "cannot tell what '/gone/x' lies on" },
-	{ "-machine memory-backend=r", "memory 'r': the machine's memory is to be this, but no -object" },
+	{ "-machine memory-backend=r",
+	  "memory 'r': the machine's memory is to be this, but no -object" },
 	{ "-machine memory-backend=r -object rng-random,id=r", "cannot be the guest's RAM" },
 	{ "-machine memory-backend=r -object memory-backend-ram,id=r", "size=: it is missing" },
 	{ "-machine memory-backend=r -object memory-backend-ram,id=r,size=0", "cannot be empty" },
-	{ "-machine memory-backend=r -object memory-backend-ram,id=r,size=1G -m 2G", "but -m says" },
+	{ "-machine memory-backend=r -object memory-backend-ram,id=r,size=1G -m 2G",
+	  "but -m says" },
 	{ "-machine memory-backend=r -object memory-backend-file,id=r,size=1G,mem-path=/var/r",
 	  "'/var/r' is on a disk" },
-	{ "-machine memory-backend=r -object memory-backend-file,id=r,size=1G,mem-path=/shm/r,pmem=on",
+	{ "-machine memory-backend=r -object "
+	  "memory-backend-file,id=r,size=1G,mem-path=/shm/r,pmem=on",
 	  "persistent" },
 	{ "-machine memory-backend=r -object memory-backend-ram,id=r,size=1G -mem-path /shm",
 	  "does not take it together" },
 	{ "-m 2G -object memory-backend-ram,id=a,size=1G -object memory-backend-ram,id=b,size=1G "
-	  "-numa node,memdev=a -numa node,memdev=b", "several nodes" },
+	  "-numa node,memdev=a -numa node,memdev=b",
+	  "several nodes" },
 	{ "-numa node,mem=512M", "given up" },
 	{ "-machine q35,memory-encryption=sev0", "encrypts" },
 	{ "-machine memory.size=2G", "give the memory with -m" },
-	{ "-device pc-dimm,id=d0,memdev=x", "memory 'd0': memory of a pc-dimm device is not tracked" },
+	{ "-device pc-dimm,id=d0,memdev=x",
+	  "memory 'd0': memory of a pc-dimm device is not tracked" },
 	{ "-device '{\"driver\":\"virtio-mem-pci\",\"memdev\":\"x\"}'", "virtio-mem-pci device" },
 };
 
@@ -292,9 +308,11 @@ TEST(held_nets)
 {
 	struct setup s;
 
-	run(&s, "qemu -m 1G -netdev tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=off,vnet_hdr=on "
-		"-device virtio-net-pci,netdev=net0 -netdev bridge,id=net1 "
-		"-netdev '{\"type\":\"tap\",\"id\":\"net2\",\"br\":\"br7\"}' -netdev tap,id=net3",
+	run(&s,
+	    "qemu -m 1G -netdev "
+	    "tap,id=net0,ifname=tap0,script=no,downscript=no,vhost=off,vnet_hdr=on "
+	    "-device virtio-net-pci,netdev=net0 -netdev bridge,id=net1 "
+	    "-netdev '{\"type\":\"tap\",\"id\":\"net2\",\"br\":\"br7\"}' -netdev tap,id=net3",
 	    "net3 net0 net1 net2", "", false);
 	CHECK_STR(s.err.text, "");
 	CHECK_EQ(s.cmd->refused_count, 0);
@@ -309,11 +327,13 @@ TEST(held_nets)
 	CHECK_STR(s.cmd->net[3].script, "/etc/qemu-ifup");
 	CHECK_STR(s.cmd->net[3].downscript, "/etc/qemu-ifdown");
 	done(&s);
-	check_becomes("qemu -m 1G -netdev tap,id=a,ifname=t -device e1000,netdev=a -netdev tap,id=b",
-		      "a b", "",
-		      "qemu -m 1G -netdev stream,id=a,server=off,addr.type=fd,addr.str=20 "
-		      "-device e1000,netdev=a -netdev stream,id=b,server=off,addr.type=fd,addr.str=21"
-		      ADDED_RAM("1073741824") ADDED_QMP " -S");
+	check_becomes(
+		"qemu -m 1G -netdev tap,id=a,ifname=t -device e1000,netdev=a -netdev tap,id=b",
+		"a b", "",
+		"qemu -m 1G -netdev stream,id=a,server=off,addr.type=fd,addr.str=20 "
+		"-device e1000,netdev=a -netdev "
+		"stream,id=b,server=off,addr.type=fd,addr.str=21" ADDED_RAM("1073741824") ADDED_QMP
+		" -S");
 }
 
 static const struct {
@@ -332,7 +352,8 @@ static const struct {
 	{ "-netdev tap,id=n", "", "hold them with --hold-net n" },
 	{ "-netdev 'tap,id=a,,b'", "a,b", "QEMU does not take this id" },
 	{ "-nic user", "", "netdev 'nic0': '-nic user' cannot be held" },
-	{ "-nic none -nic tap,id=n,br=br0", "n", "cannot be held in this form; write it as -netdev tap,id=" },
+	{ "-nic none -nic tap,id=n,br=br0", "n",
+	  "cannot be held in this form; write it as -netdev tap,id=" },
 	{ "-net nic -net user", "", "netdev 'net1': '-net user' cannot be held" },
 };
 
@@ -348,16 +369,30 @@ TEST(nets_that_are_refused)
 	check_error("qemu -netdev tap,id=n", "n", "n", "one or the other");
 }
 
+TEST(not_more_nets_than_the_wire_can_name)
+{
+	char line[2048] = "qemu";
+	char hold[256] = "";
+	size_t n = strlen(line), h = 0;
+
+	for (int i = 0; i <= HF_WIRE_NETDEVS_MAX; i++) {
+		n += (size_t)snprintf(line + n, sizeof(line) - n, " -netdev tap,id=n%d", i);
+		h += (size_t)snprintf(hold + h, sizeof(hold) - h, "n%d ", i);
+	}
+	check_refused(line, hold, "", "'n16' is one too many: up to 16 netdevs can be held");
+}
+
 TEST(nets_that_go_on)
 {
-	check_becomes("qemu -nic none", "", "", "qemu -nic none" ADDED_RAM("134217728") ADDED_QMP " -S");
+	check_becomes("qemu -nic none", "", "",
+		      "qemu -nic none" ADDED_RAM("134217728") ADDED_QMP " -S");
 	check_becomes("qemu -netdev user,id=n", "", "n",
 		      "qemu -netdev user,id=n" ADDED_RAM("134217728") ADDED_QMP " -S");
 	check_becomes("qemu -smp 2", "", "default-nic",
 		      "qemu -smp 2" ADDED_RAM("134217728") ADDED_QMP " -S");
 	check_becomes("qemu -netdev hubport,id=h,hubid=0 -net nic,model=e1000", "", "",
-		      "qemu -netdev hubport,id=h,hubid=0 -net nic,model=e1000" ADDED_RAM("134217728")
-		      ADDED_QMP " -S");
+		      "qemu -netdev hubport,id=h,hubid=0 -net nic,model=e1000" ADDED_RAM(
+			      "134217728") ADDED_QMP " -S");
 }
 
 static const struct {
@@ -383,13 +418,18 @@ static const struct {
 	{ "-blockdev file,node-name=f,filename=/a,read-only=on", NULL },
 	{ "-blockdev null-co,node-name=f", NULL },
 	{ "-blockdev file,node-name=f,filename=/a -blockdev qcow2,node-name=q,file=f", "q" },
-	{ "-blockdev file,node-name=f,filename=/a -blockdev qcow2,node-name=q,file=f,read-only=on", NULL },
+	{ "-blockdev file,node-name=f,filename=/a -blockdev qcow2,node-name=q,file=f,read-only=on",
+	  NULL },
 	{ "-blockdev file,node-name=f,filename=/a -blockdev qcow2,node-name=q,file=f,read-only=on "
-	  "-device virtio-blk-pci,drive=f", "f" },
+	  "-device virtio-blk-pci,drive=f",
+	  "f" },
 	/* A node cannot stand on a later one: this names a file of that name. */
-	{ "-blockdev file,node-name=q,filename=f,read-only=on -blockdev file,node-name=f,filename=q", "f" },
+	{ "-blockdev file,node-name=q,filename=f,read-only=on -blockdev "
+	  "file,node-name=f,filename=q",
+	  "f" },
 	{ "-blockdev '{\"driver\":\"qcow2\",\"node-name\":\"q\",\"backing\":null,"
-	  "\"file\":{\"driver\":\"file\",\"filename\":\"/a\"}}'", "q" },
+	  "\"file\":{\"driver\":\"file\",\"filename\":\"/a\"}}'",
+	  "q" },
 };
 
 TEST(disk_problems)
@@ -431,18 +471,20 @@ TEST(all_problems_are_listed)
 
 TEST(devices_and_options)
 {
-	check_refused("qemu -nodefaults -device vfio-pci,host=1:0.0", "", "", "device 'vfio-pci': ");
+	check_refused("qemu -nodefaults -device vfio-pci,host=1:0.0", "", "",
+		      "device 'vfio-pci': ");
 	check_refused("qemu -nodefaults -device vhost-user-fs-pci,id=fs", "", "", "device 'fs': ");
-	check_refused("qemu -nodefaults -virtfs local,path=/x,mount_tag=t,security_model=none", "", "",
-		      "files 't': ");
+	check_refused("qemu -nodefaults -virtfs local,path=/x,mount_tag=t,security_model=none", "",
+		      "", "files 't': ");
 	check_refused("qemu -nodefaults -incoming defer", "", "", "option '-incoming'");
 	check_refused("qemu -nodefaults -readconfig x", "", "", "write them here");
 	check_refused("qemu -nodefaults --preconfig", "", "", "option '--preconfig'");
-	check_refused("qemu -nodefaults -set drive.d.readonly=off", "", "", "behind holdfast's back");
+	check_refused("qemu -nodefaults -set drive.d.readonly=off", "", "",
+		      "behind holdfast's back");
 	check_refused("qemu -nodefaults -chardev null,id=holdfast-qmp", "", "", "holdfast's own");
 	check_becomes("qemu -nodefaults -set device.x.y=z -device vfio-pci,id=v", "", "v",
-		      "qemu -nodefaults -set device.x.y=z -device vfio-pci,id=v" ADDED_RAM("134217728")
-		      ADDED_QMP " -S");
+		      "qemu -nodefaults -set device.x.y=z -device vfio-pci,id=v" ADDED_RAM(
+			      "134217728") ADDED_QMP " -S");
 }
 
 TEST(unreadable_lines)
@@ -456,7 +498,8 @@ TEST(unreadable_lines)
 	check_error("qemu -nodefaults -m", "", "", "'-m', at the end");
 	check_error("qemu --", "", "", "word 2");
 	check_error("qemu -", "", "", "no option");
-	check_error("qemu -device virtio-net-pci,=x", "", "", "word 3 of QEMU's command line (after -device): ");
+	check_error("qemu -device virtio-net-pci,=x", "", "",
+		    "word 3 of QEMU's command line (after -device): ");
 	check_error("qemu -device '{\"driver\":}'", "", "", "after -device");
 	check_error("qemu -nodefaults", "", "disk0", "--unprotected disk0: nothing of that id");
 }
@@ -468,9 +511,11 @@ TEST(unknown_options_pass)
 
 	run(&s, "qemu -nodefaults -brandnew x,y -other -m 1G", "", "", false);
 	check_rendered(s.cmd, "qemu -nodefaults -brandnew x,y -other -m 1G" ADDED_RAM("1073741824")
-			      ADDED_QMP " -S");
+				      ADDED_QMP " -S");
 	notes = join(s.cmd->notes);
-	CHECK_CONTAINS(notes, "-brandnew: not known to holdfast: passed on as it is, with its argument x,y");
+	CHECK_CONTAINS(
+		notes,
+		"-brandnew: not known to holdfast: passed on as it is, with its argument x,y");
 	CHECK_CONTAINS(notes, "-other: not known");
 	CHECK_CONTAINS(notes, "-S: added");
 	free(notes);
@@ -480,10 +525,13 @@ TEST(unknown_options_pass)
 /* As libvirt 9 writes it, shortened only in repeated devices. */
 static const char libvirt_line[] =
 	"/usr/bin/qemu-system-x86_64 -name guest=web,debug-threads=on -S "
-	"-object '{\"qom-type\":\"secret\",\"id\":\"masterKey0\",\"format\":\"raw\",\"file\":\"/v/k.aes\"}' "
+	"-object "
+	"'{\"qom-type\":\"secret\",\"id\":\"masterKey0\",\"format\":\"raw\",\"file\":\"/v/"
+	"k.aes\"}' "
 	"-blockdev '{\"driver\":\"file\",\"filename\":\"/usr/share/OVMF/OVMF_CODE_4M.fd\","
 	"\"node-name\":\"libvirt-pflash0-storage\",\"auto-read-only\":true,\"discard\":\"unmap\"}' "
-	"-blockdev '{\"node-name\":\"libvirt-pflash0-format\",\"read-only\":true,\"driver\":\"raw\","
+	"-blockdev "
+	"'{\"node-name\":\"libvirt-pflash0-format\",\"read-only\":true,\"driver\":\"raw\","
 	"\"file\":\"libvirt-pflash0-storage\"}' "
 	"-machine pc-q35-7.2,usb=off,vmport=off,dump-guest-core=off,memory-backend=pc.ram,"
 	"pflash0=libvirt-pflash0-format -accel kvm -cpu host,migratable=on -m 4096 "
@@ -494,9 +542,12 @@ static const char libvirt_line[] =
 	"-chardev socket,id=charmonitor,path=/v/monitor.sock,server=on,wait=off "
 	"-mon chardev=charmonitor,id=monitor,mode=control -rtc base=utc,driftfix=slew "
 	"-global kvm-pit.lost_tick_policy=delay -no-shutdown -boot strict=on "
-	"-device '{\"driver\":\"pcie-root-port\",\"port\":16,\"chassis\":1,\"id\":\"pci.1\",\"bus\":\"pcie.0\","
+	"-device "
+	"'{\"driver\":\"pcie-root-port\",\"port\":16,\"chassis\":1,\"id\":\"pci.1\",\"bus\":\"pcie."
+	"0\","
 	"\"multifunction\":true,\"addr\":\"0x2\"}' "
-	"-blockdev '{\"driver\":\"file\",\"filename\":\"/v/web.qcow2\",\"node-name\":\"libvirt-1-storage\","
+	"-blockdev "
+	"'{\"driver\":\"file\",\"filename\":\"/v/web.qcow2\",\"node-name\":\"libvirt-1-storage\","
 	"\"auto-read-only\":true,\"discard\":\"unmap\"}' "
 	"-blockdev '{\"node-name\":\"libvirt-1-format\",\"read-only\":false,\"driver\":\"qcow2\","
 	"\"file\":\"libvirt-1-storage\",\"backing\":null}' "
@@ -527,7 +578,8 @@ TEST(a_line_of_libvirt)
 	CHECK_CONTAINS(text, "-m 4096 -object memory-backend-file,id=pc.ram,size=4294967296,"
 			     "x-use-canonical-path-for-ramblock-id=off,mem-path=/proc/self/fd/11,"
 			     "share=on -overcommit");
-	CHECK_CONTAINS(text, "-netdev stream,id=hostnet0,server=off,addr.type=fd,addr.str=20 -device");
+	CHECK_CONTAINS(text,
+		       "-netdev stream,id=hostnet0,server=off,addr.type=fd,addr.str=20 -device");
 	CHECK_CONTAINS(text, "\"backing\":null}");
 	CHECK_CONTAINS(text, "-machine memory-backend=pc.ram,suppress-vmdesc=on");
 	free(text);
@@ -541,22 +593,25 @@ TEST(a_line_of_quickemu)
 	struct setup s;
 	char *text = NULL;
 
-	run(&s, "qemu-system-x86_64 -name ubuntu,process=ubuntu -pidfile u.pid -enable-kvm "
-		"-machine q35,smm=off,vmport=off -no-hpet -global kvm-pit.lost_tick_policy=discard "
-		"-cpu host,kvm=on,+invtsc -smp cores=2,threads=1,sockets=1 -m 4G -device virtio-balloon "
-		"-display none -vga none -device virtio-vga,xres=1280,yres=800 "
-		"-device virtio-rng-pci,rng=rng0 -object rng-random,id=rng0,filename=/dev/urandom "
-		"-device qemu-xhci,id=spicepass -chardev spicevmc,id=usbredirchardev1,name=usbredir "
-		"-device virtio-net,netdev=nic "
-		"-netdev user,hostname=u,hostfwd=tcp::22220-:22,smb=/home/x/Public,id=nic "
-		"-drive if=pflash,format=raw,unit=0,file=/usr/share/OVMF/OVMF_CODE.fd,readonly=on "
-		"-drive if=pflash,format=raw,unit=1,file=u/OVMF_VARS.fd "
-		"-drive media=cdrom,index=0,file=u/ubuntu.iso "
-		"-device virtio-blk-pci,drive=SystemDisk "
-		"-drive id=SystemDisk,if=none,format=qcow2,file=u/disk.qcow2 "
-		"-fsdev local,id=fsdev0,path=/home/x/Public,security_model=mapped-xattr "
-		"-device virtio-9p-pci,fsdev=fsdev0,mount_tag=Public "
-		"-monitor unix:u.monitor,server,nowait -serial unix:u.serial,server,nowait", "", "", false);
+	run(&s,
+	    "qemu-system-x86_64 -name ubuntu,process=ubuntu -pidfile u.pid -enable-kvm "
+	    "-machine q35,smm=off,vmport=off -no-hpet -global kvm-pit.lost_tick_policy=discard "
+	    "-cpu host,kvm=on,+invtsc -smp cores=2,threads=1,sockets=1 -m 4G -device "
+	    "virtio-balloon "
+	    "-display none -vga none -device virtio-vga,xres=1280,yres=800 "
+	    "-device virtio-rng-pci,rng=rng0 -object rng-random,id=rng0,filename=/dev/urandom "
+	    "-device qemu-xhci,id=spicepass -chardev spicevmc,id=usbredirchardev1,name=usbredir "
+	    "-device virtio-net,netdev=nic "
+	    "-netdev user,hostname=u,hostfwd=tcp::22220-:22,smb=/home/x/Public,id=nic "
+	    "-drive if=pflash,format=raw,unit=0,file=/usr/share/OVMF/OVMF_CODE.fd,readonly=on "
+	    "-drive if=pflash,format=raw,unit=1,file=u/OVMF_VARS.fd "
+	    "-drive media=cdrom,index=0,file=u/ubuntu.iso "
+	    "-device virtio-blk-pci,drive=SystemDisk "
+	    "-drive id=SystemDisk,if=none,format=qcow2,file=u/disk.qcow2 "
+	    "-fsdev local,id=fsdev0,path=/home/x/Public,security_model=mapped-xattr "
+	    "-device virtio-9p-pci,fsdev=fsdev0,mount_tag=Public "
+	    "-monitor unix:u.monitor,server,nowait -serial unix:u.serial,server,nowait",
+	    "", "", false);
 	CHECK_STR(s.err.text, "");
 	CHECK_EQ(s.cmd->refused_count, 4);
 	CHECK_EQ(hf_cmdline_refusal(s.cmd, &text), 0);
@@ -571,7 +626,9 @@ TEST(a_line_of_quickemu)
 TEST(option_table_is_sorted)
 {
 	static const char *const flags[] = { "S", "nodefaults", "snapshot", "usb", "xen-attach" };
-	static const char *const words[] = { "D", "M", "m", "netdev", "xen-domid", "fw_cfg", "vnc" };
+	static const char *const words[] = {
+		"D", "M", "m", "netdev", "xen-domid", "fw_cfg", "vnc"
+	};
 
 	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
 		CHECK(hf_cmdline_opt_find(flags[i]));

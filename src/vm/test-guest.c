@@ -7,6 +7,7 @@
  */
 #include "vm/guest.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -23,6 +24,7 @@
 #include "codec/json.h"
 #include "codec/words.h"
 #include "sys/fd.h"
+#include "vm/guest-internal.h"
 
 #define COUNTER 0x1000
 #define FIRMWARE_BYTES 65536
@@ -40,11 +42,14 @@ static void forget_folder(void)
 	(void)rmdir(folder);
 }
 
-/* xor ax,ax; mov ds,ax; again: inc dword [COUNTER]; jmp again. The processor begins at 0xfff0. */
+/*
+ * xor ax,ax; mov ds,ax; xor ebx,ebx; again: inc ebx; mov [COUNTER],ebx; jmp again. The number lives
+ * in a register, so a guest that began anew would show. The processor begins at 0xfff0.
+ */
 static void write_firmware(void)
 {
-	static const uint8_t code[] = { 0x31, 0xc0, 0x8e, 0xd8, 0x66, 0xff,
-					0x06, 0x00, 0x10, 0xeb, 0xf9 };
+	static const uint8_t code[] = { 0x31, 0xc0, 0x8e, 0xd8, 0x66, 0x31, 0xdb, 0x66,
+					0x43, 0x66, 0x89, 0x1e, 0x00, 0x10, 0xeb, 0xf7 };
 	static const uint8_t reset[] = { 0xe9, 0x0d, 0x00 }; /* jmp to 0, around the segment */
 	static uint8_t image[FIRMWARE_BYTES];
 	int fd;
@@ -85,8 +90,8 @@ __attribute__((sentinel)) static struct line make_line(bool is_standby, char *co
 	while ((word = va_arg(ap, const char *)))
 		CHECK_EQ(hf_words_append(&line.argv, word), 0);
 	va_end(ap);
-	static const char *const common[] = { "-accel", "tcg", "-m", "64", "-display", "none",
-					      "-nodefaults", "-bios", NULL };
+	static const char *const common[] = { "-accel", "tcg",         "-m",    "64", "-display",
+					      "none",   "-nodefaults", "-bios", NULL };
 	for (const char *const *w = common; *w; w++)
 		CHECK_EQ(hf_words_append(&line.argv, *w), 0);
 	CHECK_EQ(hf_words_append(&line.argv, firmware), 0);
@@ -186,6 +191,18 @@ static void check_no_child(void)
 	CHECK_EQ(errno, ECHILD);
 }
 
+static unsigned int count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int n = 0;
+
+	CHECK(dir);
+	while (readdir(dir))
+		n++;
+	(void)closedir(dir);
+	return n;
+}
+
 static int64_t now_ms(void)
 {
 	struct timespec ts;
@@ -232,7 +249,8 @@ static void await_migration(struct hf_guest *g, const char *status)
 static uint8_t *save_state(struct hf_guest *g, size_t *ret_len)
 {
 	struct hf_qmp_command getfd = { .name = "getfd",
-					.arguments_text = "{\"fdname\":\"out\"}", .has_fd = true };
+					.arguments_text = "{\"fdname\":\"out\"}",
+					.has_fd = true };
 	uint8_t *state = malloc(STATE_MAX_BYTES);
 	size_t len = 0;
 	ssize_t n;
@@ -292,21 +310,27 @@ static void hand_over(struct hf_guest *from, struct hf_guest *to)
 	await_migration(to, "completed");
 	(void)close(fd);
 	free(state);
-	CHECK_EQ(counter(to), stood_at); /* nothing has run yet */
-	json_object_put(ask(to, "cont", NULL));
+	if (hf_guest_is_paused_by_user(to)) {
+		CHECK_EQ(counter(to), stood_at);
+		CHECK(has_status(to, "paused"));
+		json_object_put(ask(to, "cont", NULL));
+	}
 	CHECK(has_status(to, "running"));
 	await_counting(to);
+	CHECK(counter(to) - stood_at < UINT32_MAX / 2);
 }
 
 static void check_failovers(const char *machine)
 {
 	struct line first = make_line(false, NULL, "-machine", machine, "-vga", "std", NULL);
 	struct line then = make_line(true, NULL, "-machine", machine, "-vga", "std", NULL);
-	struct hf_guest *a = start(&first), *b = start(&then), *c = start(&then);
+	struct line paused = make_line(true, NULL, "-machine", machine, "-vga", "std", "-S", NULL);
+	struct hf_guest *a = start(&first), *b = start(&then), *c = start(&paused);
 
 	CHECK(has_status(b, "inmigrate"));
 	CHECK(hf_guest_incoming_fd(b) >= 0);
 	CHECK_EQ(counter(a), 0); /* it waits for us */
+	CHECK(has_status(a, "prelaunch"));
 	json_object_put(ask(a, "cont", NULL));
 	hand_over(a, b);
 	/* A promoted guest is a primary like any other. */
@@ -316,6 +340,7 @@ static void check_failovers(const char *machine)
 	hf_guest_free(c);
 	free_line(&first);
 	free_line(&then);
+	free_line(&paused);
 	check_no_child();
 }
 
@@ -375,11 +400,20 @@ TEST(disks)
 	CHECK(hf_guest_is_paused_by_user(g));
 	hf_guest_free(g);
 	free_line(&line);
+
+	line = make_line(false, NULL, "-machine", "pc", "-blockdev",
+			 "null-co,node-name=n0,read-zeroes=on", "-device",
+			 "virtio-blk-pci,drive=n0", NULL);
+	g = start(&line);
+	CHECK(hf_guest_has_disks(g));
+	hf_guest_free(g);
+	free_line(&line);
 }
 
 TEST(cannot_migrate)
 {
 	struct hf_guest *g = NULL;
+	unsigned int n_fds;
 	struct hf_err err = { "" };
 	struct line line;
 
@@ -388,8 +422,10 @@ TEST(cannot_migrate)
 	line = make_line(false, NULL, "-machine", "q35", "-blockdev",
 			 "null-co,node-name=n0,read-zeroes=on,read-only=on", "-device",
 			 "nvme,serial=1,drive=n0", NULL);
+	n_fds = count_fds();
 	CHECK_EQ(try_start(&line, &g, &err), -EPERM);
 	CHECK(!g);
+	CHECK_EQ(count_fds(), n_fds);
 	CHECK_CONTAINS(err.text, "cannot be protected");
 	CHECK_CONTAINS(err.text, "nvme");
 	check_no_child();
@@ -510,6 +546,81 @@ TEST(report)
 	free_line(&line);
 }
 
+/* Reports that do not add up to one mapping of all RAM, as a broken QEMU or library could send. */
+static int read_reports(const struct hf_report *reports, size_t n, struct hf_report *ret,
+			struct hf_err *err)
+{
+	struct hf_guest g = { .process = { .pid = 77, .pidfd = -1 },
+			      .ram = { .fd = -1, .size_bytes = RAM_BYTES } };
+	int pair[2], r;
+
+	CHECK_EQ(hf_fd_pair(SOCK_SEQPACKET, pair), 0);
+	for (size_t i = 0; i < n; i++) {
+		uint8_t buf[HF_REPORT_BYTES];
+
+		hf_report_encode(&reports[i], buf);
+		CHECK_EQ(send(pair[1], buf, sizeof(buf), 0), sizeof(buf));
+	}
+	g.report_fd = pair[0];
+	err->text[0] = '\0';
+	r = hf_guest_read_report(&g, err);
+	*ret = g.report;
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+	return r;
+}
+
+TEST(reports_that_do_not_add_up)
+{
+	const struct hf_report good = { .pid = 77,
+					.address = 0x7f0000000000,
+					.length_bytes = RAM_BYTES,
+					.tracking_errno = EPERM };
+	struct hf_report bad[2] = { good, good }, ret;
+	struct hf_err err;
+
+	CHECK_EQ(read_reports(bad, 0, &ret, &err), 0);
+	CHECK_EQ(ret.tracking_errno, ENOSYS);
+	CHECK_EQ(read_reports(bad, 1, &ret, &err), 0);
+	CHECK_EQ(ret.address, good.address);
+	CHECK_EQ(ret.tracking_errno, EPERM);
+	CHECK_EQ(read_reports(bad, 2, &ret, &err), -EPROTO);
+	CHECK_CONTAINS(err.text, "more than once");
+	bad[0].length_bytes -= 4096;
+	CHECK_EQ(read_reports(bad, 1, &ret, &err), -EPROTO);
+	CHECK_CONTAINS(err.text, "67104768 bytes of guest memory from byte 0");
+	bad[0] = good;
+	bad[0].file_offset_bytes = 4096;
+	CHECK_EQ(read_reports(bad, 1, &ret, &err), -EPROTO);
+	bad[0] = good;
+	bad[0].pid = 78;
+	CHECK_EQ(read_reports(bad, 1, &ret, &err), -EPROTO);
+	CHECK_CONTAINS(err.text, "process 78");
+	bad[0] = good;
+	bad[0].address = 1; /* not even a report */
+	CHECK_EQ(read_reports(bad, 1, &ret, &err), -EPROTO);
+}
+
+TEST(no_answer)
+{
+	struct hf_err err = { "" };
+	struct line line;
+	struct hf_guest *g;
+
+	if (!has_qemu())
+		return;
+	line = make_line(false, NULL, "-machine", "pc", NULL);
+	g = start(&line);
+	CHECK_EQ(hf_process_kill(hf_guest_process(g), SIGSTOP), 0);
+	g->deadline_ms = now_ms() + 300;
+	CHECK_EQ(hf_guest_ask(g, "query-status", NULL, NULL, &err), -ETIMEDOUT);
+	CHECK_CONTAINS(err.text, "query-status");
+	CHECK(hf_guest_process(g)->pid > 0);
+	hf_guest_free(g); /* also one that stands still */
+	check_no_child();
+	free_line(&line);
+}
+
 TEST(no_library)
 {
 	static const char *const paths[] = { NULL, "/nonexistent/library.so" };
@@ -625,7 +736,8 @@ TEST(nets)
 	(void)snprintf(down, sizeof(down), "%s/down", folder);
 	write_script(up, "up");
 	write_script(down, "down");
-	(void)snprintf(first, sizeof(first), "tap,id=n0,ifname=hftest0,script=%s,downscript=%s", up, down);
+	(void)snprintf(first, sizeof(first), "tap,id=n0,ifname=hftest0,script=%s,downscript=%s", up,
+		       down);
 	line = make_line(false, hold, "-machine", "pc", "-netdev", first, "-device",
 			 "virtio-net-pci,netdev=n0", "-netdev", "tap,id=n1,script=no,downscript=no",
 			 "-device", "e1000,netdev=n1", NULL);
@@ -658,6 +770,7 @@ TEST(net_failure_undoes_the_first)
 	char *const hold[] = { n0, n1, NULL };
 	char down[48], first[160];
 	struct hf_guest *g = NULL;
+	unsigned int n_fds;
 	struct hf_err err = { "" };
 	struct line line;
 
@@ -665,11 +778,14 @@ TEST(net_failure_undoes_the_first)
 		return;
 	(void)snprintf(down, sizeof(down), "%s/down", folder);
 	write_script(down, "down");
-	(void)snprintf(first, sizeof(first), "tap,id=n0,ifname=hftest1,script=no,downscript=%s", down);
+	(void)snprintf(first, sizeof(first), "tap,id=n0,ifname=hftest1,script=no,downscript=%s",
+		       down);
 	line = make_line(false, hold, "-machine", "pc", "-netdev", first, "-netdev",
 			 "bridge,id=n1,br=hfnobridge", NULL);
+	n_fds = count_fds();
 	CHECK(try_start(&line, &g, &err) < 0);
 	CHECK(!g);
+	CHECK_EQ(count_fds(), n_fds);
 	CHECK_CONTAINS(err.text, "netdev 'n1'");
 	CHECK_CONTAINS(err.text, "hfnobridge");
 	check_log("down hftest1\n");

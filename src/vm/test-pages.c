@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The epoch's pages against an oracle: what was laid out is sealed and read back as a standby would,
- * each page asked for has to be there once, with its content, and none else.
+ * The epoch's pages against an oracle: what was laid out is sealed and read back as a standby
+ * would, each page asked for has to be there once, with its content, and none else.
  */
 #include "vm/pages.h"
 
@@ -224,6 +224,26 @@ TEST(one_page_at_each_end)
 	check_messages(&r);
 	check_seen(&r, cursor);
 	teardown(&r);
+}
+
+/* Single pages at the borders of what is searched at once. */
+TEST(lonely_pages)
+{
+	static const uint64_t lonely[] = { 63, 4096, 8191, 12287, 12352, 16384 };
+
+	for (size_t i = 0; i < sizeof(lonely) / sizeof(lonely[0]); i++) {
+		uint64_t cursor = 0;
+		struct rig r;
+
+		setup(&r, 16385, 2, 2);
+		fill_page(&r, lonely[i]);
+		hf_bitmap_set_range(&r.todo, lonely[i], 1);
+		CHECK_EQ(hf_pages_fill(r.pages, &r.todo, &cursor, i % 2), 1);
+		CHECK_EQ(cursor, 16385);
+		check_messages(&r);
+		CHECK_EQ(r.seen[lonely[i]], 1);
+		teardown(&r);
+	}
 }
 
 /* Runs longer than a message, a claim and a window of the bitmap. */

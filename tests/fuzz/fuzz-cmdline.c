@@ -24,9 +24,9 @@ struct input {
 
 static void take_word(struct input *in, const char *word)
 {
-	char ***list = strncmp(word, "hold:", 5) == 0 ? &in->hold :
-		       strncmp(word, "pass:", 5) == 0 ? &in->pass :
-							&in->argv;
+	char ***list = strncmp(word, "hold:", 5) == 0   ? &in->hold
+		       : strncmp(word, "pass:", 5) == 0 ? &in->pass
+							: &in->argv;
 
 	FUZZ_CHECK(hf_words_append(list, list == &in->argv ? word : word + 5) == 0);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * First byte 0 to 127: a stream for the reader, in pieces of that many 32 bytes; checksums stop nearly
- * everything early. 128 and more: the rest is the payload of a message of type (byte - 128), to which
- * a right header is made; what the decoder accepts must come back the same from the encoder.
+ * First byte 0 to 127: a stream for the reader, in pieces of that many 32 bytes; checksums stop
+ * nearly everything early. 128 and more: the rest is the payload of a message of type (byte - 128),
+ * to which a right header is made; what the decoder accepts must come back the same from the
+ * encoder.
  */
 #include "fuzz.h"
 
@@ -20,11 +21,13 @@ static void check_control(const struct hf_wire_view *view)
 	struct hf_wire_msg msg;
 	size_t len;
 
-	if (view->type == HF_WIRE_HELLO)
-		(void)hf_wire_hello_versions(view, &min, &max, NULL);
 	if (hf_wire_decode(view, &msg, &err) != 0) {
 		FUZZ_CHECK(err.text[0] != '\0');
 		return;
+	}
+	if (view->type == HF_WIRE_HELLO) {
+		FUZZ_CHECK(hf_wire_hello_versions(view, &min, &max, NULL) == 0);
+		FUZZ_CHECK(min == msg.hello.version_min && max == msg.hello.version_max);
 	}
 	FUZZ_CHECK(hf_wire_encode(&msg, out, sizeof(out), &len, NULL) == 0);
 	FUZZ_CHECK(len == HF_WIRE_HEADER_BYTES + view->len);

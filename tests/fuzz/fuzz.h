@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What all fuzz targets share. A target defines LLVMFuzzerTestOneInput(); libFuzzer's main() calls it
- * with ever new inputs, replay.c's with the files of the corpus.
+ * What all fuzz targets share. A target defines LLVMFuzzerTestOneInput(); libFuzzer's main() calls
+ * it with ever new inputs, replay.c's with the files of the corpus.
  */
 #pragma once
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Runs a fuzz target over the files of a folder, so that every build without clang checks them too. */
+/* Runs a fuzz target over the files of a folder, so that builds without clang check them too. */
 #include <dirent.h>
 #include <string.h>
 

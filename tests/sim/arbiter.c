@@ -35,6 +35,12 @@ static void remember(struct sim_vote *votes, unsigned int *n, struct hf_id sessi
 	votes[(*n)++] = (struct sim_vote){ .session = session, .inst = inst };
 }
 
+void sim_arbiter_claim(struct sim_world *w, struct hf_id session, uint64_t inst)
+{
+	if (w->plan->arbiter == SIM_ARBITER_VOTE && !sim_arbiter_winner(w, session))
+		remember(w->votes, &w->n_votes, session, inst);
+}
+
 void sim_arbiter_ask(struct sim_world *w, struct sim_keeper *k)
 {
 	bool is_standby = k->is_standby && k->s.state == HF_STANDBY_LOST;
@@ -62,7 +68,8 @@ static void vote(struct sim_world *w, const struct sim_event *ev)
 		return;
 	w->stats->votes++;
 	remember(w->votes, &w->n_votes, ev->session, ev->inst);
-	if (k->inst != ev->inst || (!ev->a && !k->vm.is_alive))
+	if (k->inst != ev->inst ||
+	    (!ev->a && (!k->vm.is_alive || k->p.state == HF_PRIMARY_HANDED_OVER)))
 		w->may_be_lost = true;
 }
 
@@ -89,9 +96,14 @@ void sim_arbiter_verdict(struct sim_world *w, struct sim_keeper *k, const struct
 
 	if (!hf_id_is_equal(session, ev->session))
 		return;
-	if (is_heeded && w->plan->arbiter == SIM_ARBITER_PROMOTE &&
-	    !sim_arbiter_grantee(w, session))
-		remember(w->grants, &w->n_grants, session, k->inst);
+	if (is_heeded && !ev->a && !k->vm.is_alive)
+		w->may_be_lost = true; /* it gives up the standby for a VM that has just died */
+	if (is_heeded && w->plan->arbiter == SIM_ARBITER_PROMOTE) {
+		if (hf_id_is_equal(session, w->forced))
+			sim_check_proof(w, k, session);
+		if (!sim_arbiter_grantee(w, session))
+			remember(w->grants, &w->n_grants, session, k->inst);
+	}
 	if (ev->a)
 		sim_standby_event(w, k, ev->value ? HF_STANDBY_ARBITER_GRANTED :
 						    HF_STANDBY_ARBITER_DENIED, 0, session);

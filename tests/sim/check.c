@@ -5,7 +5,7 @@
  */
 #include "sim.h"
 
-#define FLOW_NS (200 * SIM_MS)
+#define FLOW_NS (450 * SIM_MS)
 
 static bool is_standby_of(const struct sim_keeper *s, const struct sim_keeper *k)
 {
@@ -101,6 +101,8 @@ void sim_check_proof(struct sim_world *w, struct sim_keeper *k, struct hf_id ses
 {
 	uint64_t grantee = sim_arbiter_grantee(w, session);
 
+	if (!grantee) /* with a vote drivers wait for it; an operator need not */
+		grantee = sim_arbiter_winner(w, session);
 	if (hf_id_is_none(session) || w->is_forked)
 		return;
 	if ((grantee && grantee != k->inst) || hf_id_is_equal(session, w->forced)) {
@@ -113,7 +115,9 @@ void sim_check_proof(struct sim_world *w, struct sim_keeper *k, struct hf_id ses
 
 static bool is_stopping(const struct sim_keeper *k)
 {
+	/* HANDING_OVER: the acknowledgement that commits the hand-over may be under way. */
 	return k->is_stopped_for_good || k->p.state == HF_PRIMARY_HANDED_OVER ||
+	       k->p.state == HF_PRIMARY_HANDING_OVER ||
 	       k->p.state == HF_PRIMARY_DEAD || k->p.state == HF_PRIMARY_SUPERSEDED;
 }
 
@@ -154,24 +158,32 @@ void sim_note_death(struct sim_world *w, int node)
 		note_standby(w, k);
 }
 
-/* The arbiter decided for a standby that has died since: nobody can know how far it had come. */
-static bool has_lost_to_the_dead(const struct sim_world *w, const struct sim_keeper *k)
+/*
+ * A standby was let go live, and has died since: its old primary cannot know how far it had come and
+ * holds on, until an operator ends it. No progress is promised to it.
+ */
+static bool is_stray(const struct sim_world *w, const struct sim_keeper *k)
 {
-	uint64_t winner = sim_arbiter_winner(w, k->p.session);
+	struct hf_id session = k->p.session;
+	uint64_t other = sim_arbiter_grantee(w, session);
 
-	if (!winner || k->p.state != HF_PRIMARY_LEAVING)
+	if (!other)
+		other = sim_arbiter_winner(w, session);
+	if (hf_id_is_none(session) || other == k->inst ||
+	    (!other && !hf_id_is_equal(session, w->forced)) ||
+	    (k->p.state != HF_PRIMARY_LEAVING && k->p.state != HF_PRIMARY_HOLDING &&
+	     k->p.state != HF_PRIMARY_DEAD))
 		return false;
 	for (int n = 0; n < SIM_NODES; n++)
-		if (w->keepers[n].inst == winner)
+		if (w->keepers[n].is_standby && n != k->node &&
+		    hf_id_is_equal(w->keepers[n].s.session, session))
 			return false;
 	return true;
 }
 
 static void check_one_calm(struct sim_world *w, const struct sim_keeper *k)
 {
-	if (has_lost_to_the_dead(w, k))
-		w->stats->vms_lost++;
-	else if (k->p.state != HF_PRIMARY_PROTECTED || k->tap.mode != SIM_TAP_HOLD ||
+	if (k->p.state != HF_PRIMARY_PROTECTED || k->tap.mode != SIM_TAP_HOLD ||
 	    !has_standby(w, k))
 		sim_fail(w, "progress: the VM on %c is %s long after all was healed",
 			 sim_letter(k->node), hf_primary_state_name(k->p.state));
@@ -192,6 +204,10 @@ void sim_check_calm(struct sim_world *w)
 
 		if (!k->inst || !k->is_primary)
 			continue;
+		if (is_stray(w, k)) {
+			w->may_be_lost = true;
+			continue;
+		}
 		if (!k->vm.is_alive || w->now_ns - k->vm.ran_ns > FLOW_NS) {
 			sim_fail(w, "progress: %c is stuck as %s, its VM does not run",
 				 sim_letter(n), hf_primary_state_name(k->p.state));

@@ -13,14 +13,14 @@
 
 static const unsigned int p_legal[HF_PRIMARY_STATE_COUNT] = {
 	[HF_PRIMARY_ALONE] = P(SYNCING) | P(FINISHED),
-	[HF_PRIMARY_SYNCING] = P(ALONE) | P(PROTECTED) | P(HOLDING) | P(FINISHED),
+	[HF_PRIMARY_SYNCING] = P(ALONE) | P(PROTECTED) | P(FINISHED),
 	[HF_PRIMARY_PROTECTED] = P(HOLDING) | P(ALONE) | P(LEAVING) | P(HANDING_OVER) | P(DEAD) |
 				 P(ENDING) | P(SUPERSEDED),
 	[HF_PRIMARY_HOLDING] = P(PROTECTED) | P(ALONE) | P(SYNCING) | P(LEAVING) | P(DEAD) |
 			       P(ENDING) | P(SUPERSEDED),
 	[HF_PRIMARY_LEAVING] = P(ALONE) | P(DEAD) | P(ENDING) | P(SUPERSEDED),
 	[HF_PRIMARY_HANDING_OVER] = P(HANDED_OVER) | P(HOLDING) | P(PROTECTED) | P(ALONE) |
-				    P(DEAD) | P(ENDING) | P(SUPERSEDED),
+				    P(LEAVING) | P(DEAD) | P(ENDING) | P(SUPERSEDED),
 	[HF_PRIMARY_HANDED_OVER] = P(SUPERSEDED) | P(FINISHED),
 	[HF_PRIMARY_DEAD] = P(SUPERSEDED) | P(FINISHED),
 	[HF_PRIMARY_ENDING] = P(SUPERSEDED) | P(FINISHED),
@@ -28,11 +28,12 @@ static const unsigned int p_legal[HF_PRIMARY_STATE_COUNT] = {
 
 /*
  * Legal, but no driver that keeps its rules gets there: HOLDING to SYNCING needs a standby that still
- * names our session after losing its link without a whole epoch; PROTECTED and HANDING_OVER to ALONE
- * need proof of death on a connection that stands, while drivers look for proof when it is gone.
+ * names our session after losing its link without a whole epoch; HANDING_OVER to ALONE needs proof of
+ * death while the connection stands, and drivers look for proof when it is gone.
  */
 static const unsigned int p_unreachable[HF_PRIMARY_STATE_COUNT] = {
 	[HF_PRIMARY_HOLDING] = P(SYNCING),
+	[HF_PRIMARY_HANDING_OVER] = P(ALONE),
 };
 
 static const unsigned int s_legal[HF_STANDBY_STATE_COUNT] = {

@@ -11,8 +11,8 @@
 #include <string.h>
 
 #define TICK_MAX_NS (8 * SIM_MS)
-#define GUEST_MAX_NS (2 * SIM_MS)
-#define DUE_MAX_NS (3 * SIM_MS)
+#define GUEST_MAX_NS (3 * SIM_MS)
+#define DUE_MAX_NS (5 * SIM_MS)
 
 void sim_keeper_post(struct sim_world *w, struct sim_keeper *k, uint64_t max_ns,
 		     const struct sim_event *ev)
@@ -35,7 +35,7 @@ static void post_guest(struct sim_world *w, struct sim_keeper *k)
 {
 	struct sim_event ev = { .kind = SIM_EV_GUEST, .node = k->node, .inst = k->inst };
 
-	sim_post(w, SIM_MS / 2 + sim_delay(w, GUEST_MAX_NS), &ev);
+	sim_post(w, SIM_MS + sim_delay(w, GUEST_MAX_NS), &ev);
 }
 
 void sim_keeper_start(struct sim_world *w, int node, bool is_primary)
@@ -242,8 +242,9 @@ void sim_keeper_work(struct sim_world *w, struct sim_keeper *k)
 			break;
 		do_item(w, k);
 	}
+	/* As core/pace.h has it: an epoch is due some time after the VM ran on. */
 	if (k->inst != inst || k->is_frozen || !k->is_primary || k->is_due_posted ||
-	    !hf_primary_may_capture(&k->p))
+	    !k->vm.is_running || !hf_primary_may_capture(&k->p))
 		return;
 	k->is_due_posted = true;
 	sim_keeper_post(w, k, DUE_MAX_NS, &(struct sim_event){ .kind = SIM_EV_DUE });

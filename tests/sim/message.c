@@ -7,8 +7,8 @@
 
 #include <assert.h>
 
-#define SILENCE_NS (60 * SIM_MS)
-#define GIVE_UP_NS (180 * SIM_MS)
+#define SILENCE_NS (25 * SIM_MS)
+#define GIVE_UP_NS (100 * SIM_MS)
 #define DIAL_AGAIN_NS (25 * SIM_MS)
 #define INQUIRE_AGAIN_NS (20 * SIM_MS)
 #define REPLY_MAX_NS (4 * SIM_MS)
@@ -162,6 +162,9 @@ static void got_as_primary(struct sim_world *w, struct sim_keeper *k, const stru
 		sim_primary_event(w, k, HF_PRIMARY_PEER_PROMOTED, msg->epoch, msg->session);
 		hang_up(w, k, k->out_conn);
 	} else if (msg->kind == SIM_MSG_REFUSE) {
+		/* Even a refusal says who listens there now. */
+		if (!hf_id_is_none(k->p.session) && msg->inst != k->standby_inst)
+			sim_primary_peer_dead(w, k);
 		hang_up(w, k, k->out_conn);
 	}
 }

@@ -66,6 +66,16 @@ static uint64_t duration(struct sim_rand *r, enum sim_fault_kind kind)
 	return 0;
 }
 
+/* Trouble comes in groups: soon after the one before, and for the same reason. */
+static void follow(struct sim_rand *r, struct sim_fault *f, const struct sim_fault *before)
+{
+	f->when = before->when;
+	f->point_node = before->point_node;
+	f->point = before->point;
+	f->nth = before->nth;
+	f->at_ns = before->at_ns + sim_rand_below(r, sim_rand_percent(r, 50) ? 4000 : 60000) * SIM_US;
+}
+
 static void draw_fault(struct sim_rand *r, struct sim_plan *plan, unsigned int kinds)
 {
 	struct sim_fault *f = &plan->faults[plan->n_faults++];
@@ -73,7 +83,10 @@ static void draw_fault(struct sim_rand *r, struct sim_plan *plan, unsigned int k
 	do
 		f->kind = sim_rand_below(r, SIM_FAULT_COUNT);
 	while (!(kinds & 1u << f->kind));
-	draw_trigger(r, f, plan->safety_ns);
+	if (plan->n_faults > 1 && sim_rand_percent(r, 40))
+		follow(r, f, f - 1);
+	else
+		draw_trigger(r, f, plan->safety_ns);
 	f->a = some_node(r);
 	do
 		f->b = some_node(r);
@@ -107,8 +120,9 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 	plan->promote_node = (int)sim_rand_below(&r, 2);
 	plan->delays = sim_rand_percent(&r, 50) ? SIM_DELAYS_UNIFORM : SIM_DELAYS_EDGE;
 	plan->does_resend = sim_rand_percent(&r, 70);
+	plan->is_slow = sim_rand_percent(&r, 30);
 	plan->safety_ns = between_ms(&r, 100, 600);
-	plan->calm_ns = 700 * SIM_MS;
+	plan->calm_ns = (plan->is_slow ? 1000 : 600) * SIM_MS;
 	/* An end is for ever: rarely. */
 	do {
 		kinds = (unsigned int)sim_rand_next(&r) & ((1u << SIM_FAULT_COUNT) - 1);

@@ -8,7 +8,20 @@
 
 #define CAPTURE_MAX_NS (2 * SIM_MS)
 #define SYNC_MAX_NS (1 * SIM_MS)
+#define SLOW_CAPTURE_NS (90 * SIM_MS)
+#define SLOW_SYNC_NS (25 * SIM_MS)
 #define ALL_WORDS ((1u << SIM_WORDS) - 1)
+
+static uint64_t sync_max_ns(const struct sim_world *w)
+{
+	return w->plan->is_slow ? SLOW_SYNC_NS : SYNC_MAX_NS;
+}
+
+static uint64_t capture_max_ns(struct sim_world *w)
+{
+	return w->plan->is_slow && sim_rand_percent(&w->rand, 15) ? SLOW_CAPTURE_NS :
+								    CAPTURE_MAX_NS;
+}
 
 static void begin_sync(struct sim_world *w, struct sim_keeper *k, struct hf_id session)
 {
@@ -23,7 +36,7 @@ static void begin_sync(struct sim_world *w, struct sim_keeper *k, struct hf_id s
 	k->vm.dirty = ALL_WORDS;
 	k->sync_word = 0;
 	sim_net_send(w, k->out_conn, k->node, &msg);
-	sim_keeper_post(w, k, SYNC_MAX_NS,
+	sim_keeper_post(w, k, sync_max_ns(w),
 			&(struct sim_event){ .kind = SIM_EV_SYNC, .value = ++k->sync_gen });
 }
 
@@ -42,7 +55,7 @@ void sim_primary_sync(struct sim_world *w, struct sim_keeper *k, const struct si
 	k->vm.dirty &= ~(1u << i);
 	k->sync_word++;
 	sim_net_send(w, k->out_conn, k->node, &msg);
-	sim_keeper_post(w, k, SYNC_MAX_NS, ev);
+	sim_keeper_post(w, k, sync_max_ns(w), ev);
 }
 
 static void capture(struct sim_world *w, struct sim_keeper *k, const struct hf_primary_action *a)
@@ -61,7 +74,7 @@ static void capture(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 	e->n_frames = k->tap.n;
 	for (unsigned int i = 0; i < k->tap.n; i++)
 		e->frames[i] = k->tap.held[i];
-	sim_keeper_post(w, k, CAPTURE_MAX_NS,
+	sim_keeper_post(w, k, capture_max_ns(w),
 			&(struct sim_event){
 				.kind = SIM_EV_CAPTURED, .epoch = a->epoch, .value = a->resume });
 }
@@ -182,6 +195,9 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		break;
 	case HF_PRIMARY_SEND_HANDOVER:
 		w->stats->handovers++;
+		/* It once won the vote of this session and did not use it: the standby cannot. */
+		if (sim_arbiter_winner(w, k->p.session) == k->inst)
+			w->may_be_lost = true;
 		tell(w, k, SIM_MSG_HANDOVER, a);
 		break;
 	case HF_PRIMARY_SEND_ABANDON:

@@ -136,6 +136,8 @@ static bool parse_setting(char **word, struct sim_plan *plan)
 		return parse_time(word[1], &plan->calm_ns);
 	if (strcmp(word[0], "resend") == 0)
 		return hf_parse_bool(word[1], &plan->does_resend, NULL) == 0;
+	if (strcmp(word[0], "slow") == 0)
+		return hf_parse_bool(word[1], &plan->is_slow, NULL) == 0;
 	if (strcmp(word[0], "arbiter") == 0)
 		return parse_arbiter(word + 1, plan);
 	if (strcmp(word[0], "operator") == 0) {
@@ -240,6 +242,8 @@ void sim_scenario_format(FILE *f, const struct sim_plan *plan)
 			      plan->arbiter == SIM_ARBITER_VOTE ? "vote" : "wait");
 	if (plan->is_operator_wrong)
 		(void)fputs("operator wrong\n", f);
+	if (plan->is_slow)
+		(void)fputs("slow yes\n", f);
 	(void)fprintf(f, "delays %s\nresend %s\nsafety %lluus\ncalm %lluus\n",
 		      delays_names[plan->delays], plan->does_resend ? "yes" : "no",
 		      (unsigned long long)(plan->safety_ns / SIM_US),

@@ -297,6 +297,7 @@ struct sim_plan {
 	int promote_node;      /* PROMOTE: the one whose --on-peer-loss is promote */
 	enum sim_delays delays;
 	bool does_resend;
+	bool is_slow;          /* a first copy takes long, and now and then a capture does */
 	bool is_operator_wrong; /* vouches without looking: the promises do not hold then */
 	uint64_t safety_ns;    /* faults strike in this time; then all is healed */
 	uint64_t calm_ns;      /* and this long after it everything must be well */
@@ -464,6 +465,8 @@ void sim_standby_live(struct sim_world *w, struct sim_keeper *k);
 void sim_arbiter_ask(struct sim_world *w, struct sim_keeper *k);
 void sim_arbiter_asked(struct sim_world *w, const struct sim_event *ev);
 void sim_arbiter_verdict(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev);
+/* An operator who vouches for a promotion takes the vote with him, if it is still free. */
+void sim_arbiter_claim(struct sim_world *w, struct hf_id session, uint64_t inst);
 /* Which instance the arbiter has decided for; 0: none yet. */
 uint64_t sim_arbiter_winner(const struct sim_world *w, struct hf_id session);
 /* Whom a fixed `promote` has let go on in this session. */

@@ -53,7 +53,8 @@ static void refuse(struct sim_world *w, struct sim_keeper *k)
 {
 	uint64_t conn = k->in_conn;
 
-	sim_net_send(w, conn, k->node, &(struct sim_msg){ .kind = SIM_MSG_REFUSE });
+	sim_net_send(w, conn, k->node,
+		     &(struct sim_msg){ .kind = SIM_MSG_REFUSE, .inst = k->inst });
 	sim_net_close(w, conn, k->node);
 	k->in_conn = 0;
 	if (k->s.is_link_up)
@@ -126,7 +127,9 @@ void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct 
 	if (!c || !c->is_open[1])
 		return;
 	if (!k->is_standby || (k->in_conn && is_waiting && item->msg.inst != k->primary_inst)) {
-		sim_net_send(w, c->id, k->node, &(struct sim_msg){ .kind = SIM_MSG_REFUSE });
+		struct sim_msg no = { .kind = SIM_MSG_REFUSE, .inst = k->inst };
+
+		sim_net_send(w, c->id, k->node, &no);
 		sim_net_close(w, c->id, k->node);
 	} else if (k->in_conn) {
 		sim_net_close(w, k->in_conn, k->node);
