@@ -34,6 +34,21 @@ static int after_dispatch(sd_event_source *source __attribute__((unused)), void 
 	return 0;
 }
 
+/* Before anything else that is due: a watch that is ready for what is not wanted any more would be
+ * dispatched for ever, and keep all of lower priority waiting. */
+static int add_after_dispatch(struct hf_loop *loop)
+{
+	sd_event_source *post = NULL;
+	int r = sd_event_add_post(loop->event, &post, after_dispatch, loop);
+
+	if (r >= 0)
+		r = sd_event_source_set_priority(post, INT64_MIN);
+	if (r >= 0)
+		r = sd_event_source_set_floating(post, true);
+	(void)sd_event_source_unref(post);
+	return r;
+}
+
 int hf_loop_init(struct hf_loop *loop)
 {
 	int r;
@@ -42,7 +57,7 @@ int hf_loop_init(struct hf_loop *loop)
 	r = sd_event_new(&loop->event);
 	if (r < 0)
 		return r;
-	r = sd_event_add_post(loop->event, NULL, after_dispatch, loop);
+	r = add_after_dispatch(loop);
 	if (r < 0)
 		hf_loop_fini(loop);
 	return r < 0 ? r : 0;

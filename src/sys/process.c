@@ -132,13 +132,15 @@ static char **build_env(const struct hf_process_spec *spec)
 	return env;
 }
 
+/* Past libc, which does not let its own two real-time signals be touched: whoever started this
+ * program may have left them ignored. All zeroes, whatever the layout, is SIG_DFL. */
 static int set_default_signals(void)
 {
-	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	static const unsigned long dfl[16];
 	sigset_t none;
 
-	for (int sig = 1; sig < _NSIG; sig++)
-		(void)sigaction(sig, &dfl, NULL); /* SIGKILL, SIGSTOP, libc's own: refused */
+	for (int sig = 1; sig < _NSIG; sig++) /* SIGKILL and SIGSTOP are refused */
+		(void)syscall(SYS_rt_sigaction, sig, dfl, NULL, (size_t)(_NSIG - 1) / 8);
 	(void)sigemptyset(&none);
 	return sigprocmask(SIG_SETMASK, &none, NULL);
 }
