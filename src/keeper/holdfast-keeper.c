@@ -459,7 +459,8 @@ static int run_guest(struct hf_keeper *k, struct hf_err *err)
 {
 	if (hf_guest_is_paused_by_user(k->guest))
 		return 0;
-	return hf_qmp_call_wait(hf_guest_qmp(k->guest), "cont", NULL, HF_GUEST_START_MAX_MS, NULL, err);
+	return hf_qmp_call_wait(hf_guest_qmp(k->guest), "cont", NULL, HF_GUEST_START_MAX_MS, NULL,
+				err);
 }
 
 static int set_up(struct hf_keeper *k, struct hf_err *err)

@@ -364,7 +364,8 @@ static bool on_message(void *ctx, const struct hf_wire_view *view)
 	struct hf_err err = { "a message that a standby does not send" };
 
 	heard(s);
-	if (!hf_wire_is_control(view->type) || hf_wire_decode(view, &msg, &err) < 0) {
+	if (!hf_wire_may_send(HF_WIRE_ROLE_STANDBY, view->type) ||
+	    hf_wire_decode(view, &msg, &err) < 0) {
 		hf_log(&s->k->journal, HF_LOG_ERROR, "the standby sent nonsense: %s", err.text);
 		hf_primary_drop_link(s, err.text);
 	} else {
@@ -483,8 +484,8 @@ static bool adopt(struct hf_primary_side *s, struct hf_link *link,
 	    !hf_id_is_equal(theirs->session, s->machine.session))
 		feed_session(s, HF_PRIMARY_PEER_DISCARDED, s->machine.session);
 	s->link = link;
-	if (hf_watch_add(&s->link_watch, &s->k->loop, hf_link_fd(link), HF_PRIORITY_LINK, link_wanted,
-			 link_ready, s) < 0) {
+	if (hf_watch_add(&s->link_watch, &s->k->loop, hf_link_fd(link), HF_PRIORITY_LINK,
+			 link_wanted, link_ready, s) < 0) {
 		s->link = NULL;
 		return false;
 	}

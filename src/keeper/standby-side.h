@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Inside of the standby's driver, shared by standby.c (decisions and the peer), standby-proof.c (is
+ * the primary dead?), standby-live.c (promotion) and standby-orders.c (people). Layer: keeper; no one
+ * else includes it.
+ */
+#pragma once
+
+#include "cluster/inbox.h"
+#include "keeper/arbiter.h"
+#include "keeper/standby.h"
+
+#define HF_STANDBY_QUEUE 16
+
+struct hf_standby_side {
+	struct hf_keeper *k;
+	struct hf_standby machine;
+	struct hf_standby_event queue[HF_STANDBY_QUEUE];
+	unsigned int n_queued;
+	bool is_stepping;
+
+	struct hf_arbiter arbiter;
+	struct hf_inbox *inbox;
+	struct hf_link *link; /* NULL: none */
+	struct hf_watch link_watch;
+	bool is_dispatching;
+	bool is_link_doomed;
+	bool is_refused;
+	bool is_silent;
+	uint64_t heard_ns;
+	uint64_t said_ns;
+	struct hf_timer beat_timer;
+	struct hf_timer inquiry_timer;
+	uint64_t inquiry_wait_ns;
+
+	struct hf_id primary; /* instance of the keeper that our session is with */
+	bool is_address_verified; /* its address leads to it: a closed port there is proof */
+	bool has_told_unverified;
+
+	int load_fd; /* the device state goes in here */
+	struct hf_watch load_watch;
+	size_t loaded_bytes;
+	uint64_t proof_ns; /* when the promotion was decided */
+	uint64_t whole_ns; /* when the last epoch was */
+	bool is_order_refused;
+	struct hf_timer live_timer;
+};
+
+/* standby.c: let the machine decide about an event; may be called from within its actions. */
+void hf_standby_feed(struct hf_standby_side *s, enum hf_standby_event_kind kind, uint64_t epoch);
+const char *hf_standby_state_text(enum hf_standby_state state);
+
+/* standby-proof.c. ask: begin to look for a proof, every while until there is one. met: is the
+ * primary's address known to lead to it? missed, learnt: what came of an inquiry. */
+void hf_standby_proof_ask(struct hf_standby_side *s);
+void hf_standby_proof_met(struct hf_standby_side *s, struct hf_id instance);
+void hf_standby_proof_missed(void *ctx, enum hf_meeting_miss why, const char *text);
+void hf_standby_proof_learnt(void *ctx, const struct hf_wire_hello *theirs);
+
+/* standby-live.c: feed QEMU the state; with its RESUME the keeper becomes the primary, and @s is
+ * freed. */
+void hf_standby_go_live(struct hf_standby_side *s);
+void hf_standby_live_event(struct hf_standby_side *s, const char *name, struct json_object *data);
+void hf_standby_load_failed(struct hf_standby_side *s, const char *why);
+
+/* standby-orders.c: struct hf_role_ops' calls for people. */
+int hf_standby_order_promote(void *role, bool is_forced, struct hf_err *err) HF_MUST_CHECK;
+int hf_standby_order_stop(void *role, bool is_forced, struct hf_err *err) HF_MUST_CHECK;
+void hf_standby_order_signal(void *role, int signal);
+void hf_standby_add_status(void *role, struct json_object *status);
