@@ -46,7 +46,8 @@ void sim_arbiter_ask(struct sim_world *w, struct sim_keeper *k)
 	bool is_standby = k->is_standby && k->s.state == HF_STANDBY_LOST;
 	bool is_primary = k->is_primary &&
 			  (k->p.state == HF_PRIMARY_HOLDING || k->p.state == HF_PRIMARY_LEAVING);
-	struct sim_event ev = { .kind = SIM_EV_ASK, .a = is_standby,
+	struct sim_event ev = { .kind = SIM_EV_ASK,
+				.a = is_standby,
 				.session = is_standby ? k->s.session : k->p.session };
 
 	if (!is_standby && !is_primary)
@@ -76,8 +77,9 @@ static void vote(struct sim_world *w, const struct sim_event *ev)
 void sim_arbiter_asked(struct sim_world *w, const struct sim_event *ev)
 {
 	struct sim_keeper *k = &w->keepers[ev->node];
-	struct sim_event answer = { .kind = SIM_EV_VERDICT, .a = ev->a, .session = ev->session,
-				    .value = 1 };
+	struct sim_event answer = {
+		.kind = SIM_EV_VERDICT, .a = ev->a, .session = ev->session, .value = 1
+	};
 
 	if (w->plan->arbiter == SIM_ARBITER_VOTE) {
 		vote(w, ev);
@@ -90,8 +92,8 @@ void sim_arbiter_asked(struct sim_world *w, const struct sim_event *ev)
 void sim_arbiter_verdict(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev)
 {
 	struct hf_id session = ev->a ? k->s.session : k->p.session;
-	bool is_heeded = ev->a ? k->s.state == HF_STANDBY_LOST :
-				 (k->p.state == HF_PRIMARY_HOLDING ||
+	bool is_heeded = ev->a ? k->s.state == HF_STANDBY_LOST
+			       : (k->p.state == HF_PRIMARY_HOLDING ||
 				  k->p.state == HF_PRIMARY_LEAVING);
 
 	if (!hf_id_is_equal(session, ev->session))
@@ -105,9 +107,11 @@ void sim_arbiter_verdict(struct sim_world *w, struct sim_keeper *k, const struct
 			remember(w->grants, &w->n_grants, session, k->inst);
 	}
 	if (ev->a)
-		sim_standby_event(w, k, ev->value ? HF_STANDBY_ARBITER_GRANTED :
-						    HF_STANDBY_ARBITER_DENIED, 0, session);
+		sim_standby_event(
+			w, k, ev->value ? HF_STANDBY_ARBITER_GRANTED : HF_STANDBY_ARBITER_DENIED, 0,
+			session);
 	else
-		sim_primary_event(w, k, ev->value ? HF_PRIMARY_ARBITER_GRANTED :
-						    HF_PRIMARY_ARBITER_DENIED, 0, session);
+		sim_primary_event(
+			w, k, ev->value ? HF_PRIMARY_ARBITER_GRANTED : HF_PRIMARY_ARBITER_DENIED, 0,
+			session);
 }

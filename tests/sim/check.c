@@ -28,8 +28,7 @@ static bool is_live(const struct sim_world *w, const struct sim_keeper *k)
 {
 	if (!k->inst || !k->vm.is_alive || !k->vm.is_running)
 		return false;
-	return k->tap.mode == SIM_TAP_PASS ||
-	       (k->tap.mode == SIM_TAP_HOLD && has_standby(w, k));
+	return k->tap.mode == SIM_TAP_PASS || (k->tap.mode == SIM_TAP_HOLD && has_standby(w, k));
 }
 
 void sim_check_world(struct sim_world *w)
@@ -79,8 +78,10 @@ void sim_check_promote(struct sim_world *w, struct sim_keeper *k, uint64_t epoch
 		sim_fail(w, "whole: %c promotes with a part of epoch %llu in its hands",
 			 sim_letter(k->node), (unsigned long long)k->partial.epoch);
 	else if (sim_guest_digest(&k->replica) != sim_guest_digest(&e->g))
-		sim_fail(w, "whole: what %c promotes is not the state that was captured as epoch "
-			 "%llu", sim_letter(k->node), (unsigned long long)epoch);
+		sim_fail(w,
+			 "whole: what %c promotes is not the state that was captured as epoch "
+			 "%llu",
+			 sim_letter(k->node), (unsigned long long)epoch);
 	if (k->was_told_ended)
 		sim_fail(w, "ended: %c promotes a VM that it knows to have ended",
 			 sim_letter(k->node));
@@ -117,8 +118,8 @@ static bool is_stopping(const struct sim_keeper *k)
 {
 	/* HANDING_OVER: the acknowledgement that commits the hand-over may be under way. */
 	return k->is_stopped_for_good || k->p.state == HF_PRIMARY_HANDED_OVER ||
-	       k->p.state == HF_PRIMARY_HANDING_OVER ||
-	       k->p.state == HF_PRIMARY_DEAD || k->p.state == HF_PRIMARY_SUPERSEDED;
+	       k->p.state == HF_PRIMARY_HANDING_OVER || k->p.state == HF_PRIMARY_DEAD ||
+	       k->p.state == HF_PRIMARY_SUPERSEDED;
 }
 
 static void note_primary(struct sim_world *w, const struct sim_keeper *k)
@@ -131,8 +132,7 @@ static void note_primary(struct sim_world *w, const struct sim_keeper *k)
 
 static void note_standby(struct sim_world *w, const struct sim_keeper *s)
 {
-	if (s->s.state == HF_STANDBY_PROMOTING ||
-	    sim_arbiter_winner(w, s->s.session) == s->inst)
+	if (s->s.state == HF_STANDBY_PROMOTING || sim_arbiter_winner(w, s->s.session) == s->inst)
 		w->may_be_lost = true;
 	for (int n = 0; n < SIM_NODES; n++) {
 		const struct sim_keeper *k = &w->keepers[n];
@@ -183,8 +183,7 @@ static bool is_stray(const struct sim_world *w, const struct sim_keeper *k)
 
 static void check_one_calm(struct sim_world *w, const struct sim_keeper *k)
 {
-	if (k->p.state != HF_PRIMARY_PROTECTED || k->tap.mode != SIM_TAP_HOLD ||
-	    !has_standby(w, k))
+	if (k->p.state != HF_PRIMARY_PROTECTED || k->tap.mode != SIM_TAP_HOLD || !has_standby(w, k))
 		sim_fail(w, "progress: the VM on %c is %s long after all was healed",
 			 sim_letter(k->node), hf_primary_state_name(k->p.state));
 	else if (w->now_ns - w->outside.last_ns > FLOW_NS)

@@ -121,7 +121,8 @@ bool sim_cover_report(const struct sim_stats *s, bool is_required)
 	count_pairs(&s->s_cover[0][0], s_all, &s_seen);
 	missing = p_missing(s, is_required) + s_missing(s, is_required);
 	(void)printf("(state, event) pairs seen: primary %u of %u, standby %u of %u; legal "
-		     "transitions not seen: %u\n", p_seen, p_all, s_seen, s_all, missing);
+		     "transitions not seen: %u\n",
+		     p_seen, p_all, s_seen, s_all, missing);
 	return !illegal(s) && (!is_required || !missing);
 }
 

@@ -259,7 +259,8 @@ void sim_fault_point(struct sim_world *w, int node, enum sim_when when, unsigned
 			continue;
 		w->is_done[i] = true;
 		if (f->at_ns)
-			sim_post(w, f->at_ns, &(struct sim_event){ .kind = SIM_EV_FAULT, .a = (int)i });
+			sim_post(w, f->at_ns,
+				 &(struct sim_event){ .kind = SIM_EV_FAULT, .a = (int)i });
 		else
 			sim_fault_strike(w, i);
 	}

@@ -95,12 +95,12 @@ static void narrate_step(struct sim_world *w, struct sim_keeper *k, bool is_stan
 		return;
 	for (unsigned int i = 0; i < k->n_todo && at < sizeof(actions) - 1; i++) {
 		const struct sim_todo *t = &k->todo[i];
-		const char *name = is_standby ? sim_standby_action_names[t->s.kind] :
-						sim_primary_action_names[t->p.kind];
+		const char *name = is_standby ? sim_standby_action_names[t->s.kind]
+					      : sim_primary_action_names[t->p.kind];
 		uint64_t epoch = is_standby ? t->s.epoch : t->p.epoch;
 		int len = epoch ? snprintf(actions + at, sizeof(actions) - at, "%s %s %llu",
-					   i ? "," : ":", name, (unsigned long long)epoch) :
-				  snprintf(actions + at, sizeof(actions) - at, "%s %s",
+					   i ? "," : ":", name, (unsigned long long)epoch)
+				: snprintf(actions + at, sizeof(actions) - at, "%s %s",
 					   i ? "," : ":", name);
 
 		at += len > 0 ? (size_t)len : 0;

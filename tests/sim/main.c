@@ -161,15 +161,15 @@ static void print_stats(double seconds)
 		     (unsigned long long)s->events, (unsigned long long)s->steps,
 		     (unsigned long long)s->faults);
 	(void)printf("%llu sessions, %llu commits, %llu promotions, %llu hand-overs, %llu votes; "
-		     "outputs: %llu, twice %llu, never %llu\n", (unsigned long long)s->sessions,
-		     (unsigned long long)s->commits, (unsigned long long)s->promotions,
-		     (unsigned long long)s->handovers, (unsigned long long)s->votes,
-		     (unsigned long long)s->outputs, (unsigned long long)s->duplicates,
-		     (unsigned long long)s->lost);
+		     "outputs: %llu, twice %llu, never %llu\n",
+		     (unsigned long long)s->sessions, (unsigned long long)s->commits,
+		     (unsigned long long)s->promotions, (unsigned long long)s->handovers,
+		     (unsigned long long)s->votes, (unsigned long long)s->outputs,
+		     (unsigned long long)s->duplicates, (unsigned long long)s->lost);
 	(void)printf("VMs ended %llu, lost to faults beyond the model %llu, two histories %llu; "
-		     "hash %016llx\n", (unsigned long long)s->vms_ended,
-		     (unsigned long long)s->vms_lost, (unsigned long long)s->forks,
-		     (unsigned long long)s->hash);
+		     "hash %016llx\n",
+		     (unsigned long long)s->vms_ended, (unsigned long long)s->vms_lost,
+		     (unsigned long long)s->forks, (unsigned long long)s->hash);
 }
 
 /* 0: none failed; 1: the seed in *ret did. */
@@ -253,14 +253,21 @@ static bool parse_u64(const char *text, uint64_t *ret)
 }
 
 static const struct option long_options[] = {
-	{ "seed", required_argument, NULL, 's' }, { "first-seed", required_argument, NULL, 'f' },
-	{ "runs", required_argument, NULL, 'r' }, { "seconds", required_argument, NULL, 't' },
-	{ "verbose", no_argument, NULL, 'v' },	  { "shrink", no_argument, NULL, 'k' },
-	{ "scenario", no_argument, NULL, 'S' },	  { "bless", no_argument, NULL, 'b' },
-	{ "find-bug", no_argument, NULL, 'B' },	  { "twice", no_argument, NULL, '2' },
-	{ "coverage", no_argument, NULL, 'c' },	  { "list", no_argument, NULL, 'l' },
+	{ "seed", required_argument, NULL, 's' },
+	{ "first-seed", required_argument, NULL, 'f' },
+	{ "runs", required_argument, NULL, 'r' },
+	{ "seconds", required_argument, NULL, 't' },
+	{ "verbose", no_argument, NULL, 'v' },
+	{ "shrink", no_argument, NULL, 'k' },
+	{ "scenario", no_argument, NULL, 'S' },
+	{ "bless", no_argument, NULL, 'b' },
+	{ "find-bug", no_argument, NULL, 'B' },
+	{ "twice", no_argument, NULL, '2' },
+	{ "coverage", no_argument, NULL, 'c' },
+	{ "list", no_argument, NULL, 'l' },
 	{ "operator-wrong", no_argument, NULL, 'w' },
-	{ "help", no_argument, NULL, 'h' },	  { NULL, 0, NULL, 0 },
+	{ "help", no_argument, NULL, 'h' },
+	{ NULL, 0, NULL, 0 },
 };
 
 /* 0: go on; 1: scenarios; -1: usage. */

@@ -246,7 +246,8 @@ static void dial(struct sim_world *w, struct sim_keeper *k)
 
 static void inquire(struct sim_world *w, struct sim_keeper *k)
 {
-	struct sim_event ev = { .kind = SIM_EV_INQUIRE, .a = k->primary_node,
+	struct sim_event ev = { .kind = SIM_EV_INQUIRE,
+				.a = k->primary_node,
 				.session = k->s.session };
 
 	if (k->s.state != HF_STANDBY_LOST || w->now_ns < k->inquire_ns)

@@ -79,8 +79,9 @@ uint64_t sim_net_connect(struct sim_world *w, int from, int to)
 
 static void post_delivery(struct sim_world *w, struct sim_conn *c, int dir)
 {
-	struct sim_event ev = { .kind = SIM_EV_DELIVER, .node = c->node[!dir], .a = dir,
-				.conn = c->id };
+	struct sim_event ev = {
+		.kind = SIM_EV_DELIVER, .node = c->node[!dir], .a = dir, .conn = c->id
+	};
 	uint64_t at_ns = w->now_ns + sim_delay(w, MSG_MAX_NS);
 
 	if (at_ns < c->last_ns[dir])
@@ -178,8 +179,12 @@ void sim_net_crash(struct sim_world *w, int node, bool is_silent)
 
 static void post_reset(struct sim_world *w, struct sim_conn *c, int end, bool needs_way)
 {
-	struct sim_event ev = { .kind = SIM_EV_RESET, .node = c->node[end], .a = end,
-				.conn = c->id, .inst = c->inst[end], .value = needs_way };
+	struct sim_event ev = { .kind = SIM_EV_RESET,
+				.node = c->node[end],
+				.a = end,
+				.conn = c->id,
+				.inst = c->inst[end],
+				.value = needs_way };
 
 	sim_post(w, sim_delay(w, RESET_MAX_NS), &ev);
 }
@@ -190,9 +195,8 @@ void sim_net_reset(struct sim_world *w, int a, int b)
 		struct sim_conn *c = &w->conns[i];
 
 		for (int end = 0; end < 2; end++)
-			if (c->is_open[end] &&
-			    ((c->node[0] == a && c->node[1] == b) ||
-			     (c->node[0] == b && c->node[1] == a)))
+			if (c->is_open[end] && ((c->node[0] == a && c->node[1] == b) ||
+						(c->node[0] == b && c->node[1] == a)))
 				post_reset(w, c, end, /* needs_way= */ false);
 	}
 }

@@ -23,8 +23,7 @@ static void check_covered(struct sim_world *w, const struct sim_keeper *k,
 		e = sim_find_epoch(w, s->s.session, s->s.epoch);
 		if (!e || e->g.out_seq <= o->seq)
 			sim_fail(w, "commit: output %llu left %c before its epoch was whole on %c",
-				 (unsigned long long)o->seq, sim_letter(k->node),
-				 sim_letter(n));
+				 (unsigned long long)o->seq, sim_letter(k->node), sim_letter(n));
 	}
 }
 
@@ -58,8 +57,10 @@ static void check_duplicate(struct sim_world *w, const struct sim_keeper *k,
 	}
 	w->stats->duplicates++;
 	if (*seen != o->digest)
-		sim_fail(w, "commit: output %llu of %c is not what the outside saw before: the "
-			 "VM went back in time", (unsigned long long)o->seq, sim_letter(k->node));
+		sim_fail(w,
+			 "commit: output %llu of %c is not what the outside saw before: the "
+			 "VM went back in time",
+			 (unsigned long long)o->seq, sim_letter(k->node));
 }
 
 static void check_next(struct sim_world *w, const struct sim_keeper *k, const struct sim_output *o)
@@ -75,8 +76,10 @@ static void check_next(struct sim_world *w, const struct sim_keeper *k, const st
 		for (uint64_t seq = out->next_seq; seq < o->seq; seq++)
 			out->seen[seq % SIM_SEEN] = 0;
 	} else if (o->seq && out->seen[(o->seq - 1) % SIM_SEEN] != o->prev) {
-		sim_fail(w, "commit: output %llu of %c depends on a history that the outside did "
-			 "not see", (unsigned long long)o->seq, sim_letter(k->node));
+		sim_fail(w,
+			 "commit: output %llu of %c depends on a history that the outside did "
+			 "not see",
+			 (unsigned long long)o->seq, sim_letter(k->node));
 	}
 	out->is_gap_allowed = false;
 }
@@ -92,7 +95,8 @@ void sim_outside_sees(struct sim_world *w, struct sim_keeper *k, const struct si
 		check_covered(w, k, o);
 		check_superseded(w, k, o);
 		if (is_again && o->seq >= k->replica.out_seq)
-			sim_fail(w, "resend: %c sends output %llu, which its epoch does not contain",
+			sim_fail(w,
+				 "resend: %c sends output %llu, which its epoch does not contain",
 				 sim_letter(k->node), (unsigned long long)o->seq);
 		if (o->seq < out->next_seq)
 			check_duplicate(w, k, o);

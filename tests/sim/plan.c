@@ -73,7 +73,8 @@ static void follow(struct sim_rand *r, struct sim_fault *f, const struct sim_fau
 	f->point_node = before->point_node;
 	f->point = before->point;
 	f->nth = before->nth;
-	f->at_ns = before->at_ns + sim_rand_below(r, sim_rand_percent(r, 50) ? 4000 : 60000) * SIM_US;
+	f->at_ns = before->at_ns +
+		   sim_rand_below(r, sim_rand_percent(r, 50) ? 4000 : 60000) * SIM_US;
 }
 
 static void draw_fault(struct sim_rand *r, struct sim_plan *plan, unsigned int kinds)
@@ -102,7 +103,8 @@ static void draw_restarts(struct sim_rand *r, struct sim_plan *plan)
 		if (!sim_rand_percent(r, 60))
 			continue;
 		plan->faults[plan->n_faults++] = (struct sim_fault){
-			.kind = SIM_FAULT_START, .a = node,
+			.kind = SIM_FAULT_START,
+			.a = node,
 			.at_ns = sim_rand_next(r) % plan->safety_ns / SIM_US * SIM_US
 		};
 	}

@@ -19,8 +19,8 @@ static uint64_t sync_max_ns(const struct sim_world *w)
 
 static uint64_t capture_max_ns(struct sim_world *w)
 {
-	return w->plan->is_slow && sim_rand_percent(&w->rand, 15) ? SLOW_CAPTURE_NS :
-								    CAPTURE_MAX_NS;
+	return w->plan->is_slow && sim_rand_percent(&w->rand, 15) ? SLOW_CAPTURE_NS
+								  : CAPTURE_MAX_NS;
 }
 
 static void begin_sync(struct sim_world *w, struct sim_keeper *k, struct hf_id session)
@@ -98,8 +98,9 @@ void sim_primary_captured(struct sim_world *w, struct sim_keeper *k, const struc
 static void send_epoch(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
 {
 	const struct sim_epoch *e = &w->epochs[k->slot];
-	struct sim_msg msg = { .kind = SIM_MSG_BEGIN, .epoch = epoch, .slot = k->slot,
-			       .session = e->session };
+	struct sim_msg msg = {
+		.kind = SIM_MSG_BEGIN, .epoch = epoch, .slot = k->slot, .session = e->session
+	};
 
 	assert(e->epoch == epoch);
 	sim_net_send(w, k->out_conn, k->node, &msg);

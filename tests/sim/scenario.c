@@ -36,8 +36,7 @@ static bool parse_number(const char *word, uint64_t max, uint64_t *ret)
 	return true;
 }
 
-static bool find_name(const char *const *names, unsigned int n, const char *word,
-		      unsigned int *ret)
+static bool find_name(const char *const *names, unsigned int n, const char *word, unsigned int *ret)
 {
 	for (unsigned int i = 0; word && i < n; i++) {
 		if (strcmp(names[i], word) == 0) {
@@ -183,8 +182,11 @@ static void split(char *line, char **words)
 
 int sim_scenario_parse(FILE *f, const char *name, struct sim_plan *ret, struct hf_err *err)
 {
-	struct sim_plan plan = { .seed = 1, .delays = SIM_DELAYS_FIXED, .does_resend = true,
-				 .safety_ns = 400 * SIM_MS, .calm_ns = 700 * SIM_MS };
+	struct sim_plan plan = { .seed = 1,
+				 .delays = SIM_DELAYS_FIXED,
+				 .does_resend = true,
+				 .safety_ns = 400 * SIM_MS,
+				 .calm_ns = 700 * SIM_MS };
 	char line[LINE_MAX_CHARS], copy[LINE_MAX_CHARS];
 	char *words[WORDS_MAX + 1 + 8] = { NULL };
 
@@ -198,8 +200,10 @@ int sim_scenario_parse(FILE *f, const char *name, struct sim_plan *ret, struct h
 		if (strcmp(words[0], "expect") == 0)
 			break;
 		if (!parse_line(words, &plan)) {
-			hf_err_set(err, "%s:%u: \"%s\" is neither a setting nor a fault; "
-				   "see tests/scenario/README.md", name, n, copy);
+			hf_err_set(err,
+				   "%s:%u: \"%s\" is neither a setting nor a fault; "
+				   "see tests/scenario/README.md",
+				   name, n, copy);
 			return -EINVAL;
 		}
 	}

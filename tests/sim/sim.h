@@ -35,7 +35,7 @@
 struct sim_output {
 	uint64_t seq;
 	uint64_t digest;
-	uint64_t prev;  /* the digest of the output before it */
+	uint64_t prev; /* the digest of the output before it */
 	uint64_t epoch; /* the epoch that it belongs to; 0: the running one */
 };
 
@@ -49,10 +49,10 @@ struct sim_guest {
 
 struct sim_vm {
 	struct sim_guest g;
-	bool is_alive;   /* there is a QEMU with this guest in it */
+	bool is_alive; /* there is a QEMU with this guest in it */
 	bool is_running;
 	unsigned int dirty; /* one bit for each word written since it was last taken for sending */
-	uint64_t ran_ns;    /* when it last did anything */
+	uint64_t ran_ns; /* when it last did anything */
 };
 
 enum sim_tap_mode { SIM_TAP_PASS, SIM_TAP_HOLD, SIM_TAP_DEAD };
@@ -119,8 +119,8 @@ struct sim_conn {
 	int node[2];
 	uint64_t inst[2];
 	bool is_open[2];
-	bool is_ready[2];   /* the hello was exchanged, as this end knows */
-	bool is_silent[2];  /* this end has reported silence */
+	bool is_ready[2]; /* the hello was exchanged, as this end knows */
+	bool is_silent[2]; /* this end has reported silence */
 	uint64_t heard_ns[2];
 	int head[2];
 	int tail[2];
@@ -131,12 +131,12 @@ struct sim_conn {
 /* ---- keepers and hosts ---- */
 
 enum sim_item_kind {
-	SIM_ITEM_PRIMARY,  /* an event for the primary's machine */
+	SIM_ITEM_PRIMARY, /* an event for the primary's machine */
 	SIM_ITEM_STANDBY,
-	SIM_ITEM_ACCEPT,   /* a primary said hello on connection `conn` */
-	SIM_ITEM_REPLY,    /* answer it, if it was not refused */
-	SIM_ITEM_ATTACH,   /* the standby's hello came */
-	SIM_ITEM_LIVE,     /* the loaded VM starts */
+	SIM_ITEM_ACCEPT, /* a primary said hello on connection `conn` */
+	SIM_ITEM_REPLY, /* answer it, if it was not refused */
+	SIM_ITEM_ATTACH, /* the standby's hello came */
+	SIM_ITEM_LIVE, /* the loaded VM starts */
 	SIM_ITEM_EXIT,
 };
 
@@ -180,11 +180,11 @@ struct sim_keeper {
 	struct sim_vm vm;
 	struct sim_tap tap;
 	uint64_t out_conn;
-	uint64_t dial_ns;        /* no dialling before this */
+	uint64_t dial_ns; /* no dialling before this */
 	int dial_node;
-	int standby_node;        /* who holds our session */
+	int standby_node; /* who holds our session */
 	uint64_t standby_inst;
-	int slot;                /* the epoch under capture or in flight */
+	int slot; /* the epoch under capture or in flight */
 	uint64_t sync_gen;
 	unsigned int sync_word;
 	bool is_due_posted;
@@ -198,10 +198,10 @@ struct sim_keeper {
 	unsigned int n_frames;
 	struct sim_output frames[SIM_HELD_MAX];
 	uint64_t in_conn;
-	uint64_t candidate;      /* the connection that an ACCEPT is about */
+	uint64_t candidate; /* the connection that an ACCEPT is about */
 	int primary_node;
 	uint64_t primary_inst;
-	uint64_t whole_epoch;    /* the checkers' own account: what was whole here last */
+	uint64_t whole_epoch; /* the checkers' own account: what was whole here last */
 	bool was_told_ended;
 	bool will_load_fail;
 	uint64_t inquire_ns;
@@ -215,21 +215,21 @@ struct sim_keeper {
 enum sim_event_kind {
 	SIM_EV_TICK,
 	SIM_EV_GUEST,
-	SIM_EV_DELIVER,    /* conn, a: direction */
-	SIM_EV_RESET,      /* conn, a: the end that learns of it */
-	SIM_EV_CONNECT,    /* a dial arrives: node dials a */
-	SIM_EV_REFUSED,    /* node learns that a refused; session of the dial */
-	SIM_EV_INQUIRE,    /* node's inquiry arrives at a */
-	SIM_EV_ANSWER,     /* and its answer comes back */
+	SIM_EV_DELIVER, /* conn, a: direction */
+	SIM_EV_RESET, /* conn, a: the end that learns of it */
+	SIM_EV_CONNECT, /* a dial arrives: node dials a */
+	SIM_EV_REFUSED, /* node learns that a refused; session of the dial */
+	SIM_EV_INQUIRE, /* node's inquiry arrives at a */
+	SIM_EV_ANSWER, /* and its answer comes back */
 	SIM_EV_DUE,
-	SIM_EV_CAPTURED,   /* epoch */
-	SIM_EV_VM_GONE,    /* value: 0 it died, 1 it ended in order */
-	SIM_EV_SYNC,       /* the next word of a first copy */
+	SIM_EV_CAPTURED, /* epoch */
+	SIM_EV_VM_GONE, /* value: 0 it died, 1 it ended in order */
+	SIM_EV_SYNC, /* the next word of a first copy */
 	SIM_EV_LOADED,
-	SIM_EV_ASK,        /* a question arrives at the arbiter */
-	SIM_EV_VERDICT,    /* its answer arrives */
-	SIM_EV_FAULT,      /* a: index in the plan */
-	SIM_EV_UNDO,       /* a: index in the plan: what had a duration is over */
+	SIM_EV_ASK, /* a question arrives at the arbiter */
+	SIM_EV_VERDICT, /* its answer arrives */
+	SIM_EV_FAULT, /* a: index in the plan */
+	SIM_EV_UNDO, /* a: index in the plan: what had a duration is over */
 	SIM_EV_COUNT
 };
 
@@ -239,7 +239,7 @@ struct sim_event {
 	enum sim_event_kind kind;
 	int node;
 	int a;
-	uint64_t inst;    /* the process that it is for; dropped when that is gone */
+	uint64_t inst; /* the process that it is for; dropped when that is gone */
 	uint64_t conn;
 	uint64_t epoch;
 	uint64_t value;
@@ -251,23 +251,23 @@ struct sim_event {
 /* ---- plans ---- */
 
 enum sim_fault_kind {
-	SIM_FAULT_CUT,       /* a to b, one way */
-	SIM_FAULT_SPLIT,     /* a and b, both ways */
-	SIM_FAULT_RESET,     /* connections between a and b break; what was under way is lost */
-	SIM_FAULT_CRASH,     /* keeper of a */
-	SIM_FAULT_POWER,     /* host a goes down; back after `for` */
-	SIM_FAULT_FREEZE,    /* keeper of a stands still */
-	SIM_FAULT_KILL_VM,   /* QEMU of a */
-	SIM_FAULT_END_VM,    /* the guest of a shuts down */
-	SIM_FAULT_START,     /* a standby on a, when no keeper is there */
+	SIM_FAULT_CUT, /* a to b, one way */
+	SIM_FAULT_SPLIT, /* a and b, both ways */
+	SIM_FAULT_RESET, /* connections between a and b break; what was under way is lost */
+	SIM_FAULT_CRASH, /* keeper of a */
+	SIM_FAULT_POWER, /* host a goes down; back after `for` */
+	SIM_FAULT_FREEZE, /* keeper of a stands still */
+	SIM_FAULT_KILL_VM, /* QEMU of a */
+	SIM_FAULT_END_VM, /* the guest of a shuts down */
+	SIM_FAULT_START, /* a standby on a, when no keeper is there */
 	SIM_FAULT_FAIL_CAPTURE, /* the next n captures of a */
 	SIM_FAULT_FAIL_LOAD, /* the next load on a */
-	SIM_FAULT_PROMOTE,   /* an operator asks a, a standby, to take over */
-	SIM_FAULT_FORCE,     /* an operator vouches to a that its primary is dead */
-	SIM_FAULT_HANDOVER,  /* an operator asks a, a primary, to hand over */
-	SIM_FAULT_ABANDON,   /* an operator tells a, a primary, to give up protection */
-	SIM_FAULT_DAMAGE,    /* the stream from a to b turns bad */
-	SIM_FAULT_ARBITER,   /* the way from a to the arbiter is cut */
+	SIM_FAULT_PROMOTE, /* an operator asks a, a standby, to take over */
+	SIM_FAULT_FORCE, /* an operator vouches to a that its primary is dead */
+	SIM_FAULT_HANDOVER, /* an operator asks a, a primary, to hand over */
+	SIM_FAULT_ABANDON, /* an operator tells a, a primary, to give up protection */
+	SIM_FAULT_DAMAGE, /* the stream from a to b turns bad */
+	SIM_FAULT_ARBITER, /* the way from a to the arbiter is cut */
 	SIM_FAULT_COUNT
 };
 
@@ -294,13 +294,13 @@ enum sim_delays { SIM_DELAYS_FIXED, SIM_DELAYS_UNIFORM, SIM_DELAYS_EDGE };
 struct sim_plan {
 	uint64_t seed;
 	enum sim_arbiter arbiter;
-	int promote_node;      /* PROMOTE: the one whose --on-peer-loss is promote */
+	int promote_node; /* PROMOTE: the one whose --on-peer-loss is promote */
 	enum sim_delays delays;
 	bool does_resend;
-	bool is_slow;          /* a first copy takes long, and now and then a capture does */
+	bool is_slow; /* a first copy takes long, and now and then a capture does */
 	bool is_operator_wrong; /* vouches without looking: the promises do not hold then */
-	uint64_t safety_ns;    /* faults strike in this time; then all is healed */
-	uint64_t calm_ns;      /* and this long after it everything must be well */
+	uint64_t safety_ns; /* faults strike in this time; then all is healed */
+	uint64_t calm_ns; /* and this long after it everything must be well */
 	unsigned int n_faults;
 	struct sim_fault faults[SIM_FAULTS];
 };
@@ -325,8 +325,8 @@ struct sim_stats {
 struct sim_outside {
 	uint64_t next_seq;
 	uint64_t seen[SIM_SEEN]; /* digest of each output by number */
-	uint64_t last_ns;        /* when a new one came */
-	bool is_gap_allowed;     /* a failover without sending again has happened just now */
+	uint64_t last_ns; /* when a new one came */
+	bool is_gap_allowed; /* a failover without sending again has happened just now */
 };
 
 struct sim_vote {
@@ -379,11 +379,12 @@ struct sim_world {
 	unsigned int hits[SIM_FAULTS];
 	bool is_done[SIM_FAULTS];
 	bool is_on[SIM_FAULTS];
-	bool is_calm;       /* faults are over */
-	bool is_forked;     /* `promote` or an operator let two histories exist: promises are off */
-	bool is_ended;      /* the VM ended by its own wish */
-	bool may_be_lost;   /* a fault took what nothing stood behind */
-	struct hf_id forced; /* a session that an operator vouched for, while its old primary may wake */
+	bool is_calm; /* faults are over */
+	bool is_forked; /* `promote` or an operator let two histories exist: promises are off */
+	bool is_ended; /* the VM ended by its own wish */
+	bool may_be_lost; /* a fault took what nothing stood behind */
+	struct hf_id
+		forced; /* a session that an operator vouched for, while its old primary may wake */
 	bool has_failed;
 	char failure[256];
 	bool is_verbose;

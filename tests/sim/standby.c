@@ -12,8 +12,9 @@
 static void send(struct sim_world *w, struct sim_keeper *k, enum sim_msg_kind kind,
 		 const struct hf_standby_action *a)
 {
-	struct sim_msg msg = { .kind = kind, .epoch = a->epoch, .session = a->session,
-			       .inst = k->inst };
+	struct sim_msg msg = {
+		.kind = kind, .epoch = a->epoch, .session = a->session, .inst = k->inst
+	};
 
 	sim_net_send(w, k->in_conn, k->node, &msg);
 }
@@ -150,7 +151,9 @@ void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct 
 void sim_standby_reply(struct sim_world *w, struct sim_keeper *k, const struct sim_item *item)
 {
 	struct sim_conn *c = sim_net_find(w, item->conn);
-	struct sim_msg msg = { .kind = SIM_MSG_HELLO_REPLY, .inst = k->inst, .epoch = k->s.epoch,
+	struct sim_msg msg = { .kind = SIM_MSG_HELLO_REPLY,
+			       .inst = k->inst,
+			       .epoch = k->s.epoch,
 			       .session = k->s.session };
 
 	if (!c || k->in_conn != item->conn || k->s.state == HF_STANDBY_PROMOTING ||

@@ -91,15 +91,16 @@ static void on_inquire(struct sim_world *w, const struct sim_event *ev)
 {
 	struct sim_keeper *k = &w->keepers[ev->node];
 	const struct sim_keeper *peer = &w->keepers[ev->a];
-	struct sim_event answer = { .kind = SIM_EV_ANSWER, .session = ev->session,
+	struct sim_event answer = { .kind = SIM_EV_ANSWER,
+				    .session = ev->session,
 				    .epoch = peer->inst };
 	int r = ring(w, ev->node, ev->a);
 
 	if (k->inst != ev->inst || r < 0 || peer->is_frozen)
 		return;
 	if (r == 1)
-		answer.value = peer->is_primary &&
-			       hf_id_is_equal(peer->p.session, ev->session) ? 1 : 2;
+		answer.value = peer->is_primary && hf_id_is_equal(peer->p.session, ev->session) ? 1
+												: 2;
 	sim_keeper_post(w, k, REPLY_MAX_NS, &answer);
 }
 
