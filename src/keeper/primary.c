@@ -374,11 +374,13 @@ static bool on_message(void *ctx, const struct hf_wire_view *view)
 	return !s->is_link_doomed;
 }
 
+/* Who fills and sends in turns is called again also if the link took the last turn whole. */
 static uint32_t link_wanted(void *ctx)
 {
 	const struct hf_primary_side *s = ctx;
+	bool has_more = s->work.is_overflowing || s->sync.step == HF_SYNC_COPYING;
 
-	return hf_link_events(s->link);
+	return hf_link_events(s->link) | (has_more ? EPOLLOUT : 0u);
 }
 
 static void link_ready(void *ctx, uint32_t revents)
