@@ -4,10 +4,10 @@
  * idle and with 1k and 10k pages written since the last time. The pages lie evenly spread, which is
  * the worst case for a list of runs.
  *
- * usage: bench-scan --library libholdfast-qemu.so --child test-tracker-child [--json FILE]
+ * usage: bench-scan --library libholdfast-qemu.so --child test-tracker-child [--runs N] [--json FILE]
  *
  * --json appends one object per line: name, value (median), unit, p99, n, reference, ratio. The
- * reference is the same with one thread, and null where there is nothing to compare.
+ * reference is the same with one thread.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,12 +30,13 @@
 
 #define RAM_BYTES (1ull << 30)
 #define RAM_PAGES (RAM_BYTES / HF_TRACKER_PAGE_BYTES)
-#define RUNS 300
+#define RUNS_DEFAULT 300
 
 struct options {
 	const char *library;
 	const char *child;
 	const char *json;
+	unsigned int runs;
 };
 
 struct subject {
@@ -50,7 +51,8 @@ struct result {
 	unsigned int n_threads;
 	double median_ms;
 	double p99_ms;
-	double reference_ms; /* 0: none */
+	double reference_ms; /* 0: its own median */
+	unsigned int n;
 };
 
 static void fail(const char *what)
@@ -157,7 +159,7 @@ static struct hf_tracker *open_tracker(const struct subject *s, unsigned int n_t
 	return t;
 }
 
-static void measure(const struct subject *s, struct result *result)
+static void measure(const struct subject *s, unsigned int runs, struct result *result)
 {
 	static struct hf_histogram times_ns;
 	struct hf_tracker *t = open_tracker(s, result->n_threads);
@@ -167,7 +169,7 @@ static void measure(const struct subject *s, struct result *result)
 	memset(&times_ns, 0, sizeof(times_ns));
 	must(hf_bitmap_init(&bitmap, RAM_PAGES), "bitmap");
 	must(hf_tracker_collect(t, HF_TRACKER_STOPPED, &bitmap, NULL), "collect");
-	for (uint64_t run = 0; run < RUNS; run++) {
+	for (uint64_t run = 0; run < runs; run++) {
 		if (result->n_dirty)
 			command(s, (struct child_command){ .op = OP_WRITE,
 							   .threads = 1,
@@ -184,6 +186,9 @@ static void measure(const struct subject *s, struct result *result)
 	}
 	result->median_ms = (double)hf_histogram_quantile(&times_ns, 500) / 1e6;
 	result->p99_ms = (double)hf_histogram_quantile(&times_ns, 990) / 1e6;
+	result->n = runs;
+	if (!result->reference_ms)
+		result->reference_ms = result->median_ms;
 	hf_bitmap_fini(&bitmap);
 	hf_tracker_close(t);
 }
@@ -192,13 +197,9 @@ static void print_json(FILE *file, const struct result *r)
 {
 	(void)fprintf(file,
 		      "{\"name\": \"%s\", \"value\": %.4f, \"unit\": \"ms\", \"p99\": %.4f, "
-		      "\"n\": %d, ",
-		      r->name, r->median_ms, r->p99_ms, RUNS);
-	if (r->reference_ms > 0)
-		(void)fprintf(file, "\"reference\": %.4f, \"ratio\": %.4f}\n", r->reference_ms,
-			      r->median_ms / r->reference_ms);
-	else
-		(void)fprintf(file, "\"reference\": null, \"ratio\": null}\n");
+		      "\"n\": %u, \"reference\": %.4f, \"ratio\": %.4f}\n",
+		      r->name, r->median_ms, r->p99_ms, r->n, r->reference_ms,
+		      r->median_ms / r->reference_ms);
 }
 
 static struct options parse_options(int argc, char **argv)
@@ -207,9 +208,10 @@ static struct options parse_options(int argc, char **argv)
 		{ "library", required_argument, NULL, 'l' },
 		{ "child", required_argument, NULL, 'c' },
 		{ "json", required_argument, NULL, 'j' },
+		{ "runs", required_argument, NULL, 'r' },
 		{ NULL, 0, NULL, 0 },
 	};
-	struct options options = { NULL, NULL, NULL };
+	struct options options = { .runs = RUNS_DEFAULT };
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -219,12 +221,16 @@ static struct options parse_options(int argc, char **argv)
 			options.child = optarg;
 		else if (c == 'j')
 			options.json = optarg;
+		else if (c == 'r')
+			options.runs = (unsigned int)strtoul(optarg, NULL, 10);
 		else
 			exit(2);
 	}
-	if (!options.library || !options.child || optind != argc) {
-		(void)fprintf(stderr, "usage: %s --library LIBRARY --child PROGRAM [--json FILE]\n",
-			      argv[0]);
+	if (!options.library || !options.child || !options.runs || optind != argc) {
+		(void)fprintf(
+			stderr,
+			"usage: %s --library LIBRARY --child PROGRAM [--runs N] [--json FILE]\n",
+			argv[0]);
 		exit(2);
 	}
 	return options;
@@ -249,17 +255,16 @@ int main(int argc, char **argv)
 	if (options.json && !(json = fopen(options.json, "ae")))
 		fail(options.json);
 	start(&options, &s);
-	printf("dirty scan of 1 GiB, %d runs each\n", RUNS);
+	printf("dirty scan of 1 GiB, %u runs each\n", options.runs);
 	printf("%-8s %-8s %10s %10s %8s\n", "pages", "threads", "median ms", "p99 ms", "ratio");
 	for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
 		struct result *r = &results[i];
 
 		if (r->n_threads > 1)
 			r->reference_ms = results[i - 1].median_ms;
-		measure(&s, r);
+		measure(&s, options.runs, r);
 		printf("%-8llu %-8u %10.3f %10.3f %8.2f\n", (unsigned long long)r->n_dirty,
-		       r->n_threads, r->median_ms, r->p99_ms,
-		       r->reference_ms > 0 ? r->median_ms / r->reference_ms : 1.0);
+		       r->n_threads, r->median_ms, r->p99_ms, r->median_ms / r->reference_ms);
 		if (json)
 			print_json(json, r);
 	}
