@@ -24,7 +24,7 @@ guest: deps ## unpack a Debian kernel and build the test guest in build/guest
 	@tools/build-guest $(BUILD)/guest
 
 demo: deps all guest ## two hosts, a real guest, the death of the first host, and back again (root)
-	@$(BUILD)/tests/holdfast-demo
+	@demo/holdfast-demo --build $(BUILD)
 
 check: deps all guest ## all tests (root), as CI runs them; under 30 minutes
 	@tools/check --build $(BUILD)

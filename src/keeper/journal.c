@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "keeper/journal.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@ void hf_journal_fini(struct hf_journal *j)
 static void write_line(struct hf_journal *j, enum hf_log_level level, const char *text)
 {
 	static const char *const priorities[] = { "<3>", "<6>", "<7>" };
+	struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
 	char line[LINE_MAX_BYTES];
 	int n;
 
@@ -39,7 +41,8 @@ static void write_line(struct hf_journal *j, enum hf_log_level level, const char
 		n = (int)sizeof(line);
 		line[n - 1] = '\n';
 	}
-	if (write(STDERR_FILENO, line, (size_t)n) != n)
+	/* Who reads the log must not be able to stop the guest by not reading. */
+	if (poll(&out, 1, 0) != 1 || write(STDERR_FILENO, line, (size_t)n) != n)
 		j->dropped_lines++;
 }
 

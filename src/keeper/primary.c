@@ -244,6 +244,7 @@ static const char *const state_texts[HF_PRIMARY_STATE_COUNT] = {
 	[HF_PRIMARY_FINISHED] = "the VM is gone",
 };
 
+/* @before: HF_PRIMARY_STATE_COUNT for the state that this side begins in */
 static void announce(struct hf_primary_side *s, enum hf_primary_state before)
 {
 	struct json_object *details;
@@ -254,8 +255,9 @@ static void announce(struct hf_primary_side *s, enum hf_primary_state before)
 	json_object_object_add(details, "role", json_object_new_string("primary"));
 	json_object_object_add(details, "state",
 			       json_object_new_string(hf_primary_state_name(s->machine.state)));
-	json_object_object_add(details, "before",
-			       json_object_new_string(hf_primary_state_name(before)));
+	if (before != HF_PRIMARY_STATE_COUNT)
+		json_object_object_add(details, "before",
+				       json_object_new_string(hf_primary_state_name(before)));
 	json_object_object_add(details, "epoch", json_object_new_uint64(s->machine.committed));
 	hf_event(&s->k->journal, hf_primary_state_name(s->machine.state), details, "%s",
 		 state_texts[s->machine.state]);
@@ -784,6 +786,7 @@ int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_er
 	k->role = s;
 	k->ops = &role_ops;
 	hf_keeper_set_net_mode(k, HF_NETTAP_PASS);
+	announce(s, HF_PRIMARY_STATE_COUNT);
 	if (!k->meetings)
 		return 0;
 	hf_meetings_set_ops(k->meetings, &meeting_ops, s);

@@ -177,6 +177,17 @@ class Proc:
     def pid(self) -> int:
         return self.popen.pid
 
+    @property
+    def is_eof(self) -> bool:
+        """Nothing more will come on its standard output."""
+        return self._is_eof
+
+    def take_events(self) -> None:
+        """Add to self.events what has come; does not wait."""
+        assert self.popen.stdout is not None
+        while not self._is_eof and select.select([self.popen.stdout], [], [], 0)[0]:
+            self._read(0)
+
     def is_running(self) -> bool:
         return self.popen.poll() is None
 

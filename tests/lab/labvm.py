@@ -184,6 +184,10 @@ class Vm:
     def status(self, host: str) -> dict[str, Any]:
         return json.loads(self._cli(host, "status", "--json"))
 
+    def status_text(self, host: str) -> str:
+        """What a person reads."""
+        return self._cli(host, "status")
+
     def events(self, host: str) -> Proc:
         """holdfast events, for Proc.wait_event()."""
         return self.lab.spawn(host, [self.holdfast(), "events", self.name, "--run-dir",
