@@ -1,0 +1,228 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The manual pages against the programs and the sources: whatever exists is documented, whatever is
+documented exists, with the same default.
+
+usage: test-manpages.py KEEPER HOLDFAST"""
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import manpage  # noqa: E402
+import tap  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+MAN = ROOT / "docs/man"
+KEEPER, HOLDFAST = sys.argv[1:3]
+OPTION = re.compile(r"^  (?:--)?([a-z-]+)( = | |$)")
+DEFAULT = re.compile(r"Default: ([^\s,]+?)[.,]?(?:\s|$)")
+SECTIONS = {"[vm]": "vm", "[host NAME]": "host h", "[protection]": "protection"}
+
+command_page = manpage.read(MAN / "holdfast.1")
+keeper_page = manpage.read(MAN / "holdfast-keeper.8")
+file_page = manpage.read(MAN / "holdfast.conf.5")
+
+
+def run(*words: str) -> subprocess.CompletedProcess:
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+
+
+def settings() -> dict[str, dict[str, str]]:
+    """Of `--help`: name to its kind (option or key) and default, "" for none."""
+    found: dict[str, dict[str, str]] = {}
+    name = ""
+    for line in run(KEEPER, "--help").stdout.splitlines():
+        row = OPTION.match(line)
+        if row:
+            name = row[1]
+            found[name] = {"kind": "key" if row[2] == " = " else "option", "help": ""}
+        if name and line.startswith(" "):
+            found[name]["help"] += " " + line.strip()
+    for setting in found.values():
+        default = re.search(r"\(default: ([^)]*)\)", setting["help"])
+        setting["default"] = default[1] if default else ""
+    return found
+
+
+def may_stand(key: str, section: str, folder: str) -> bool:
+    """What a keeper says to a file with this key there. The value is wrong: nothing is started."""
+    path = Path(folder) / "probe.conf"
+    path.write_text(f'[{section}]\n{key} = "\n')
+    said = run(KEEPER, "run", "probe", "--config", str(path)).stderr
+    assert said, "the keeper took a wrong value"
+    return not re.search("no setting is called|only be given on the command line|belongs into", said)
+
+
+def places(keys: list[str]) -> dict[str, set[str]]:
+    with tempfile.TemporaryDirectory() as folder:
+        return {key: {title for title, section in SECTIONS.items() if may_stand(key, section, folder)}
+                for key in keys}
+
+
+def differ(what: str, real: set[str], written: set[str]) -> list[str]:
+    return [f"{what} {name} is not documented" for name in sorted(real - written)] + \
+        [f"{what} {name} is documented, but there is none" for name in sorted(written - real)]
+
+
+def wrong_defaults(items: list[tuple[str, str]], real: dict[str, dict[str, str]]) -> list[str]:
+    problems = []
+    for name, text in items:
+        said = DEFAULT.search(text)
+        if name in real and (said[1] if said else "") != real[name]["default"]:
+            problems.append(f"{name}: default '{real[name]['default']}', documented is "
+                            f"'{said[1] if said else ''}'")
+    return problems
+
+
+def options_are_documented() -> list[str]:
+    """each option is in holdfast(1) with its default, and no other"""
+    real = {name: s for name, s in settings().items() if s["kind"] == "option"}
+    assert len(real) > 10, "the help text has another form than this test knows"
+    items = [(i.tag.split()[0][2:], i.text) for i in command_page.items
+             if i.section == "OPTIONS OF RUN AND STANDBY" and i.tag]
+    return differ("option", set(real), {name for name, _ in items}) + wrong_defaults(items, real)
+
+
+def keys_are_documented() -> list[str]:
+    """each key of the definition file is in holdfast.conf(5), in each section where it may stand"""
+    real = settings()
+    allowed = places([name for name in real if name not in ("help", "version")])
+    problems = []
+    for title in SECTIONS:
+        items = [(i.tag.split(" = ")[0], i.text) for i in file_page.items
+                 if i.section == title and i.tag]
+        problems += differ(f"{title} key", {k for k, where in allowed.items() if title in where},
+                           {name for name, _ in items})
+        # Of a host's keys only its own are told in full, the others are told with [vm].
+        if title != "[host NAME]":
+            problems += wrong_defaults(items, real)
+    return problems
+
+
+def commands_are_documented() -> list[str]:
+    """each command is in holdfast(1), and no other"""
+    listed = set(re.findall(r"^  ([a-z]+) {2,}", run(HOLDFAST, "help").stdout, re.M))
+    assert "run" in listed and "status" in listed, "the summary has another form than this test knows"
+    documented = set(command_page.tags("COMMANDS"))
+    problems = differ("command", listed, documented - {"help", "version"})
+    for name in sorted(documented):
+        word = (name,) if name in ("help", "version") else (name, "--help")
+        if run(HOLDFAST, *word).returncode != 0:
+            problems.append(f"`holdfast {' '.join(word)}` fails")
+    return problems
+
+
+def command_options_are_documented() -> list[str]:
+    """each option of the other commands is in holdfast(1), and no other"""
+    source = (ROOT / "src/cli/holdfast.c").read_text()
+    real = set(re.findall(r'\{ "([a-z-]+)", (?:no|required)_argument', source))
+    tags = command_page.tags("OPTIONS OF THE OTHER COMMANDS")
+    return differ("option", real, set(re.findall(r"--([a-z-]+)", " ".join(tags))))
+
+
+def codes(path: str, enum: str) -> set[str]:
+    body = re.search(rf"enum {enum} \{{(.*?)\}};", (ROOT / path).read_text(), re.S)
+    assert body, f"{path} has no enum {enum}"
+    return set(re.findall(r"= (\d+)", body[1]))
+
+
+def exit_codes_are_documented() -> list[str]:
+    """each exit status is documented, and no other"""
+    return differ("status of holdfast:", codes("src/cli/holdfast.c", "exit_code"),
+                  set(command_page.tags("EXIT STATUS"))) + \
+        differ("status of the keeper:", codes("src/keeper/keeper.h", "hf_keeper_exit"),
+               set(keeper_page.tags("EXIT STATUS")))
+
+
+def exit_codes_are_kept() -> list[str]:
+    """the exit statuses that are easily had are as documented"""
+    with tempfile.TemporaryDirectory() as folder:
+        expected = {
+            (HOLDFAST, "list", "--run-dir", folder): 0,
+            (HOLDFAST,): 2,
+            (HOLDFAST, "status"): 2,
+            (HOLDFAST, "status", "nobody", "--run-dir", folder): 3,
+            (KEEPER, "run"): 2,
+            (KEEPER, "run", "nobody", "--config", f"{folder}/none.conf"): 1,
+        }
+        return [f"`{' '.join(words)}` ends with {code}, not with {wanted}"
+                for words, wanted in expected.items() if (code := run(*words).returncode) != wanted]
+
+
+def call_arguments(source: str, function: str) -> list[str]:
+    """The second argument of each call: it ends at a comma outside of brackets and quotes."""
+    found = []
+    for call in re.finditer(rf"\b{function}\(", source):
+        depth, arguments = 0, [""]
+        for token in re.findall(r'"(?:\\.|[^"\\])*"|[^"]', source[call.end():call.end() + 2000]):
+            depth += (token in "([{") - (token in ")]}")
+            if depth < 0:
+                break
+            if token == "," and depth == 0:
+                arguments.append("")
+            else:
+                arguments[-1] += token
+        found.append(arguments[1])
+    return found
+
+
+def state_names() -> set[str]:
+    names: set[str] = set()
+    for machine in ("primary", "standby"):
+        source = (ROOT / f"src/core/commit-{machine}.c").read_text()
+        names |= set(re.findall(rf'\[HF_{machine.upper()}_[A-Z_]+\]\s*=\s*"([a-z-]+)"', source))
+    return names
+
+
+def events() -> set[str]:
+    names: set[str] = set()
+    for path in sorted((ROOT / "src/keeper").glob("*.c")):
+        for argument in call_arguments(path.read_text(), "hf_event"):
+            literals = re.findall(r'"([a-z-]+)"', argument)
+            if "state_name(" in argument:
+                names |= state_names()
+            elif literals:
+                names |= set(literals)
+            elif "const char" not in argument:
+                raise ValueError(f"{path.name}: cannot tell the event called {argument.strip()}")
+    return names
+
+
+def events_are_documented() -> list[str]:
+    """each event is in holdfast(1), and no other"""
+    found = events()
+    assert "started" in found and "protected" in found, "this test does not find the events"
+    return differ("event", found, set(command_page.tags("EVENTS")))
+
+
+def status_is_documented() -> list[str]:
+    """each member of the status is in holdfast(1)"""
+    names: set[str] = set()
+    for path in sorted((ROOT / "src/keeper").glob("*.c")):
+        if path.name != "control.c":  # that is Varlink's own
+            names |= set(re.findall(r'(?:json_object_object_add|add_\w+)\(\s*\w+,\s*"(\w+)"',
+                                    path.read_text()))
+    assert "epochs" in names and "lag_ns" in names, "this test does not find the members"
+    return [f"member {name} is not documented" for name in sorted(names)
+            if not re.search(rf"\b{name}\b", command_page.text)]
+
+
+def pages_are_clean() -> list[str]:
+    """groff has nothing to say against the pages"""
+    groff = shutil.which("groff")
+    if not groff:
+        raise tap.Skip("groff is not installed")
+    return [line for page in sorted(MAN.glob("*.[1-8]"))
+            for line in run(groff, "-ww", "-z", "-man", "-Tutf8", "-K", "utf8", str(page))
+            .stderr.splitlines()]
+
+
+if __name__ == "__main__":
+    sys.exit(tap.run([options_are_documented, keys_are_documented, commands_are_documented,
+                      command_options_are_documented, exit_codes_are_documented,
+                      exit_codes_are_kept, events_are_documented, status_is_documented,
+                      pages_are_clean]))
