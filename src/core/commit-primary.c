@@ -98,9 +98,7 @@ static void drop_flight(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	if (p->stage != HF_STAGE_FLIGHT)
 		return;
-#ifndef HF_PLANTED_FLIGHT_FORGOTTEN
 	add(out, HF_PRIMARY_DROP, p->captured);
-#endif
 	p->stage = HF_STAGE_RUN;
 }
 
@@ -135,6 +133,7 @@ static void supersede(struct hf_primary *p, struct hf_primary_actions *out)
 static void finish(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	move(p, HF_PRIMARY_FINISHED);
+	p->is_synced = false;
 	add(out, HF_PRIMARY_FINISH, 0);
 }
 
@@ -173,11 +172,7 @@ static void on_ack(struct hf_primary *p, const struct hf_primary_event *ev,
 static void rejoin(struct hf_primary *p, const struct hf_primary_event *ev,
 		   struct hf_primary_actions *out)
 {
-#ifdef HF_PLANTED_REJOIN_COUNTS_FLIGHT
-	if (p->stage == HF_STAGE_FLIGHT) {
-#else
 	if (p->stage == HF_STAGE_FLIGHT && ev->epoch == p->captured) {
-#endif
 		move(p, HF_PRIMARY_PROTECTED);
 		acknowledged(p, out);
 		return;
@@ -215,9 +210,7 @@ static void on_link_up(struct hf_primary *p, const struct hf_primary_event *ev,
 	} else if (p->state == HF_PRIMARY_LEAVING && is_ours) {
 		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
 	} else if (p->state == HF_PRIMARY_DEAD && is_ours) {
-#ifndef HF_PLANTED_DEATH_SAID_ONCE
 		add(out, HF_PRIMARY_SEND_DEAD, 0);
-#endif
 	} else if (p->state == HF_PRIMARY_ENDING && is_ours) {
 		add(out, HF_PRIMARY_SEND_ENDED, 0);
 	} else if (p->state == HF_PRIMARY_HANDED_OVER && is_ours) {
@@ -240,16 +233,11 @@ static void run_on(struct hf_primary *p, struct hf_primary_actions *out)
 /* Out of touch without proof. The connection may still stand (silence) or be gone. */
 static void lose_touch(struct hf_primary *p, struct hf_primary_actions *out)
 {
-#ifndef HF_PLANTED_NO_RESUME
 	if (p->state == HF_PRIMARY_HANDING_OVER && p->stage == HF_STAGE_FLIGHT)
 		run_on(p, out);
-#endif
 	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER) {
 		move(p, HF_PRIMARY_HOLDING);
 		add(out, HF_PRIMARY_ASK_ARBITER, 0);
-#ifdef HF_PLANTED_PASS_ON_CUT
-		add(out, HF_PRIMARY_PASS, 0);
-#endif
 	} else if (p->state == HF_PRIMARY_LEAVING) {
 		add(out, HF_PRIMARY_ASK_ARBITER, 0);
 	}
@@ -264,6 +252,7 @@ static void on_link_down(struct hf_primary *p, const struct hf_primary_event *ev
 		/* No epoch was captured yet, so there is nothing that the standby could promote. */
 		move(p, HF_PRIMARY_ALONE);
 		p->session = none;
+		p->is_synced = false;
 		add(out, HF_PRIMARY_STOP_SYNC, 0);
 		return;
 	}
@@ -305,12 +294,23 @@ static void on_peer_dead(struct hf_primary *p, const struct hf_primary_event *ev
 	}
 }
 
+/* From here on the standby may come to hold an epoch: nothing leaves any more before its commit. */
+static void begin_protection(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	p->is_synced = false;
+	move(p, HF_PRIMARY_PROTECTED);
+	add(out, HF_PRIMARY_HOLD, 0);
+	capture(p, out);
+}
+
 static void on_peer_heard(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
-			  struct hf_primary_actions *out UNUSED)
+			  struct hf_primary_actions *out)
 {
 	if (p->state == HF_PRIMARY_HOLDING && p->is_link_up && p->is_peer_silent)
 		move(p, HF_PRIMARY_PROTECTED);
 	p->is_peer_silent = false;
+	if (p->is_synced)
+		begin_protection(p, out);
 }
 
 static void on_peer_silent(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
@@ -318,21 +318,15 @@ static void on_peer_silent(struct hf_primary *p, const struct hf_primary_event *
 {
 	if (!p->is_link_up)
 		return;
-#ifdef HF_PLANTED_SILENCE_IS_DEATH
-	on_peer_dead(p, ev, out);
-#else
 	p->is_peer_silent = true;
 	lose_touch(p, out);
-#endif
 }
 
 static void on_peer_promoted(struct hf_primary *p, const struct hf_primary_event *ev,
 			     struct hf_primary_actions *out)
 {
-#ifndef HF_PLANTED_ANY_SESSION_PROMOTED
 	if (hf_id_is_none(p->session) || !hf_id_is_equal(ev->session, p->session))
 		return;
-#endif
 	if (p->state != HF_PRIMARY_SUPERSEDED && p->state != HF_PRIMARY_FINISHED &&
 	    p->state != HF_PRIMARY_SYNCING)
 		supersede(p, out);
@@ -359,13 +353,6 @@ static void on_captured(struct hf_primary *p, const struct hf_primary_event *ev,
 	if ((p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER) &&
 	    p->is_link_up) {
 		add(out, HF_PRIMARY_SEND, ev->epoch);
-#ifdef HF_PLANTED_RELEASE_AT_SEND
-		add(out, HF_PRIMARY_RELEASE, ev->epoch);
-#endif
-#ifdef HF_PLANTED_HANDOVER_UNACKNOWLEDGED
-		if (p->is_final && p->state == HF_PRIMARY_HANDING_OVER)
-			acknowledged(p, out);
-#endif
 		/* Silence called the hand-over off while its capture ran, and is over by now. */
 		if (p->state == HF_PRIMARY_PROTECTED)
 			run_on(p, out);
@@ -383,9 +370,7 @@ static void on_capture_failed(struct hf_primary *p, const struct hf_primary_even
 	if (p->stage != HF_STAGE_CAPTURE || ev->epoch != p->captured)
 		return;
 	p->stage = HF_STAGE_RUN;
-#ifndef HF_PLANTED_FAILED_CAPTURE_FORGOTTEN
 	add(out, HF_PRIMARY_DROP, ev->epoch);
-#endif
 	/* Of the final epoch or of the one before it: either way the hand-over is called off. */
 	if (p->state == HF_PRIMARY_HANDING_OVER)
 		move(p, HF_PRIMARY_PROTECTED);
@@ -471,9 +456,6 @@ static void on_abandon_wanted(struct hf_primary *p, const struct hf_primary_even
 	move(p, HF_PRIMARY_LEAVING);
 	if (p->is_link_up)
 		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
-#ifdef HF_PLANTED_ABANDON_AT_ONCE
-	add(out, HF_PRIMARY_PASS, 0);
-#endif
 }
 
 static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
@@ -494,16 +476,16 @@ static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 	go_alone(p, out);
 }
 
+/* With a standby that is silent nothing would be committed: until it is heard outputs may as well pass. */
 static void on_synced(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
 		      struct hf_primary_actions *out)
 {
 	if (p->state != HF_PRIMARY_SYNCING || p->stage != HF_STAGE_RUN)
 		return;
-	move(p, HF_PRIMARY_PROTECTED);
-#ifndef HF_PLANTED_HOLD_FORGOTTEN
-	add(out, HF_PRIMARY_HOLD, 0);
-#endif
-	capture(p, out);
+	if (p->is_peer_silent)
+		p->is_synced = true;
+	else
+		begin_protection(p, out);
 }
 
 static void on_epoch_due(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
@@ -547,8 +529,13 @@ static void check(const struct hf_primary *p)
 		assert(!hf_id_is_none(p->session));
 	if (p->stage == HF_STAGE_FLIGHT)
 		assert(p->state != HF_PRIMARY_ALONE && p->state != HF_PRIMARY_SYNCING);
+	if (p->is_synced)
+		assert(p->state == HF_PRIMARY_SYNCING && p->is_peer_silent);
 	if (p->is_peer_silent)
 		assert(p->is_link_up);
+	/* Who counts on an acknowledgement to come has heard of the standby: else the arbiter is asked. */
+	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER)
+		assert(!p->is_peer_silent);
 }
 
 void hf_primary_init(struct hf_primary *p, uint64_t last_epoch)

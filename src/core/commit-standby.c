@@ -70,9 +70,6 @@ static bool holds_epoch(const struct hf_standby *s)
 static void discard(struct hf_standby *s, bool is_asked_to, struct hf_standby_actions *out)
 {
 	add(s, out, HF_STANDBY_DISCARD);
-#ifdef HF_PLANTED_DISCARD_UNSAID
-	is_asked_to = false;
-#endif
 	if (is_asked_to && s->is_link_up)
 		add(s, out, HF_STANDBY_SEND_DISCARDED);
 	move(s, HF_STANDBY_IDLE);
@@ -94,9 +91,7 @@ static void on_link_up(struct hf_standby *s, const struct hf_standby_event *ev,
 {
 	if (s->state == HF_STANDBY_PROMOTING || s->state == HF_STANDBY_PROMOTED) {
 		s->is_link_up = true;
-#ifndef HF_PLANTED_PROMOTION_SAID_ONCE
 		add(s, out, HF_STANDBY_SEND_PROMOTED);
-#endif
 		return;
 	}
 	if (s->is_link_up || s->state == HF_STANDBY_FAILED ||
@@ -116,13 +111,7 @@ static void on_link_down(struct hf_standby *s, const struct hf_standby_event *ev
 	if (s->state == HF_STANDBY_SYNCING) {
 		discard(s, /* is_asked_to= */ false, out);
 	} else if (holds_epoch(s)) {
-#ifdef HF_PLANTED_PROMOTE_ON_CUT
-		promote(s, out);
-		return;
-#endif
-#ifndef HF_PLANTED_PARTIAL_KEPT
 		add(s, out, HF_STANDBY_DROP_PARTIAL);
-#endif
 		if (s->state == HF_STANDBY_READY) {
 			move(s, HF_STANDBY_LOST);
 			add(s, out, HF_STANDBY_ASK_ARBITER);
@@ -147,7 +136,8 @@ static void on_primary_gone(struct hf_standby *s, const struct hf_standby_event 
 		s->is_link_up = false;
 	if (holds_epoch(s))
 		promote(s, out);
-	else if (s->state == HF_STANDBY_SYNCING) /* a keeper that still speaks waits for an answer */
+	else if (s->state ==
+		 HF_STANDBY_SYNCING) /* a keeper that still speaks waits for an answer */
 		discard(s, /* is_asked_to= */ ev->kind == HF_STANDBY_VM_DIED, out);
 }
 
@@ -171,9 +161,6 @@ static void on_epoch_whole(struct hf_standby *s, const struct hf_standby_event *
 	if (!s->is_link_up || ev->epoch <= s->epoch ||
 	    (s->state != HF_STANDBY_SYNCING && !holds_epoch(s))) {
 		add(s, out, HF_STANDBY_DROP_PARTIAL);
-#ifdef HF_PLANTED_ACK_AFTER_PROMOTION
-		add(s, out, HF_STANDBY_ACK)->epoch = ev->epoch;
-#endif
 		return;
 	}
 	s->epoch = ev->epoch;
@@ -223,12 +210,6 @@ static void on_heard(struct hf_standby *s, const struct hf_standby_event *ev UNU
 static void on_unwanted(struct hf_standby *s, const struct hf_standby_event *ev,
 			struct hf_standby_actions *out)
 {
-#ifdef HF_PLANTED_DISCARD_FORGOTTEN
-	if (holds_epoch(s)) {
-		add(s, out, HF_STANDBY_SEND_DISCARDED);
-		return;
-	}
-#endif
 	if (ev->kind == HF_STANDBY_ABANDON && !hf_id_is_equal(ev->session, s->session))
 		return;
 	if (holds_epoch(s) || s->state == HF_STANDBY_SYNCING)
@@ -240,11 +221,7 @@ static void on_arbiter(struct hf_standby *s, const struct hf_standby_event *ev,
 {
 	if (s->state != HF_STANDBY_LOST)
 		return; /* an answer to a question that no longer stands */
-#ifdef HF_PLANTED_DENIAL_IS_GRANT
-	if (holds_epoch(s))
-#else
 	if (ev->kind == HF_STANDBY_ARBITER_GRANTED)
-#endif
 		promote(s, out);
 	else
 		discard(s, /* is_asked_to= */ true, out);
@@ -262,11 +239,7 @@ static handler *const handlers[HF_STANDBY_EVENT_COUNT] = {
 	[HF_STANDBY_PEER_HEARD] = on_heard,
 	[HF_STANDBY_PEER_DEAD] = on_primary_gone,
 	[HF_STANDBY_VM_DIED] = on_primary_gone,
-#ifdef HF_PLANTED_END_IS_DEATH
-	[HF_STANDBY_VM_ENDED] = on_primary_gone,
-#else
 	[HF_STANDBY_VM_ENDED] = on_unwanted,
-#endif
 	[HF_STANDBY_ABANDON] = on_unwanted,
 	[HF_STANDBY_HANDOVER] = on_handover,
 	[HF_STANDBY_SYNC_BEGIN] = on_sync_begin,

@@ -38,44 +38,44 @@ static inline bool hf_id_is_equal(struct hf_id a, struct hf_id b)
 /* ---- the primary ---- */
 
 enum hf_primary_state {
-	HF_PRIMARY_ALONE,       /* no standby: outputs pass */
-	HF_PRIMARY_SYNCING,     /* a standby is being filled: outputs pass, it cannot be promoted yet */
-	HF_PRIMARY_PROTECTED,   /* outputs are held until their epoch is committed */
-	HF_PRIMARY_HOLDING,     /* lost touch with the standby, no proof: outputs are held, none leaves */
-	HF_PRIMARY_LEAVING,     /* asked the standby to discard the session; held until it says so */
+	HF_PRIMARY_ALONE, /* no standby: outputs pass */
+	HF_PRIMARY_SYNCING, /* a standby is being filled: outputs pass, it cannot be promoted yet */
+	HF_PRIMARY_PROTECTED, /* outputs are held until their epoch is committed */
+	HF_PRIMARY_HOLDING, /* lost touch with the standby, no proof: outputs are held, none leaves */
+	HF_PRIMARY_LEAVING, /* asked the standby to discard the session; held until it says so */
 	HF_PRIMARY_HANDING_OVER, /* stopping for a planned promotion of the standby */
 	HF_PRIMARY_HANDED_OVER, /* VM stopped for good, the standby may be live */
-	HF_PRIMARY_DEAD,        /* the VM died here; the standby is to promote */
-	HF_PRIMARY_ENDING,      /* the VM ended in order; the standby is to discard */
-	HF_PRIMARY_SUPERSEDED,  /* the standby went live: nothing of this side may leave any more */
-	HF_PRIMARY_FINISHED,    /* the VM no longer exists here */
+	HF_PRIMARY_DEAD, /* the VM died here; the standby is to promote */
+	HF_PRIMARY_ENDING, /* the VM ended in order; the standby is to discard */
+	HF_PRIMARY_SUPERSEDED, /* the standby went live: nothing of this side may leave any more */
+	HF_PRIMARY_FINISHED, /* the VM no longer exists here */
 	HF_PRIMARY_STATE_COUNT
 };
 
 /* What happens to the running epoch. */
 enum hf_stage {
-	HF_STAGE_RUN,     /* nothing captured that is not committed */
+	HF_STAGE_RUN, /* nothing captured that is not committed */
 	HF_STAGE_CAPTURE, /* the driver is capturing epoch `captured` */
-	HF_STAGE_FLIGHT,  /* epoch `captured` was sent, at least in part; no acknowledgement yet */
+	HF_STAGE_FLIGHT, /* epoch `captured` was sent, at least in part; no acknowledgement yet */
 };
 
 enum hf_primary_event_kind {
-	HF_PRIMARY_LINK_UP,        /* a checked standby is connected: session and epoch it holds, fresh id */
-	HF_PRIMARY_LINK_DOWN,      /* the connection is gone; nothing is proven */
-	HF_PRIMARY_PEER_SILENT,    /* connected, but nothing heard for the time-out */
-	HF_PRIMARY_PEER_HEARD,     /* it speaks again, on the same connection */
-	HF_PRIMARY_PEER_DEAD,      /* proven: the standby that held our session can never promote it */
-	HF_PRIMARY_PEER_PROMOTED,  /* it says that it has gone live from `session` */
+	HF_PRIMARY_LINK_UP, /* a checked standby is connected: session and epoch it holds, fresh id */
+	HF_PRIMARY_LINK_DOWN, /* the connection is gone; nothing is proven */
+	HF_PRIMARY_PEER_SILENT, /* connected, but nothing heard for the time-out */
+	HF_PRIMARY_PEER_HEARD, /* it speaks again, on the same connection */
+	HF_PRIMARY_PEER_DEAD, /* proven: the standby that held our session can never promote it */
+	HF_PRIMARY_PEER_PROMOTED, /* it says that it has gone live from `session` */
 	HF_PRIMARY_PEER_DISCARDED, /* it says that it has thrown `session` away */
-	HF_PRIMARY_SYNCED,         /* what is left of the first copy fits into one epoch */
-	HF_PRIMARY_EPOCH_DUE,      /* see core/pace.h */
-	HF_PRIMARY_CAPTURED,       /* epoch is complete in the buffer */
+	HF_PRIMARY_SYNCED, /* what is left of the first copy fits into one epoch */
+	HF_PRIMARY_EPOCH_DUE, /* see core/pace.h */
+	HF_PRIMARY_CAPTURED, /* epoch is complete in the buffer */
 	HF_PRIMARY_CAPTURE_FAILED, /* it is not; the VM runs on, unless it is gone */
-	HF_PRIMARY_ACK,            /* the standby has `epoch` whole */
+	HF_PRIMARY_ACK, /* the standby has `epoch` whole */
 	HF_PRIMARY_ARBITER_GRANTED, /* this side may go on alone */
 	HF_PRIMARY_ARBITER_DENIED, /* the other side goes on */
-	HF_PRIMARY_VM_DIED,        /* proven: QEMU is dead, and it was not the VM's own wish */
-	HF_PRIMARY_VM_ENDED,       /* guest shut down, or an operator stopped the VM */
+	HF_PRIMARY_VM_DIED, /* proven: QEMU is dead, and it was not the VM's own wish */
+	HF_PRIMARY_VM_ENDED, /* guest shut down, or an operator stopped the VM */
 	HF_PRIMARY_HANDOVER_WANTED, /* by command, or requested by the standby */
 	HF_PRIMARY_ABANDON_WANTED, /* give up protection: by command, or because capturing fails */
 	HF_PRIMARY_EVENT_COUNT
@@ -83,30 +83,30 @@ enum hf_primary_event_kind {
 
 struct hf_primary_event {
 	enum hf_primary_event_kind kind;
-	uint64_t epoch;          /* LINK_UP: last whole epoch the peer holds (0: none); CAPTURED, ACK */
-	struct hf_id session;    /* LINK_UP: the peer's; PEER_PROMOTED, PEER_DISCARDED */
-	struct hf_id fresh;      /* LINK_UP: id for a new session, never used before */
+	uint64_t epoch; /* LINK_UP: last whole epoch the peer holds (0: none); CAPTURED, ACK */
+	struct hf_id session; /* LINK_UP: the peer's; PEER_PROMOTED, PEER_DISCARDED */
+	struct hf_id fresh; /* LINK_UP: id for a new session, never used before */
 };
 
 enum hf_primary_action_kind {
-	HF_PRIMARY_BEGIN_SYNC,   /* start session `session`: copy all of RAM while the VM runs */
-	HF_PRIMARY_STOP_SYNC,    /* forget about it */
-	HF_PRIMARY_HOLD,         /* from now on hold outputs, each marked with its epoch */
-	HF_PRIMARY_CAPTURE,      /* stop the VM, take `epoch`, mark the boundary, run on if `resume` */
-	HF_PRIMARY_SEND,         /* send `epoch` from the buffer */
-	HF_PRIMARY_DROP,         /* `epoch` will not be committed: its pages are dirty again */
-	HF_PRIMARY_RELEASE,      /* outputs of epochs <= `epoch` may leave */
-	HF_PRIMARY_PASS,         /* outputs held and future ones may leave at once */
-	HF_PRIMARY_DISCARD,      /* throw held outputs away; none may ever leave again */
-	HF_PRIMARY_FREEZE,       /* the VM must never run here again */
-	HF_PRIMARY_RESUME,       /* run the VM on (a hand-over was called off) */
-	HF_PRIMARY_SEND_DEAD,    /* tell the standby: the VM died, promote */
-	HF_PRIMARY_SEND_ENDED,   /* tell it: the VM ended, discard */
+	HF_PRIMARY_BEGIN_SYNC, /* start session `session`: copy all of RAM while the VM runs */
+	HF_PRIMARY_STOP_SYNC, /* forget about it */
+	HF_PRIMARY_HOLD, /* from now on hold outputs, each marked with its epoch */
+	HF_PRIMARY_CAPTURE, /* stop the VM, take `epoch`, mark the boundary, run on if `resume` */
+	HF_PRIMARY_SEND, /* send `epoch` from the buffer */
+	HF_PRIMARY_DROP, /* `epoch` will not be committed: its pages are dirty again */
+	HF_PRIMARY_RELEASE, /* outputs of epochs <= `epoch` may leave */
+	HF_PRIMARY_PASS, /* outputs held and future ones may leave at once */
+	HF_PRIMARY_DISCARD, /* throw held outputs away; none may ever leave again */
+	HF_PRIMARY_FREEZE, /* the VM must never run here again */
+	HF_PRIMARY_RESUME, /* run the VM on (a hand-over was called off) */
+	HF_PRIMARY_SEND_DEAD, /* tell the standby: the VM died, promote */
+	HF_PRIMARY_SEND_ENDED, /* tell it: the VM ended, discard */
 	HF_PRIMARY_SEND_HANDOVER, /* tell it: I have stopped for good after `epoch`, promote */
 	HF_PRIMARY_SEND_ABANDON, /* tell it: discard `session`, and say so */
-	HF_PRIMARY_ASK_ARBITER,  /* may I go on alone? (answer at any later time, or never) */
-	HF_PRIMARY_REFUSE,       /* this peer cannot be used now: tell it and let go of it */
-	HF_PRIMARY_FINISH,       /* nothing left to do on this side */
+	HF_PRIMARY_ASK_ARBITER, /* may I go on alone? (answer at any later time, or never) */
+	HF_PRIMARY_REFUSE, /* this peer cannot be used now: tell it and let go of it */
+	HF_PRIMARY_FINISH, /* nothing left to do on this side */
 	HF_PRIMARY_ACTION_COUNT
 };
 
@@ -134,11 +134,12 @@ struct hf_primary {
 	enum hf_stage stage;
 	bool is_link_up;
 	bool is_peer_silent;
-	bool is_final;           /* the capture under way is that of a hand-over: no resume */
-	struct hf_id session;    /* none while ALONE */
-	uint64_t captured;       /* last epoch number given out; never goes back, over all sessions */
-	uint64_t committed;      /* last committed epoch of this session, 0: none yet */
-	unsigned int failures;   /* captures that failed in a row */
+	bool is_synced; /* SYNCING: what is left fits into an epoch, but the standby is silent */
+	bool is_final; /* the capture under way is that of a hand-over: no resume */
+	struct hf_id session; /* none while ALONE */
+	uint64_t captured; /* last epoch number given out; never goes back, over all sessions */
+	uint64_t committed; /* last committed epoch of this session, 0: none yet */
+	unsigned int failures; /* captures that failed in a row */
 };
 
 /* After so many failed captures in a row protection is given up rather than hold for ever. */
@@ -161,35 +162,35 @@ const char *hf_primary_state_name(enum hf_primary_state state);
 /* ---- the standby ---- */
 
 enum hf_standby_state {
-	HF_STANDBY_IDLE,      /* waits for a primary */
-	HF_STANDBY_SYNCING,   /* is being filled; cannot be promoted */
-	HF_STANDBY_READY,     /* holds a whole epoch and is in touch with the primary */
-	HF_STANDBY_LOST,      /* holds a whole epoch, lost touch, no proof */
+	HF_STANDBY_IDLE, /* waits for a primary */
+	HF_STANDBY_SYNCING, /* is being filled; cannot be promoted */
+	HF_STANDBY_READY, /* holds a whole epoch and is in touch with the primary */
+	HF_STANDBY_LOST, /* holds a whole epoch, lost touch, no proof */
 	HF_STANDBY_PROMOTING, /* QEMU is loading the state; nothing turns this back */
-	HF_STANDBY_PROMOTED,  /* the VM runs here */
-	HF_STANDBY_FAILED,    /* the state could not be loaded */
+	HF_STANDBY_PROMOTED, /* the VM runs here */
+	HF_STANDBY_FAILED, /* the state could not be loaded */
 	HF_STANDBY_STATE_COUNT
 };
 
 enum hf_standby_event_kind {
-	HF_STANDBY_LINK_UP,        /* a checked primary is connected; session: the one it believes in */
+	HF_STANDBY_LINK_UP, /* a checked primary is connected; session: the one it believes in */
 	HF_STANDBY_LINK_DOWN,
 	HF_STANDBY_PEER_SILENT,
 	HF_STANDBY_PEER_HEARD,
-	HF_STANDBY_PEER_DEAD,      /* proven: the keeper that held the outputs is dead */
-	HF_STANDBY_VM_DIED,        /* the primary's keeper says: QEMU is dead, promote */
-	HF_STANDBY_VM_ENDED,       /* the primary's keeper says: ended in order */
-	HF_STANDBY_HANDOVER,       /* the primary's keeper says: stopped for good after `epoch` */
-	HF_STANDBY_SYNC_BEGIN,     /* `session` starts */
-	HF_STANDBY_EPOCH_WHOLE,    /* all of `epoch` is here and verified */
-	HF_STANDBY_ABANDON,        /* the primary wants `session` discarded */
-	HF_STANDBY_BAD_PEER,       /* it sent what makes no sense: the connection is useless */
+	HF_STANDBY_PEER_DEAD, /* proven: the keeper that held the outputs is dead */
+	HF_STANDBY_VM_DIED, /* the primary's keeper says: QEMU is dead, promote */
+	HF_STANDBY_VM_ENDED, /* the primary's keeper says: ended in order */
+	HF_STANDBY_HANDOVER, /* the primary's keeper says: stopped for good after `epoch` */
+	HF_STANDBY_SYNC_BEGIN, /* `session` starts */
+	HF_STANDBY_EPOCH_WHOLE, /* all of `epoch` is here and verified */
+	HF_STANDBY_ABANDON, /* the primary wants `session` discarded */
+	HF_STANDBY_BAD_PEER, /* it sent what makes no sense: the connection is useless */
 	HF_STANDBY_ARBITER_GRANTED, /* this side may go live */
 	HF_STANDBY_ARBITER_DENIED, /* the other side goes on */
 	HF_STANDBY_PROMOTE_WANTED, /* an operator's command */
 	HF_STANDBY_PROMOTE_FORCED, /* the same, vouching that the primary is dead */
-	HF_STANDBY_LIVE,           /* QEMU has loaded the state and runs */
-	HF_STANDBY_LOAD_FAILED,    /* it has not */
+	HF_STANDBY_LIVE, /* QEMU has loaded the state and runs */
+	HF_STANDBY_LOAD_FAILED, /* it has not */
 	HF_STANDBY_EVENT_COUNT
 };
 
@@ -200,18 +201,18 @@ struct hf_standby_event {
 };
 
 enum hf_standby_action_kind {
-	HF_STANDBY_CLEAR,         /* make room for `session`: nothing received before counts */
-	HF_STANDBY_APPLY,         /* write `epoch` into RAM and make it the one to promote */
-	HF_STANDBY_ACK,           /* tell the primary that `epoch` is whole */
-	HF_STANDBY_DROP_PARTIAL,  /* throw away what came of an epoch that is not whole */
-	HF_STANDBY_DISCARD,       /* throw the session away; it must never be promoted */
+	HF_STANDBY_CLEAR, /* make room for `session`: nothing received before counts */
+	HF_STANDBY_APPLY, /* write `epoch` into RAM and make it the one to promote */
+	HF_STANDBY_ACK, /* tell the primary that `epoch` is whole */
+	HF_STANDBY_DROP_PARTIAL, /* throw away what came of an epoch that is not whole */
+	HF_STANDBY_DISCARD, /* throw the session away; it must never be promoted */
 	HF_STANDBY_SEND_DISCARDED, /* tell the primary so, naming `session` */
 	HF_STANDBY_REQUEST_HANDOVER,
-	HF_STANDBY_ASK_ARBITER,   /* may I go live? */
-	HF_STANDBY_PROMOTE,       /* load `epoch` into QEMU and run */
+	HF_STANDBY_ASK_ARBITER, /* may I go live? */
+	HF_STANDBY_PROMOTE, /* load `epoch` into QEMU and run */
 	HF_STANDBY_SEND_PROMOTED, /* tell the old primary, naming `session` and `epoch` */
-	HF_STANDBY_REFUSE,        /* this peer cannot be used now */
-	HF_STANDBY_REFUSE_ORDER,  /* the operator's command cannot be obeyed in this state */
+	HF_STANDBY_REFUSE, /* this peer cannot be used now */
+	HF_STANDBY_REFUSE_ORDER, /* the operator's command cannot be obeyed in this state */
 	HF_STANDBY_ACTION_COUNT
 };
 

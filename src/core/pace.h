@@ -12,29 +12,31 @@
 #include <stdint.h>
 
 struct hf_pace_settings {
-	uint64_t interval_ns;       /* the largest interval between the starts of two epochs */
-	unsigned int stop_share;    /* percent, 1..90: the largest share of time spent standing still */
-	uint64_t epoch_bytes;       /* an epoch larger than this is committed early */
+	uint64_t interval_ns; /* the largest interval between the starts of two epochs */
+	unsigned int
+		stop_share; /* percent, 1..90: the largest share of time spent standing still */
+	uint64_t epoch_bytes; /* an epoch larger than this is committed early */
 };
 
 /* All zero but for the settings is a valid start. */
 struct hf_pace {
 	struct hf_pace_settings set;
-	bool is_running;             /* an epoch runs that may be ended */
-	bool is_output_held;         /* one waits for its commit since started_ns */
-	bool is_over_bound;          /* pages or outputs of the running epoch are near their bound */
-	uint64_t started_ns;         /* when the running epoch began, i.e. the VM ran on */
-	uint64_t pause_ns;           /* how long the VM stood still before that */
-	uint64_t dirty_bytes;        /* size of the last epoch and the time that it took to grow */
+	bool is_running; /* an epoch runs that may be ended */
+	bool is_output_held; /* one waits for its commit since started_ns */
+	bool is_over_bound; /* pages or outputs of the running epoch are near their bound */
+	uint64_t started_ns; /* when the running epoch began, i.e. the VM ran on */
+	uint64_t pause_ns; /* how long the VM stood still before that */
+	uint64_t dirty_bytes; /* size of the last epoch and the time that it took to grow */
 	uint64_t dirty_span_ns;
-	unsigned int prescan_tries;  /* epochs until the early scan is tried again */
+	unsigned int prescan_tries; /* epochs until the early scan is tried again */
 	bool is_prescan_on;
 };
 
 void hf_pace_init(struct hf_pace *p, const struct hf_pace_settings *set);
 
 /* The VM runs on after standing still for @pause_ns; the last epoch had @dirty_bytes in pages. */
-void hf_pace_epoch_begins(struct hf_pace *p, uint64_t now_ns, uint64_t pause_ns, uint64_t dirty_bytes);
+void hf_pace_epoch_begins(struct hf_pace *p, uint64_t now_ns, uint64_t pause_ns,
+			  uint64_t dirty_bytes);
 
 /* The VM is about to be stopped for a capture, or protection is off. */
 void hf_pace_epoch_ends(struct hf_pace *p);

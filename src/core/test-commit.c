@@ -172,6 +172,67 @@ TEST(handover_is_called_off_when_the_link_goes)
 	CHECK(!did(HF_PRIMARY_PASS));
 }
 
+/* Silence calls it off while the final capture runs, and is over before that ends: the VM stood still for
+ * a hand-over that nobody wanted any more. */
+TEST(handover_that_was_called_off_does_not_leave_the_vm_stopped)
+{
+	protect();
+	primary(HF_PRIMARY_HANDOVER_WANTED, 0, S1);
+	primary(HF_PRIMARY_PEER_SILENT, 0, S1);
+	CHECK_EQ(p.state, HF_PRIMARY_HOLDING);
+	CHECK(!did(HF_PRIMARY_RESUME)); /* the capture still needs it to stand still */
+	primary(HF_PRIMARY_PEER_HEARD, 0, S1);
+	CHECK_EQ(p.state, HF_PRIMARY_PROTECTED);
+	primary(HF_PRIMARY_CAPTURED, 2, S1);
+	CHECK(did(HF_PRIMARY_SEND));
+	CHECK(did(HF_PRIMARY_RESUME));
+	primary(HF_PRIMARY_ACK, 2, S1);
+	CHECK(did(HF_PRIMARY_RELEASE));
+	CHECK_EQ(p.state, HF_PRIMARY_PROTECTED);
+}
+
+TEST(handover_wanted_again_takes_the_final_capture_that_runs)
+{
+	protect();
+	primary(HF_PRIMARY_HANDOVER_WANTED, 0, S1);
+	primary(HF_PRIMARY_PEER_SILENT, 0, S1);
+	primary(HF_PRIMARY_PEER_HEARD, 0, S1);
+	primary(HF_PRIMARY_HANDOVER_WANTED, 0, S1);
+	CHECK(!did(HF_PRIMARY_CAPTURE));
+	primary(HF_PRIMARY_CAPTURED, 2, S1);
+	CHECK(!did(HF_PRIMARY_RESUME));
+	primary(HF_PRIMARY_ACK, 2, S1);
+	CHECK(did(HF_PRIMARY_SEND_HANDOVER));
+}
+
+/* As PROTECTED it would have held outputs for a standby that is not there, and asked nobody. */
+TEST(protection_does_not_begin_while_the_standby_is_silent)
+{
+	hf_primary_init(&p, 0);
+	primary(HF_PRIMARY_LINK_UP, 0, (struct hf_id){ 0 });
+	primary(HF_PRIMARY_PEER_SILENT, 0, S1);
+	primary(HF_PRIMARY_SYNCED, 0, S1);
+	CHECK_EQ(p.state, HF_PRIMARY_SYNCING);
+	CHECK(!did(HF_PRIMARY_HOLD));
+	primary(HF_PRIMARY_PEER_HEARD, 0, S1);
+	CHECK_EQ(p.state, HF_PRIMARY_PROTECTED);
+	CHECK_EQ(pa.a[0].kind, HF_PRIMARY_HOLD);
+	CHECK_EQ(pa.a[1].kind, HF_PRIMARY_CAPTURE);
+}
+
+TEST(what_was_synced_on_a_connection_that_broke_is_forgotten)
+{
+	hf_primary_init(&p, 0);
+	primary(HF_PRIMARY_LINK_UP, 0, (struct hf_id){ 0 });
+	primary(HF_PRIMARY_PEER_SILENT, 0, S1);
+	primary(HF_PRIMARY_SYNCED, 0, S1);
+	primary(HF_PRIMARY_LINK_DOWN, 0, S1);
+	CHECK(did(HF_PRIMARY_STOP_SYNC));
+	primary(HF_PRIMARY_LINK_UP, 0, (struct hf_id){ 0 });
+	primary(HF_PRIMARY_PEER_HEARD, 0, S1);
+	CHECK_EQ(p.state, HF_PRIMARY_SYNCING);
+}
+
 static void make_ready(void)
 {
 	hf_standby_init(&s);

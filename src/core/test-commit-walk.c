@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Both machines under events in any order, also in orders that no driver produces: the assertions of
+ * the core hold, outputs leave only on the word of somebody who may say so, and every event has been
+ * fed in every state.
+ */
+#include <stdlib.h>
+
+#include "../../tests/test.h"
+#include "core/commit.h"
+
+#define WALKS 200000u
+#define STEPS 60u
+
+static uint64_t random_state;
+
+static uint64_t draw(uint64_t below)
+{
+	random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+	return (random_state >> 33) % below;
+}
+
+static struct hf_id draw_session(struct hf_id own)
+{
+	uint64_t n = draw(4);
+
+	return n == 0 ? (struct hf_id){ 0 } : n == 1 ? (struct hf_id){ 7, 7 } : own;
+}
+
+static bool is_word_of_the_standby(const struct hf_primary *before,
+				   const struct hf_primary_event *ev, uint64_t epoch)
+{
+	if (ev->kind == HF_PRIMARY_ACK)
+		return ev->epoch == epoch;
+	return ev->kind == HF_PRIMARY_LINK_UP && ev->epoch == epoch &&
+	       hf_id_is_equal(ev->session, before->session);
+}
+
+static bool is_leave_to_go_alone(const struct hf_primary *before, const struct hf_primary_event *ev)
+{
+	if (ev->kind == HF_PRIMARY_PEER_DISCARDED)
+		return hf_id_is_equal(ev->session, before->session);
+	if (ev->kind == HF_PRIMARY_LINK_UP) /* it is back, and says that it holds no epoch */
+		return ev->epoch == 0 && hf_id_is_equal(ev->session, before->session);
+	return ev->kind == HF_PRIMARY_PEER_DEAD || ev->kind == HF_PRIMARY_ARBITER_GRANTED;
+}
+
+static void check_primary(const struct hf_primary *before, const struct hf_primary_event *ev,
+			  const struct hf_primary_actions *out, bool *is_over)
+{
+	for (unsigned int i = 0; i < out->n; i++) {
+		const struct hf_primary_action *a = &out->a[i];
+
+		if (a->kind == HF_PRIMARY_RELEASE)
+			CHECK(is_word_of_the_standby(before, ev, a->epoch));
+		if (a->kind == HF_PRIMARY_PASS)
+			CHECK(is_leave_to_go_alone(before, ev));
+		if (*is_over)
+			CHECK(a->kind != HF_PRIMARY_PASS && a->kind != HF_PRIMARY_RELEASE &&
+			      a->kind != HF_PRIMARY_RESUME && a->kind != HF_PRIMARY_CAPTURE);
+		*is_over |= a->kind == HF_PRIMARY_DISCARD || a->kind == HF_PRIMARY_FREEZE;
+	}
+}
+
+/* Every other event is one that leads on: by chance alone a walk seldom comes as far as a hand-over. */
+static enum hf_primary_event_kind draw_primary_kind(void)
+{
+	static const enum hf_primary_event_kind onward[] = {
+		HF_PRIMARY_LINK_UP,  HF_PRIMARY_SYNCED, HF_PRIMARY_EPOCH_DUE,
+		HF_PRIMARY_CAPTURED, HF_PRIMARY_ACK,    HF_PRIMARY_HANDOVER_WANTED,
+	};
+
+	return draw(2) ? onward[draw(6)] : draw(HF_PRIMARY_EVENT_COUNT);
+}
+
+static struct hf_primary_event draw_primary_event(const struct hf_primary *p)
+{
+	const uint64_t epochs[] = { 0, p->committed, p->captured, p->captured + 1 };
+
+	return (struct hf_primary_event){ .kind = draw_primary_kind(),
+					  .epoch = epochs[draw(4)],
+					  .session = draw_session(p->session),
+					  .fresh = { 1, random_state | 1 } };
+}
+
+TEST(the_primary_takes_any_event_in_any_state)
+{
+	static bool is_seen[HF_PRIMARY_STATE_COUNT][HF_PRIMARY_EVENT_COUNT];
+	unsigned int n_seen = 0;
+
+	for (unsigned int walk = 0; walk < WALKS; walk++) {
+		bool is_over = false;
+		struct hf_primary p;
+
+		hf_primary_init(&p, draw(3));
+		for (unsigned int n = 0; n < STEPS; n++) {
+			struct hf_primary_event ev = draw_primary_event(&p);
+			struct hf_primary before = p;
+			struct hf_primary_actions out;
+
+			n_seen += !is_seen[p.state][ev.kind];
+			is_seen[p.state][ev.kind] = true;
+			hf_primary_step(&p, &ev, &out);
+			check_primary(&before, &ev, &out, &is_over);
+		}
+	}
+	CHECK_EQ(n_seen, HF_PRIMARY_STATE_COUNT * HF_PRIMARY_EVENT_COUNT);
+}
+
+static bool is_leave_to_promote(const struct hf_standby *before, const struct hf_standby_event *ev)
+{
+	if (ev->kind == HF_STANDBY_HANDOVER)
+		return ev->epoch == before->epoch;
+	return ev->kind == HF_STANDBY_PEER_DEAD || ev->kind == HF_STANDBY_VM_DIED ||
+	       ev->kind == HF_STANDBY_ARBITER_GRANTED || ev->kind == HF_STANDBY_PROMOTE_FORCED;
+}
+
+static void check_standby(const struct hf_standby *before, const struct hf_standby_event *ev,
+			  const struct hf_standby_actions *out, bool *is_promoted)
+{
+	for (unsigned int i = 0; i < out->n; i++) {
+		const struct hf_standby_action *a = &out->a[i];
+
+		if (a->kind == HF_STANDBY_PROMOTE) {
+			CHECK(!*is_promoted);
+			CHECK(is_leave_to_promote(before, ev));
+			CHECK(before->epoch && a->epoch == before->epoch);
+			*is_promoted = true;
+		}
+		if (*is_promoted)
+			CHECK(a->kind != HF_STANDBY_ACK && a->kind != HF_STANDBY_APPLY &&
+			      a->kind != HF_STANDBY_SEND_DISCARDED);
+	}
+}
+
+static struct hf_standby_event draw_standby_event(const struct hf_standby *s)
+{
+	const uint64_t epochs[] = { 1, s->epoch, s->epoch + 1, s->epoch + 2 };
+
+	return (struct hf_standby_event){ .kind = draw(HF_STANDBY_EVENT_COUNT),
+					  .epoch = epochs[draw(4)],
+					  .session = hf_id_is_none(s->session)
+							     ? (struct hf_id){ 1, random_state | 1 }
+							     : draw_session(s->session) };
+}
+
+TEST(the_standby_takes_any_event_in_any_state)
+{
+	static bool is_seen[HF_STANDBY_STATE_COUNT][HF_STANDBY_EVENT_COUNT];
+	unsigned int n_seen = 0;
+
+	for (unsigned int walk = 0; walk < WALKS; walk++) {
+		bool is_promoted = false;
+		struct hf_standby s;
+
+		hf_standby_init(&s);
+		for (unsigned int n = 0; n < STEPS; n++) {
+			struct hf_standby_event ev = draw_standby_event(&s);
+			struct hf_standby before = s;
+			struct hf_standby_actions out;
+
+			n_seen += !is_seen[s.state][ev.kind];
+			is_seen[s.state][ev.kind] = true;
+			hf_standby_step(&s, &ev, &out);
+			check_standby(&before, &ev, &out, &is_promoted);
+		}
+	}
+	CHECK_EQ(n_seen, HF_STANDBY_STATE_COUNT * HF_STANDBY_EVENT_COUNT);
+}
