@@ -164,10 +164,11 @@ class Keeper:
 
 class Pair:
     """with Pair(smp=2) as pair: ... The VM runs on hostA, protected by hostB. Options are
-    `holdfast`'s, for both sides, or for one of them."""
+    `holdfast`'s, for both sides, or for one of them. is_waiting=False: not until it is protected."""
 
     def __init__(self, options: tuple[str, ...] = (), run: tuple[str, ...] = (),
-                 standby: tuple[str, ...] = (), **vm_options: Any):
+                 standby: tuple[str, ...] = (), is_waiting: bool = True, **vm_options: Any):
+        self.is_waiting = is_waiting
         self.lab = Lab(HOSTS)
         self.vm = Vm(self.lab, **vm_options)
         self.options, self.run_options, self.standby_options = options, run, standby
@@ -218,7 +219,8 @@ class Pair:
         self.standby = self.start_standby(b, a)
         self.primary = self.start_primary(a, b)
         self.guest.wait_up()
-        self.wait_protected()
+        if self.is_waiting:
+            self.wait_protected()
 
     def wait_protected(self, timeout_s: float = READY_S) -> None:
         """Until the standby could take over, and both sides say so."""
