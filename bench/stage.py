@@ -150,6 +150,10 @@ class Stage:
         self.lab.__enter__()
         try:
             self._start()
+        except LabError as error:
+            logs = [f"{proc.name}: {proc.log_tail()}" for proc in self.lab.procs]
+            self.lab.close()
+            raise LabError("\n".join([str(error), *logs])) from error
         except BaseException:
             self.lab.close()
             raise
