@@ -75,6 +75,7 @@ int main(void)
 	int n = 0;
 
 	printf("1..%d\n", (int)(__stop_hf_tests - __start_hf_tests));
+	(void)fflush(stdout); /* or a test's child would print it again */
 	for (const struct hf_test *t = __start_hf_tests; t < __stop_hf_tests; t++) {
 		t->run();
 		printf("ok %d - %s\n", ++n, t->name);
