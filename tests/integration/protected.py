@@ -72,7 +72,7 @@ class Control:
         reply = json.loads(line)
         if "error" in reply:
             raise Refused(json.dumps(reply))
-        return reply["parameters"]
+        return reply.get("parameters", {})
 
 
 class Keeper:
@@ -196,7 +196,7 @@ class Pair:
         """All logs, for the one who has to find out."""
         for keeper in self.keepers[-4:]:
             say(f"--- keeper {keeper.pid} on {keeper.host}")
-            say(keeper.log()[-4000:])
+            say(keeper.log()[-3000:])
 
     # --- life ---
 
@@ -290,3 +290,13 @@ class Load:
         expect(not stat["violated"] and stat["counter"] >= counter["highest"],
                f"the guest knows less than the outside has seen: {stat}, {counter}")
         return {"counter": counter, "stream": stream}
+
+
+def expect_nothing_left(pair: Pair, host: str) -> None:
+    """A keeper that ended in order leaves no process, file or device on its host."""
+    lab = pair.lab
+    poll(lambda: not pair.processes(host), f"processes on {host}: {pair.processes(host)}")
+    run, shm = lab.host_dir(host) / "run", lab.shm / host
+    expect(not list(run.rglob("*")), f"in the run folder: {list(run.rglob('*'))}")
+    expect(not list(shm.iterdir()), f"in /dev/shm: {list(shm.iterdir())}")
+    expect(pair.vm.tap not in lab.ip(host, "link"), "the TAP device is still there")
