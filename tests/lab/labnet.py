@@ -21,6 +21,7 @@ itself is killed.
 
 import atexit
 import ctypes
+import fcntl
 import json
 import os
 import select
@@ -43,6 +44,8 @@ REPL_NET = "10.78.0"
 CLIENT_ADDR = f"{GUEST_NET}.100"
 CLONE_NEWNET = 0x40000000
 KILL_DEADLINE_S = 20.0
+# A client that reports must not be stopped by a test that looks at other things for a minute.
+PIPE_BYTES = 1 << 20
 SWITCH = "switch"
 CLIENT = "client"
 
@@ -443,6 +446,8 @@ class Lab:
                 self._argv(host, argv), stdin=subprocess.PIPE if has_stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if is_json else f, stderr=f, start_new_session=True,
                 env={**os.environ, **(env or {})})
+        if popen.stdout is not None:
+            fcntl.fcntl(popen.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         proc = Proc(name, popen, log)
         self.procs.append(proc)
         return proc
