@@ -537,9 +537,12 @@ static void told(void *ctx, enum hf_wire_type what, const struct hf_wire_mark *m
 		feed_session(ctx, HF_PRIMARY_PEER_PROMOTED, mark->session);
 }
 
-static void learnt(void *ctx __attribute__((unused)),
-		   const struct hf_wire_hello *theirs __attribute__((unused)))
+/* To an inquiry that it made while it was the standby; as long as that was open it could not dial. */
+static void learnt(void *ctx, const struct hf_wire_hello *theirs __attribute__((unused)))
 {
+	struct hf_primary_side *s = ctx;
+
+	hf_timer_set(&s->dial_timer, &s->k->loop, 0, on_dial_timer, s);
 }
 
 static enum hf_wire_vm_state wire_state(const struct hf_primary_side *s)
