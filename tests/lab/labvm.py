@@ -163,7 +163,8 @@ class Vm:
     def holdfast(self) -> str:
         return os.environ.get("HOLDFAST") or tool("src/cli/holdfast")
 
-    def _side(self, verb: str, host: str, peer: str, options: Sequence[str]) -> list[str]:
+    def side(self, verb: str, host: str, peer: str, options: Sequence[str]) -> list[str]:
+        """holdfast run or standby, for a host."""
         return [self.holdfast(), verb, self.name,
                 "--listen", f"{self.lab.repl_addr(host)}:{self.port}",
                 "--peer", f"{self.lab.repl_addr(peer)}:{self.port}",
@@ -171,10 +172,10 @@ class Vm:
 
     def run(self, host: str, peer: str, *options: str) -> Proc:
         """holdfast run: the VM starts here, protected by the peer."""
-        return self.lab.spawn(host, self._side("run", host, peer, options), name=f"{self.name}-run")
+        return self.lab.spawn(host, self.side("run", host, peer, options), name=f"{self.name}-run")
 
     def standby(self, host: str, peer: str, *options: str) -> Proc:
-        return self.lab.spawn(host, self._side("standby", host, peer, options),
+        return self.lab.spawn(host, self.side("standby", host, peer, options),
                               name=f"{self.name}-standby")
 
     def _cli(self, host: str, verb: str, *options: str, timeout_s: float = 30.0) -> str:
