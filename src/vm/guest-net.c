@@ -15,6 +15,10 @@
 
 #define SCRIPT_TIMEOUT_MS 30000
 
+/* Room for what the guest sends while the keeper is busy. When it is used up QEMU keeps one frame in
+ * a queue of its own, and what is there when the VM stops QEMU throws away (net.c: flush or purge). */
+#define QEMU_SEND_BUFFER_BYTES (512 << 10)
+
 /* Names to try for an interface without one; as many as a host could sensibly have. */
 #define FREE_NAMES_MAX 4096
 
@@ -65,11 +69,14 @@ static int connect_tap(struct hf_guest_net *net, const struct hf_guest_config *c
 		.on_over_limit = config->on_over_limit,
 		.ctx = config->ctx,
 	};
+	int size = QEMU_SEND_BUFFER_BYTES;
 	int pair[2], r;
 
 	r = hf_fd_pair(SOCK_STREAM, pair);
 	if (r < 0)
 		return r;
+	if (setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+		(void)setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	tap.qemu_fd = pair[0];
 	r = hf_nettap_new(&tap, &net->nettap, err);
 	if (r < 0) {

@@ -43,7 +43,7 @@
 #include "sys/tap.h"
 #include "vm/framequeue.h"
 
-/* More than a unix socket holds with the kernel's default net.core.wmem_default (208 KiB). */
+/* As much as QEMU's socket holds (guest-net.c). */
 #define DRAIN_BYTES (UINT64_C(1) << 20)
 /* Work of one dispatch: what is left over keeps its descriptor ready. */
 #define READ_BYTES (UINT64_C(256) << 10)
