@@ -471,8 +471,8 @@ static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 			supersede(p, out);
 		return;
 	}
-	if (p->is_link_up) /* for the day on which it hears us again */
-		add_session(out, HF_PRIMARY_SEND_ABANDON, session);
+	/* Also without a link: the standby still waits with that state, and has to hear it on the next. */
+	add_session(out, HF_PRIMARY_SEND_ABANDON, session);
 	go_alone(p, out);
 }
 

@@ -112,6 +112,18 @@ TEST(a_lost_epoch_goes_with_the_next_one)
 	CHECK_EQ(pa.a[0].epoch, 3);
 }
 
+/* The standby was promised nothing yet and waits with its epoch: it has to hear that it is over. */
+TEST(whoever_goes_alone_without_a_link_still_has_to_say_so)
+{
+	protect();
+	primary(HF_PRIMARY_LINK_DOWN, 0, S1);
+	primary(HF_PRIMARY_ARBITER_GRANTED, 0, S1);
+	CHECK_EQ(p.state, HF_PRIMARY_ALONE);
+	CHECK(did(HF_PRIMARY_PASS));
+	CHECK(did(HF_PRIMARY_SEND_ABANDON));
+	CHECK(hf_id_is_equal(pa.a[0].session, S1));
+}
+
 TEST(silence_is_no_proof_and_passes)
 {
 	protect();
