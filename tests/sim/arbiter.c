@@ -83,7 +83,8 @@ void sim_arbiter_asked(struct sim_world *w, const struct sim_event *ev)
 
 	if (w->plan->arbiter == SIM_ARBITER_VOTE) {
 		vote(w, ev);
-		answer.value = sim_arbiter_winner(w, ev->session) == ev->inst;
+		answer.value = sim_arbiter_winner(w, ev->session) == ev->inst ||
+			       w->plant == SIM_PLANT_BOTH_GRANTED;
 	}
 	if (k->inst == ev->inst && !w->arbiter_cuts[ev->node] && !w->is_host_down[ev->node])
 		sim_keeper_post(w, k, ASK_MAX_NS, &answer);

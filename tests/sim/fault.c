@@ -37,7 +37,7 @@ static void stop_vm(struct sim_world *w, int node, bool is_ended)
 
 static void start(struct sim_world *w, int node)
 {
-	if (!w->keepers[node].inst && !w->is_host_down[node])
+	if (node < w->plan->n_hosts && !w->keepers[node].inst && !w->is_host_down[node])
 		sim_keeper_start(w, node, /* is_primary= */ false);
 }
 

@@ -68,8 +68,11 @@ static void let_go(struct sim_world *w, struct sim_keeper *k, unsigned int n)
 	struct sim_tap *t = &k->tap;
 
 	assert(n <= t->n);
-	for (unsigned int i = 0; i < n; i++)
-		sim_outside_sees(w, k, &t->held[i], /* is_again= */ false);
+	for (unsigned int i = 0; i < n; i++) {
+		unsigned int at = w->plant == SIM_PLANT_RELEASE_BACKWARDS ? n - 1 - i : i;
+
+		sim_outside_sees(w, k, &t->held[at], /* is_again= */ false);
+	}
 	memmove(t->held, t->held + n, (t->n - n) * sizeof(t->held[0]));
 	t->n -= n;
 }

@@ -123,41 +123,43 @@ static void count_step(struct sim_world *w, struct sim_keeper *k, unsigned int e
 				 ((uint64_t)k->node << 16) | (uint64_t)(event << 8) | to);
 }
 
-static void step_primary(struct sim_world *w, struct sim_keeper *k,
-			 const struct hf_primary_event *ev)
+static void step_primary(struct sim_world *w, struct sim_keeper *k, struct hf_primary_event *ev)
 {
 	enum hf_primary_state from = k->p.state;
+	struct hf_primary before = k->p;
 	struct hf_primary_actions out;
 	bool is_dull;
 
+	sim_plant_primary_event(w->plant, &k->p, ev);
 	hf_primary_step(&k->p, ev, &out);
+	sim_plant_primary_actions(w->plant, &before, ev, &k->p, &out);
 	is_dull = from == k->p.state;
 	for (unsigned int i = 0; i < out.n; i++) {
 		k->todo[k->n_todo++] = (struct sim_todo){ .p = out.a[i] };
 		is_dull &= is_dull_primary(out.a[i].kind);
 	}
-	w->stats->p_cover[from][ev->kind]++;
-	w->stats->p_edge[from][k->p.state]++;
+	w->stats->p_edge[from][ev->kind][k->p.state]++;
 	count_step(w, k, ev->kind, k->p.state);
 	narrate_step(w, k, false, sim_primary_event_names[ev->kind], hf_primary_state_name(from),
 		     hf_primary_state_name(k->p.state), is_dull);
 }
 
-static void step_standby(struct sim_world *w, struct sim_keeper *k,
-			 const struct hf_standby_event *ev)
+static void step_standby(struct sim_world *w, struct sim_keeper *k, struct hf_standby_event *ev)
 {
 	enum hf_standby_state from = k->s.state;
+	struct hf_standby before = k->s;
 	struct hf_standby_actions out;
 	bool is_dull;
 
+	sim_plant_standby_event(w->plant, &k->s, ev);
 	hf_standby_step(&k->s, ev, &out);
+	sim_plant_standby_actions(w->plant, &before, ev, &k->s, &out);
 	is_dull = from == k->s.state;
 	for (unsigned int i = 0; i < out.n; i++) {
 		k->todo[k->n_todo++] = (struct sim_todo){ .is_standby = true, .s = out.a[i] };
 		is_dull &= out.a[i].kind == HF_STANDBY_ACK || out.a[i].kind == HF_STANDBY_APPLY;
 	}
-	w->stats->s_cover[from][ev->kind]++;
-	w->stats->s_edge[from][k->s.state]++;
+	w->stats->s_edge[from][ev->kind][k->s.state]++;
 	count_step(w, k, 64u + ev->kind, k->s.state);
 	narrate_step(w, k, true, sim_standby_event_names[ev->kind], hf_standby_state_name(from),
 		     hf_standby_state_name(k->s.state), is_dull);

@@ -83,15 +83,13 @@ static void standby_peer_dead(struct sim_world *w, struct sim_keeper *k)
 	sim_standby_event(w, k, HF_STANDBY_PEER_DEAD, 0, k->s.session);
 }
 
-/* ev->value: 0 refused, 1 still in our session, 2 not any more; ev->epoch: who answers. */
+/* ev->value: 0 refused, 1 answered; ev->epoch: by whom. */
 void sim_keeper_answered(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev)
 {
 	if (k->s.state != HF_STANDBY_LOST || !hf_id_is_equal(ev->session, k->s.session))
 		return;
 	if (ev->value == 0 || ev->epoch != k->primary_inst)
 		standby_peer_dead(w, k);
-	else if (ev->value == 2)
-		sim_standby_event(w, k, HF_STANDBY_ABANDON, 0, k->s.session);
 }
 
 static void got_end(struct sim_world *w, struct sim_keeper *k, const struct sim_msg *msg)
@@ -105,10 +103,12 @@ static void got_end(struct sim_world *w, struct sim_keeper *k, const struct sim_
 	sim_standby_event(w, k, HF_STANDBY_EPOCH_WHOLE, msg->epoch, k->s.session);
 }
 
-static void got_piece(struct sim_keeper *k, const struct sim_msg *msg)
+static void got_piece(struct sim_world *w, struct sim_keeper *k, const struct sim_msg *msg)
 {
 	if (!k->partial.is_active)
 		return;
+	if (w->plant == SIM_PLANT_PARTIAL_APPLIED)
+		k->replica.words[msg->word] = msg->value;
 	k->partial.words[msg->word] = msg->value;
 	k->partial.got |= 1u << msg->word;
 }
@@ -125,8 +125,11 @@ static void got_as_standby(struct sim_world *w, struct sim_keeper *k, const stru
 	} else if (msg->kind == SIM_MSG_BEGIN) {
 		sim_check_begin(w, k);
 		k->partial = (struct sim_partial){ .is_active = true, .epoch = msg->epoch };
+		if (w->plant == SIM_PLANT_ACK_BEFORE_WHOLE)
+			sim_net_send(w, k->in_conn, k->node,
+				     &(struct sim_msg){ .kind = SIM_MSG_ACK, .epoch = msg->epoch });
 	} else if (msg->kind == SIM_MSG_PIECE) {
-		got_piece(k, msg);
+		got_piece(w, k, msg);
 	} else if (msg->kind == SIM_MSG_END) {
 		got_end(w, k, msg);
 	} else if (msg->kind == SIM_MSG_DEAD) {
@@ -165,6 +168,11 @@ static void got_as_primary(struct sim_world *w, struct sim_keeper *k, const stru
 		/* Even a refusal says who listens there now. */
 		if (!hf_id_is_none(k->p.session) && msg->inst != k->standby_inst)
 			sim_primary_peer_dead(w, k);
+		if (hf_id_is_none(k->p.session) && !hf_id_is_none(k->abandoned) &&
+		    hf_id_is_equal(msg->session, k->abandoned))
+			sim_net_send(w, k->out_conn, k->node,
+				     &(struct sim_msg){ .kind = SIM_MSG_ABANDON,
+							.session = k->abandoned });
 		hang_up(w, k, k->out_conn);
 	}
 }
@@ -201,6 +209,8 @@ void sim_keeper_message(struct sim_world *w, struct sim_keeper *k, struct sim_co
 		got_as_standby(w, k, msg);
 	} else if (c->id == k->out_conn && k->is_primary) {
 		got_as_primary(w, k, msg);
+	} else if (k->is_standby && msg->kind == SIM_MSG_ABANDON) {
+		sim_standby_event(w, k, HF_STANDBY_ABANDON, 0, msg->session);
 	}
 }
 
@@ -215,7 +225,8 @@ static void watch(struct sim_world *w, struct sim_keeper *k, uint64_t conn)
 	end = c->node[1] == k->node;
 	sim_net_send(w, conn, k->node, &(struct sim_msg){ .kind = SIM_MSG_HEARTBEAT });
 	silence_ns = w->now_ns - c->heard_ns[end];
-	if (silence_ns > GIVE_UP_NS || (silence_ns > SILENCE_NS && !c->is_ready[end])) {
+	if ((w->plan->does_give_up && silence_ns > GIVE_UP_NS) ||
+	    (silence_ns > SILENCE_NS && !c->is_ready[end])) {
 		hang_up(w, k, conn);
 	} else if (silence_ns > SILENCE_NS && !c->is_silent[end]) {
 		c->is_silent[end] = true;
@@ -232,9 +243,11 @@ static void dial(struct sim_world *w, struct sim_keeper *k)
 
 	if (!k->is_primary || k->out_conn || w->now_ns < k->dial_ns)
 		return;
+	if (w->plant == SIM_PLANT_NEVER_REDIAL && !hf_id_is_none(k->p.session))
+		return;
 	if (hf_id_is_none(k->p.session)) {
 		do
-			k->dial_node = (k->dial_node + 1) % SIM_NODES;
+			k->dial_node = (k->dial_node + 1) % w->plan->n_hosts;
 		while (k->dial_node == k->node);
 		ev.a = k->dial_node;
 	} else {

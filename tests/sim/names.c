@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "sim.h"
 
+const char *const sim_rule_names[SIM_RULE_COUNT] = {
+	[SIM_RULE_COMMIT] = "commit",     [SIM_RULE_WHOLE] = "whole", [SIM_RULE_LIVE] = "live",
+	[SIM_RULE_PROGRESS] = "progress", [SIM_RULE_ORDER] = "order", [SIM_RULE_RESEND] = "resend",
+	[SIM_RULE_ENDED] = "ended",
+};
+
 const char *const sim_primary_event_names[HF_PRIMARY_EVENT_COUNT] = {
 	[HF_PRIMARY_LINK_UP] = "link-up",
 	[HF_PRIMARY_LINK_DOWN] = "link-down",

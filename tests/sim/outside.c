@@ -22,7 +22,8 @@ static void check_covered(struct sim_world *w, const struct sim_keeper *k,
 			continue;
 		e = sim_find_epoch(w, s->s.session, s->s.epoch);
 		if (!e || e->g.out_seq <= o->seq)
-			sim_fail(w, "commit: output %llu left %c before its epoch was whole on %c",
+			sim_fail(w, SIM_RULE_COMMIT,
+				 "output %llu left %c before its epoch was whole on %c",
 				 (unsigned long long)o->seq, sim_letter(k->node), sim_letter(n));
 	}
 }
@@ -36,7 +37,8 @@ static void check_superseded(struct sim_world *w, const struct sim_keeper *k,
 
 		if (p->inst != k->inst && hf_id_is_equal(p->session, k->p.session) &&
 		    o->seq >= p->out_seq)
-			sim_fail(w, "live: output %llu left %c after its standby went live",
+			sim_fail(w, SIM_RULE_LIVE,
+				 "output %llu left %c after its standby went live",
 				 (unsigned long long)o->seq, sim_letter(k->node));
 	}
 }
@@ -47,7 +49,7 @@ static void check_duplicate(struct sim_world *w, const struct sim_keeper *k,
 	uint64_t *seen = &w->outside.seen[o->seq % SIM_SEEN];
 
 	if (!w->n_promotions)
-		sim_fail(w, "order: output %llu left %c twice without a failover",
+		sim_fail(w, SIM_RULE_ORDER, "output %llu left %c twice without a failover",
 			 (unsigned long long)o->seq, sim_letter(k->node));
 	if (!*seen) {
 		/* Not sent again at the failover, and now its old primary wakes up and lets it go. */
@@ -57,8 +59,8 @@ static void check_duplicate(struct sim_world *w, const struct sim_keeper *k,
 	}
 	w->stats->duplicates++;
 	if (*seen != o->digest)
-		sim_fail(w,
-			 "commit: output %llu of %c is not what the outside saw before: the "
+		sim_fail(w, SIM_RULE_COMMIT,
+			 "output %llu of %c is not what the outside saw before: the "
 			 "VM went back in time",
 			 (unsigned long long)o->seq, sim_letter(k->node));
 }
@@ -70,14 +72,14 @@ static void check_next(struct sim_world *w, const struct sim_keeper *k, const st
 	if (o->seq > out->next_seq) {
 		w->stats->lost += o->seq - out->next_seq;
 		if (!out->is_gap_allowed)
-			sim_fail(w, "order: %llu outputs before %llu of %c are missing",
+			sim_fail(w, SIM_RULE_ORDER, "%llu outputs before %llu of %c are missing",
 				 (unsigned long long)(o->seq - out->next_seq),
 				 (unsigned long long)o->seq, sim_letter(k->node));
 		for (uint64_t seq = out->next_seq; seq < o->seq; seq++)
 			out->seen[seq % SIM_SEEN] = 0;
 	} else if (o->seq && out->seen[(o->seq - 1) % SIM_SEEN] != o->prev) {
-		sim_fail(w,
-			 "commit: output %llu of %c depends on a history that the outside did "
+		sim_fail(w, SIM_RULE_COMMIT,
+			 "output %llu of %c depends on a history that the outside did "
 			 "not see",
 			 (unsigned long long)o->seq, sim_letter(k->node));
 	}
@@ -95,8 +97,8 @@ void sim_outside_sees(struct sim_world *w, struct sim_keeper *k, const struct si
 		check_covered(w, k, o);
 		check_superseded(w, k, o);
 		if (is_again && o->seq >= k->replica.out_seq)
-			sim_fail(w,
-				 "resend: %c sends output %llu, which its epoch does not contain",
+			sim_fail(w, SIM_RULE_RESEND,
+				 "%c sends output %llu, which its epoch does not contain",
 				 sim_letter(k->node), (unsigned long long)o->seq);
 		if (o->seq < out->next_seq)
 			check_duplicate(w, k, o);

@@ -134,4 +134,6 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 	for (n = 1 + sim_rand_below(&r, 8); n; n--)
 		draw_fault(&r, plan, kinds);
 	draw_restarts(&r, plan);
+	plan->does_give_up = sim_rand_percent(&r, 50);
+	plan->n_hosts = sim_rand_percent(&r, 50) ? 2 : SIM_NODES;
 }

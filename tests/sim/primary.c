@@ -136,14 +136,16 @@ static void refuse(struct sim_world *w, struct sim_keeper *k)
 static void finish(struct sim_world *w, struct sim_keeper *k)
 {
 	if (k->vm.is_alive && k->vm.is_running)
-		sim_fail(w, "live: %c finishes and leaves its VM running", sim_letter(k->node));
+		sim_fail(w, SIM_RULE_LIVE, "%c finishes and leaves its VM running",
+			 sim_letter(k->node));
 	(void)sim_keeper_item(w, k, SIM_ITEM_EXIT);
 }
 
 static void resume(struct sim_world *w, struct sim_keeper *k)
 {
 	if (k->is_stopped_for_good)
-		sim_fail(w, "live: %c runs a VM again that it had frozen", sim_letter(k->node));
+		sim_fail(w, SIM_RULE_LIVE, "%c runs a VM again that it had frozen",
+			 sim_letter(k->node));
 	k->vm.is_running = k->vm.is_alive;
 }
 
@@ -174,7 +176,8 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		break;
 	case HF_PRIMARY_PASS:
 		if (k->tap.mode == SIM_TAP_DEAD)
-			sim_fail(w, "live: %c lets outputs pass again", sim_letter(k->node));
+			sim_fail(w, SIM_RULE_LIVE, "%c lets outputs pass again",
+				 sim_letter(k->node));
 		sim_tap_pass(w, k);
 		break;
 	case HF_PRIMARY_DISCARD:
@@ -202,6 +205,7 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		tell(w, k, SIM_MSG_HANDOVER, a);
 		break;
 	case HF_PRIMARY_SEND_ABANDON:
+		k->abandoned = a->session;
 		tell(w, k, SIM_MSG_ABANDON, a);
 		break;
 	case HF_PRIMARY_ASK_ARBITER:

@@ -11,6 +11,7 @@
 #define WORDS_MAX 14
 #define NTH_MAX 100000u
 
+static const char *const hosts_names[] = { "2", "3" };
 static const char *const delays_names[] = { "fixed", "uniform", "edge" };
 
 static bool parse_node(const char *word, int *ret)
@@ -137,6 +138,12 @@ static bool parse_setting(char **word, struct sim_plan *plan)
 		return hf_parse_bool(word[1], &plan->does_resend, NULL) == 0;
 	if (strcmp(word[0], "slow") == 0)
 		return hf_parse_bool(word[1], &plan->is_slow, NULL) == 0;
+	if (strcmp(word[0], "hosts") == 0 && find_name(hosts_names, 2, word[1], &n)) {
+		plan->n_hosts = (int)n + 2;
+		return true;
+	}
+	if (strcmp(word[0], "gives-up") == 0)
+		return hf_parse_bool(word[1], &plan->does_give_up, NULL) == 0;
 	if (strcmp(word[0], "arbiter") == 0)
 		return parse_arbiter(word + 1, plan);
 	if (strcmp(word[0], "operator") == 0) {
@@ -183,6 +190,7 @@ static void split(char *line, char **words)
 int sim_scenario_parse(FILE *f, const char *name, struct sim_plan *ret, struct hf_err *err)
 {
 	struct sim_plan plan = { .seed = 1,
+				 .n_hosts = 2,
 				 .delays = SIM_DELAYS_FIXED,
 				 .does_resend = true,
 				 .safety_ns = 400 * SIM_MS,
@@ -248,6 +256,10 @@ void sim_scenario_format(FILE *f, const struct sim_plan *plan)
 		(void)fputs("operator wrong\n", f);
 	if (plan->is_slow)
 		(void)fputs("slow yes\n", f);
+	if (plan->n_hosts != 2)
+		(void)fprintf(f, "hosts %d\n", plan->n_hosts);
+	if (plan->does_give_up)
+		(void)fputs("gives-up yes\n", f);
 	(void)fprintf(f, "delays %s\nresend %s\nsafety %lluus\ncalm %lluus\n",
 		      delays_names[plan->delays], plan->does_resend ? "yes" : "no",
 		      (unsigned long long)(plan->safety_ns / SIM_US),

@@ -184,6 +184,7 @@ struct sim_keeper {
 	int dial_node;
 	int standby_node; /* who holds our session */
 	uint64_t standby_inst;
+	struct hf_id abandoned; /* whoever holds it is to discard it */
 	int slot; /* the epoch under capture or in flight */
 	uint64_t sync_gen;
 	unsigned int sync_word;
@@ -298,11 +299,59 @@ struct sim_plan {
 	enum sim_delays delays;
 	bool does_resend;
 	bool is_slow; /* a first copy takes long, and now and then a capture does */
+	bool does_give_up; /* a connection that is silent for long is closed */
+	int n_hosts; /* 2: a pair, as holdfast knows it now; 3: C is there, too */
 	bool is_operator_wrong; /* vouches without looking: the promises do not hold then */
 	uint64_t safety_ns; /* faults strike in this time; then all is healed */
 	uint64_t calm_ns; /* and this long after it everything must be well */
 	unsigned int n_faults;
 	struct sim_fault faults[SIM_FAULTS];
+};
+
+/* ---- what is checked ---- */
+
+/* The invariants, with their numbers in docs/replication.md. */
+enum sim_rule {
+	SIM_RULE_NONE,
+	SIM_RULE_COMMIT, /* no output before its commit */
+	SIM_RULE_WHOLE, /* the promoted state is the last whole epoch */
+	SIM_RULE_LIVE, /* never two promoted by the protocol's own doing */
+	SIM_RULE_PROGRESS, /* progress after faults heal */
+	SIM_RULE_ORDER, /* outputs in order, none missing, none twice but by a failover */
+	SIM_RULE_RESEND, /* what is sent again is part of the promoted state */
+	SIM_RULE_ENDED, /* a VM that ended is not promoted by who knows it */
+	SIM_RULE_COUNT
+};
+
+/* Bugs that can be planted around the machines and in the drivers: plant.c says what each does. */
+enum sim_plant {
+	SIM_PLANT_NONE,
+	SIM_PLANT_RELEASE_AT_SEND,
+	SIM_PLANT_PASS_ON_CUT,
+	SIM_PLANT_HOLD_FORGOTTEN,
+	SIM_PLANT_DROP_FORGOTTEN,
+	SIM_PLANT_ABANDON_AT_ONCE,
+	SIM_PLANT_REJOIN_COUNTS_FLIGHT,
+	SIM_PLANT_NO_RESUME,
+	SIM_PLANT_NO_LATE_RESUME,
+	SIM_PLANT_SILENCE_IS_DEATH,
+	SIM_PLANT_DEATH_SAID_ONCE,
+	SIM_PLANT_HANDOVER_UNACKNOWLEDGED,
+	SIM_PLANT_PROMOTE_ON_CUT,
+	SIM_PLANT_PARTIAL_KEPT,
+	SIM_PLANT_PARTIAL_APPLIED,
+	SIM_PLANT_ACK_BEFORE_WHOLE,
+	SIM_PLANT_ACK_AFTER_PROMOTION,
+	SIM_PLANT_DISCARD_FORGOTTEN,
+	SIM_PLANT_DISCARD_UNSAID,
+	SIM_PLANT_PROMOTION_SAID_ONCE,
+	SIM_PLANT_END_IS_DEATH,
+	SIM_PLANT_DENIAL_IS_GRANT,
+	SIM_PLANT_BOTH_GRANTED,
+	SIM_PLANT_NEVER_REDIAL,
+	SIM_PLANT_RESEND_TOO_MUCH,
+	SIM_PLANT_RELEASE_BACKWARDS,
+	SIM_PLANT_COUNT
 };
 
 /* ---- what is counted ---- */
@@ -311,10 +360,9 @@ struct sim_stats {
 	uint64_t runs, steps, events, faults, promotions, handovers, outputs, duplicates, lost;
 	uint64_t forks; /* see docs/failure-model.md: `promote` and a later death */
 	uint64_t vms_lost, vms_ended, commits, sessions, votes;
-	uint64_t p_cover[HF_PRIMARY_STATE_COUNT][HF_PRIMARY_EVENT_COUNT];
-	uint64_t s_cover[HF_STANDBY_STATE_COUNT][HF_STANDBY_EVENT_COUNT];
-	uint64_t p_edge[HF_PRIMARY_STATE_COUNT][HF_PRIMARY_STATE_COUNT];
-	uint64_t s_edge[HF_STANDBY_STATE_COUNT][HF_STANDBY_STATE_COUNT];
+	/* [from][event][to] */
+	uint64_t p_edge[HF_PRIMARY_STATE_COUNT][HF_PRIMARY_EVENT_COUNT][HF_PRIMARY_STATE_COUNT];
+	uint64_t s_edge[HF_STANDBY_STATE_COUNT][HF_STANDBY_EVENT_COUNT][HF_STANDBY_STATE_COUNT];
 	uint64_t hash;
 };
 
@@ -387,6 +435,7 @@ struct sim_world {
 		forced; /* a session that an operator vouched for, while its old primary may wake */
 	bool has_failed;
 	char failure[256];
+	enum sim_plant plant;
 	bool is_verbose;
 	sim_narrator *narrate;
 	void *narrate_arg;
@@ -398,7 +447,8 @@ void sim_post(struct sim_world *w, uint64_t delay_ns, const struct sim_event *ev
 /* A delay of at most @max_ns, drawn as the plan says. */
 uint64_t sim_delay(struct sim_world *w, uint64_t max_ns);
 void sim_say(struct sim_world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void sim_fail(struct sim_world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sim_fail(struct sim_world *w, enum sim_rule rule, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 char sim_letter(int node);
 
 /* queue.c: the event queue, a binary heap. */
@@ -497,7 +547,22 @@ void sim_fault_heal_all(struct sim_world *w);
 /* plan.c: a plan from a seed. */
 void sim_plan_draw(struct sim_plan *plan, uint64_t seed);
 
+/* plant.c: bugs on purpose. Each rewrites what goes into a machine and what comes out of it. */
+enum sim_plant sim_plant_find(const char *name); /* SIM_PLANT_COUNT: no such bug */
+void sim_plant_list(void);
+void sim_plant_primary_event(enum sim_plant plant, const struct hf_primary *p,
+			     struct hf_primary_event *ev);
+void sim_plant_primary_actions(enum sim_plant plant, const struct hf_primary *before,
+			       const struct hf_primary_event *ev, struct hf_primary *after,
+			       struct hf_primary_actions *out);
+void sim_plant_standby_event(enum sim_plant plant, const struct hf_standby *s,
+			     struct hf_standby_event *ev);
+void sim_plant_standby_actions(enum sim_plant plant, const struct hf_standby *before,
+			       const struct hf_standby_event *ev, struct hf_standby *after,
+			       struct hf_standby_actions *out);
+
 /* names.c */
+extern const char *const sim_rule_names[SIM_RULE_COUNT];
 extern const char *const sim_primary_event_names[HF_PRIMARY_EVENT_COUNT];
 extern const char *const sim_primary_action_names[HF_PRIMARY_ACTION_COUNT];
 extern const char *const sim_standby_event_names[HF_STANDBY_EVENT_COUNT];

@@ -50,16 +50,19 @@ static void apply(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
 	k->partial.is_active = false;
 }
 
+/* A primary that is not taken is left the connection, for it may have something to say. */
 static void refuse(struct sim_world *w, struct sim_keeper *k)
 {
 	uint64_t conn = k->in_conn;
 
 	sim_net_send(w, conn, k->node,
-		     &(struct sim_msg){ .kind = SIM_MSG_REFUSE, .inst = k->inst });
-	sim_net_close(w, conn, k->node);
+		     &(struct sim_msg){
+			     .kind = SIM_MSG_REFUSE, .inst = k->inst, .session = k->s.session });
 	k->in_conn = 0;
-	if (k->s.is_link_up)
-		sim_standby_event(w, k, HF_STANDBY_LINK_DOWN, 0, k->s.session);
+	if (!k->s.is_link_up)
+		return;
+	sim_net_close(w, conn, k->node);
+	sim_standby_event(w, k, HF_STANDBY_LINK_DOWN, 0, k->s.session);
 }
 
 void sim_standby_do(struct sim_world *w, struct sim_keeper *k, const struct hf_standby_action *a)
@@ -118,6 +121,17 @@ static struct sim_item *again(struct sim_world *w, struct sim_keeper *k,
 	return copy;
 }
 
+static void greet(struct sim_world *w, struct sim_keeper *k, struct sim_conn *c)
+{
+	struct sim_msg msg = { .kind = SIM_MSG_HELLO_REPLY,
+			       .inst = k->inst,
+			       .epoch = k->s.epoch,
+			       .session = k->s.session };
+
+	c->is_ready[1] = true;
+	sim_net_send(w, c->id, k->node, &msg);
+}
+
 /* A primary says hello. What the old connection meant is settled before the new one counts. */
 void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct sim_item *item)
 {
@@ -136,13 +150,11 @@ void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct 
 		sim_net_close(w, k->in_conn, k->node);
 		sim_keeper_link_gone(w, k, k->in_conn);
 		(void)again(w, k, item);
-	} else if (is_waiting && item->msg.inst == k->primary_inst &&
-		   !hf_id_is_equal(item->msg.session, k->s.session)) {
-		/* The primary of our session says that it is over. */
-		sim_standby_event(w, k, HF_STANDBY_ABANDON, 0, k->s.session);
-		(void)again(w, k, item);
 	} else {
 		k->in_conn = c->id;
+		/* It still greets as a standby, and says what it has become as soon as it may. */
+		if (k->s.state == HF_STANDBY_PROMOTING)
+			greet(w, k, c);
 		sim_standby_event(w, k, HF_STANDBY_LINK_UP, 0, item->msg.session);
 		again(w, k, item)->kind = SIM_ITEM_REPLY;
 	}
@@ -151,16 +163,10 @@ void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct 
 void sim_standby_reply(struct sim_world *w, struct sim_keeper *k, const struct sim_item *item)
 {
 	struct sim_conn *c = sim_net_find(w, item->conn);
-	struct sim_msg msg = { .kind = SIM_MSG_HELLO_REPLY,
-			       .inst = k->inst,
-			       .epoch = k->s.epoch,
-			       .session = k->s.session };
 
-	if (!c || k->in_conn != item->conn || k->s.state == HF_STANDBY_PROMOTING ||
-	    k->s.state == HF_STANDBY_PROMOTED)
-		return;
-	c->is_ready[1] = true;
-	sim_net_send(w, c->id, k->node, &msg);
+	if (c && k->in_conn == item->conn && k->s.state != HF_STANDBY_PROMOTING &&
+	    k->s.state != HF_STANDBY_PROMOTED)
+		greet(w, k, c);
 }
 
 void sim_standby_loaded(struct sim_world *w, struct sim_keeper *k)
@@ -183,6 +189,8 @@ void sim_standby_live(struct sim_world *w, struct sim_keeper *k)
 	k->vm = (struct sim_vm){ .g = k->replica, .is_alive = true, .is_running = true };
 	k->tap.mode = SIM_TAP_PASS;
 	w->stats->promotions++;
+	if (w->plant == SIM_PLANT_RESEND_TOO_MUCH && k->n_frames)
+		k->frames[k->n_frames - 1].seq++;
 	for (unsigned int i = 0; w->plan->does_resend && i < k->n_frames; i++)
 		sim_outside_sees(w, k, &k->frames[i], /* is_again= */ true);
 }

@@ -28,17 +28,20 @@ void sim_say(struct sim_world *w, const char *format, ...)
 	w->narrate(w->narrate_arg, line);
 }
 
-void sim_fail(struct sim_world *w, const char *format, ...)
+void sim_fail(struct sim_world *w, enum sim_rule rule, const char *format, ...)
 {
 	va_list ap;
+	int at;
 
 	if (w->has_failed)
 		return;
 	w->has_failed = true;
+	at = snprintf(w->failure, sizeof(w->failure), "invariant %u (%s): ", rule,
+		      sim_rule_names[rule]);
 	va_start(ap, format);
-	(void)vsnprintf(w->failure, sizeof(w->failure), format, ap);
+	(void)vsnprintf(w->failure + at, sizeof(w->failure) - (size_t)at, format, ap);
 	va_end(ap);
-	sim_say(w, "VIOLATION %s", w->failure);
+	sim_say(w, "VIOLATION of %s", w->failure);
 }
 
 uint64_t sim_delay(struct sim_world *w, uint64_t max_ns)
@@ -98,9 +101,7 @@ static void on_inquire(struct sim_world *w, const struct sim_event *ev)
 
 	if (k->inst != ev->inst || r < 0 || peer->is_frozen)
 		return;
-	if (r == 1)
-		answer.value = peer->is_primary && hf_id_is_equal(peer->p.session, ev->session) ? 1
-												: 2;
+	answer.value = (uint64_t)r;
 	sim_keeper_post(w, k, REPLY_MAX_NS, &answer);
 }
 
@@ -139,11 +140,13 @@ static void begin(struct sim_world *w, const struct sim_plan *plan, struct sim_s
 	sim_narrator *narrate = w->narrate;
 	void *arg = w->narrate_arg;
 	bool is_verbose = w->is_verbose;
+	enum sim_plant plant = w->plant;
 
 	memset(w, 0, sizeof(*w));
 	w->narrate = narrate;
 	w->narrate_arg = arg;
 	w->is_verbose = is_verbose;
+	w->plant = plant;
 	w->plan = plan;
 	w->stats = stats;
 	w->rand.state = plan->seed;

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Bugs on purpose: the proof that the checkers can fail. Each one changes what goes into a machine,
+ * what comes out of it, or what a driver does (then the file of that driver asks for it by name), so
+ * that the machines that are tested are the ones that are shipped.
+ */
+#include "sim.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#define RULE(rule) (1u << SIM_RULE_##rule)
+
+/* The invariants of which one has to be reported, and what is wrong. */
+static const struct {
+	const char *name;
+	unsigned int rules;
+	const char *what;
+} plants[SIM_PLANT_COUNT] = {
+	[SIM_PLANT_RELEASE_AT_SEND] = { "release-at-send", RULE(COMMIT),
+					"outputs leave when their epoch is sent" },
+	[SIM_PLANT_PASS_ON_CUT] = { "pass-on-cut", RULE(COMMIT),
+				    "out of touch with the standby outputs pass" },
+	[SIM_PLANT_HOLD_FORGOTTEN] = { "hold-forgotten", RULE(COMMIT),
+				       "outputs are not held when protection begins" },
+	[SIM_PLANT_DROP_FORGOTTEN] = { "drop-forgotten", RULE(WHOLE),
+				       "pages of a lost epoch do not go with the next one" },
+	[SIM_PLANT_ABANDON_AT_ONCE] = { "abandon-at-once", RULE(COMMIT),
+					"protection ends before the standby has discarded" },
+	[SIM_PLANT_REJOIN_COUNTS_FLIGHT] = { "rejoin-counts-flight", RULE(COMMIT) | RULE(WHOLE),
+					     "a standby that is back is taken to hold all" },
+	[SIM_PLANT_NO_RESUME] = { "no-resume", RULE(PROGRESS),
+				  "a hand-over that is called off leaves the VM stopped" },
+	[SIM_PLANT_NO_LATE_RESUME] = { "no-late-resume", RULE(PROGRESS),
+				       "the same, only if silence came and went in its capture" },
+	[SIM_PLANT_SILENCE_IS_DEATH] = { "silence-is-death", RULE(COMMIT) | RULE(LIVE),
+					 "a silent standby is taken for a dead one" },
+	[SIM_PLANT_DEATH_SAID_ONCE] = { "death-said-once", RULE(PROGRESS),
+					"the VM's death is not repeated on a new connection" },
+	[SIM_PLANT_HANDOVER_UNACKNOWLEDGED] = { "handover-unacknowledged", RULE(COMMIT),
+						"a hand-over does not wait for its last epoch" },
+	[SIM_PLANT_PROMOTE_ON_CUT] = { "promote-on-cut", RULE(LIVE) | RULE(COMMIT),
+				       "the end of the connection is taken for a proof" },
+	[SIM_PLANT_PARTIAL_KEPT] = { "partial-kept", RULE(WHOLE),
+				     "what came of a broken epoch is not thrown away" },
+	[SIM_PLANT_PARTIAL_APPLIED] = { "partial-applied", RULE(WHOLE),
+					"pages are written before their epoch is whole" },
+	[SIM_PLANT_ACK_BEFORE_WHOLE] = { "ack-before-whole", RULE(COMMIT),
+					 "an epoch is acknowledged when it begins" },
+	[SIM_PLANT_ACK_AFTER_PROMOTION] = { "ack-after-promotion", RULE(COMMIT) | RULE(LIVE),
+					    "epochs are acknowledged while the standby goes live" },
+	[SIM_PLANT_DISCARD_FORGOTTEN] = { "discard-forgotten", RULE(COMMIT) | RULE(LIVE),
+					  "the standby says that it discards, and does not" },
+	[SIM_PLANT_DISCARD_UNSAID] = { "discard-unsaid", RULE(PROGRESS),
+				       "the standby discards and does not say so" },
+	[SIM_PLANT_PROMOTION_SAID_ONCE] = { "promotion-said-once", RULE(PROGRESS),
+					    "an old primary that comes back is not told" },
+	[SIM_PLANT_END_IS_DEATH] = { "end-is-death", RULE(ENDED),
+				     "a VM that ended in order is promoted" },
+	[SIM_PLANT_DENIAL_IS_GRANT] = { "denial-is-grant", RULE(LIVE) | RULE(COMMIT),
+					"the standby goes live although the arbiter said no" },
+	[SIM_PLANT_BOTH_GRANTED] = { "both-granted", RULE(LIVE) | RULE(COMMIT),
+				     "the arbiter says yes to both sides" },
+	[SIM_PLANT_NEVER_REDIAL] = { "never-redial", RULE(PROGRESS),
+				     "a broken connection is not made again" },
+	[SIM_PLANT_RESEND_TOO_MUCH] = { "resend-too-much", RULE(RESEND),
+					"a frame is sent again that the epoch does not contain" },
+	[SIM_PLANT_RELEASE_BACKWARDS] = { "release-backwards", RULE(ORDER),
+					  "held outputs leave in the wrong order" },
+};
+
+enum sim_plant sim_plant_find(const char *name)
+{
+	unsigned int i = SIM_PLANT_NONE + 1;
+
+	while (i < SIM_PLANT_COUNT && strcmp(plants[i].name, name) != 0)
+		i++;
+	return i;
+}
+
+/* NAME RULE[,RULE] WHAT, one a line: tests/sim/test-sim.py reads it. */
+void sim_plant_list(void)
+{
+	for (unsigned int i = SIM_PLANT_NONE + 1; i < SIM_PLANT_COUNT; i++) {
+		const char *comma = "";
+
+		(void)printf("%s ", plants[i].name);
+		for (unsigned int rule = 0; rule < SIM_RULE_COUNT; rule++) {
+			if (!(plants[i].rules & 1u << rule))
+				continue;
+			(void)printf("%s%u", comma, rule);
+			comma = ",";
+		}
+		(void)printf(" %s\n", plants[i].what);
+	}
+}
+
+void sim_plant_primary_event(enum sim_plant plant, const struct hf_primary *p,
+			     struct hf_primary_event *ev)
+{
+	if (plant == SIM_PLANT_REJOIN_COUNTS_FLIGHT && ev->kind == HF_PRIMARY_LINK_UP &&
+	    p->stage == HF_STAGE_FLIGHT)
+		ev->epoch = p->captured;
+	if (plant == SIM_PLANT_SILENCE_IS_DEATH && ev->kind == HF_PRIMARY_PEER_SILENT)
+		ev->kind = HF_PRIMARY_PEER_DEAD;
+}
+
+static void add(struct hf_primary_actions *out, enum hf_primary_action_kind kind, uint64_t epoch)
+{
+	assert(out->n < HF_PRIMARY_ACTIONS_MAX);
+	out->a[out->n++] = (struct hf_primary_action){ .kind = kind, .epoch = epoch };
+}
+
+static bool has(const struct hf_primary_actions *out, enum hf_primary_action_kind kind)
+{
+	for (unsigned int i = 0; i < out->n; i++)
+		if (out->a[i].kind == kind)
+			return true;
+	return false;
+}
+
+static void forget(struct hf_primary_actions *out, enum hf_primary_action_kind kind)
+{
+	unsigned int kept = 0;
+
+	for (unsigned int i = 0; i < out->n; i++)
+		if (out->a[i].kind != kind)
+			out->a[kept++] = out->a[i];
+	out->n = kept;
+}
+
+/* As if the acknowledgement of the last epoch had come when it was sent. */
+static void acknowledge(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	struct hf_primary_event ack = { .kind = HF_PRIMARY_ACK, .epoch = p->captured };
+	struct hf_primary_actions more;
+
+	hf_primary_step(p, &ack, &more);
+	for (unsigned int i = 0; i < more.n; i++)
+		out->a[out->n++] = more.a[i];
+}
+
+static void let_too_much_out(enum sim_plant plant, const struct hf_primary *before,
+			     struct hf_primary *after, struct hf_primary_actions *out)
+{
+	if (plant == SIM_PLANT_RELEASE_AT_SEND && has(out, HF_PRIMARY_SEND))
+		add(out, HF_PRIMARY_RELEASE, after->captured);
+	else if (plant == SIM_PLANT_PASS_ON_CUT && after->state == HF_PRIMARY_HOLDING &&
+		 before->state != HF_PRIMARY_HOLDING)
+		add(out, HF_PRIMARY_PASS, 0);
+	else if (plant == SIM_PLANT_ABANDON_AT_ONCE && has(out, HF_PRIMARY_SEND_ABANDON))
+		add(out, HF_PRIMARY_PASS, 0);
+	else if (plant == SIM_PLANT_HANDOVER_UNACKNOWLEDGED && has(out, HF_PRIMARY_SEND) &&
+		 after->state == HF_PRIMARY_HANDING_OVER && after->is_final)
+		acknowledge(after, out);
+}
+
+void sim_plant_primary_actions(enum sim_plant plant, const struct hf_primary *before,
+			       const struct hf_primary_event *ev, struct hf_primary *after,
+			       struct hf_primary_actions *out)
+{
+	let_too_much_out(plant, before, after, out);
+	if (plant == SIM_PLANT_HOLD_FORGOTTEN)
+		forget(out, HF_PRIMARY_HOLD);
+	else if (plant == SIM_PLANT_DROP_FORGOTTEN)
+		forget(out, HF_PRIMARY_DROP);
+	else if (plant == SIM_PLANT_NO_RESUME ||
+		 (plant == SIM_PLANT_NO_LATE_RESUME && ev->kind == HF_PRIMARY_CAPTURED &&
+		  after->state == HF_PRIMARY_PROTECTED))
+		forget(out, HF_PRIMARY_RESUME);
+	else if (plant == SIM_PLANT_DEATH_SAID_ONCE && ev->kind == HF_PRIMARY_LINK_UP)
+		forget(out, HF_PRIMARY_SEND_DEAD);
+}
+
+static bool holds_epoch(const struct hf_standby *s)
+{
+	return s->state == HF_STANDBY_READY || s->state == HF_STANDBY_LOST;
+}
+
+void sim_plant_standby_event(enum sim_plant plant, const struct hf_standby *s,
+			     struct hf_standby_event *ev)
+{
+	if (plant == SIM_PLANT_PROMOTE_ON_CUT && ev->kind == HF_STANDBY_LINK_DOWN && holds_epoch(s))
+		ev->kind = HF_STANDBY_PEER_DEAD;
+	else if (plant == SIM_PLANT_END_IS_DEATH && ev->kind == HF_STANDBY_VM_ENDED)
+		ev->kind = HF_STANDBY_VM_DIED;
+	else if (plant == SIM_PLANT_DENIAL_IS_GRANT && ev->kind == HF_STANDBY_ARBITER_DENIED)
+		ev->kind = HF_STANDBY_ARBITER_GRANTED;
+}
+
+static void standby_forget(struct hf_standby_actions *out, enum hf_standby_action_kind kind)
+{
+	unsigned int kept = 0;
+
+	for (unsigned int i = 0; i < out->n; i++)
+		if (out->a[i].kind != kind)
+			out->a[kept++] = out->a[i];
+	out->n = kept;
+}
+
+void sim_plant_standby_actions(enum sim_plant plant, const struct hf_standby *before,
+			       const struct hf_standby_event *ev, struct hf_standby *after,
+			       struct hf_standby_actions *out)
+{
+	if (plant == SIM_PLANT_PARTIAL_KEPT) {
+		standby_forget(out, HF_STANDBY_DROP_PARTIAL);
+	} else if (plant == SIM_PLANT_DISCARD_UNSAID) {
+		standby_forget(out, HF_STANDBY_SEND_DISCARDED);
+	} else if (plant == SIM_PLANT_PROMOTION_SAID_ONCE && ev->kind == HF_STANDBY_LINK_UP) {
+		standby_forget(out, HF_STANDBY_SEND_PROMOTED);
+	} else if (plant == SIM_PLANT_ACK_AFTER_PROMOTION && ev->kind == HF_STANDBY_EPOCH_WHOLE &&
+		   after->state == HF_STANDBY_PROMOTING) {
+		out->n = 1;
+		out->a[0] = (struct hf_standby_action){ .kind = HF_STANDBY_ACK,
+							.epoch = ev->epoch };
+	} else if (plant == SIM_PLANT_DISCARD_FORGOTTEN && ev->kind == HF_STANDBY_ABANDON &&
+		   before->is_link_up && holds_epoch(before)) {
+		*after = *before;
+		standby_forget(out, HF_STANDBY_DISCARD);
+	}
+}
