@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -46,6 +47,7 @@ struct hf_meetings {
 	struct meeting *dial; /* the one that we dialled, or NULL; not among the guests */
 	struct meeting *guests[HF_MEETING_GUESTS_MAX];
 	unsigned int n_guests;
+	char last_stranger[HF_ERR_MAX]; /* why the last one was turned away */
 };
 
 static const struct hf_sock_options options = {
@@ -74,6 +76,15 @@ static void meeting_free(struct meeting *g)
 	free(g);
 }
 
+/* Each reason once in a row: whoever knocks without end must not fill the log. */
+static void turn_away(struct hf_meetings *m, const char *text)
+{
+	if (strcmp(m->last_stranger, text) == 0)
+		return;
+	(void)snprintf(m->last_stranger, sizeof(m->last_stranger), "%s", text);
+	hf_log(m->journal, HF_LOG_INFO, "a connection was turned away: %s", text);
+}
+
 /* The dial is over before the callback runs, so that it may dial again at once. */
 static void miss(struct meeting *g, enum hf_meeting_miss why, const char *text)
 {
@@ -81,11 +92,11 @@ static void miss(struct meeting *g, enum hf_meeting_miss why, const char *text)
 	struct hf_err copy;
 
 	hf_err_set(&copy, "%s", text);
-	if (!g->we_dialled || g->step == STEP_LINGER) {
-		g->is_over = true;
-		return;
-	}
 	g->is_over = true;
+	if (!g->we_dialled && g->step == STEP_GREETING)
+		turn_away(m, copy.text);
+	if (!g->we_dialled || g->step == STEP_LINGER)
+		return;
 	if (m->dial == g)
 		m->dial = NULL;
 	m->ops->missed(m->ctx, why, copy.text);

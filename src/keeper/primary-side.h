@@ -77,6 +77,7 @@ struct hf_primary_side {
 	uint64_t said_ns;
 	struct hf_timer beat_timer;
 	struct hf_timer dial_timer;
+	uint64_t redial_ns; /* how long to wait before the next try */
 	char last_miss[128]; /* so that each reason is logged once */
 
 	struct hf_pace pace;
@@ -128,4 +129,5 @@ void hf_epoch_reschedule(struct hf_primary_side *s);
 void hf_sync_begin(struct hf_primary_side *s);
 void hf_sync_stop(struct hf_primary_side *s);
 void hf_sync_link_moved(struct hf_primary_side *s);
+void hf_sync_silence(struct hf_primary_side *s, uint64_t silent_ns);
 void hf_sync_add_status(const struct hf_primary_side *s, struct json_object *status);

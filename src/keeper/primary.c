@@ -15,7 +15,8 @@
 
 #include "keeper/primary-side.h"
 
-#define REDIAL_NS 1000000000ull
+#define REDIAL_SOON_NS 2000000ull
+#define REDIAL_AGAIN_NS 1000000000ull
 
 /* ---- the connection ---- */
 
@@ -32,6 +33,7 @@ static void forget_link(struct hf_primary_side *s)
 	s->work.sent_pages = 0;
 	hf_epoch_link_moved(s);
 	/* Who is gone answers with a closed port: that is the proof that is looked for at once. */
+	s->redial_ns = REDIAL_SOON_NS;
 	hf_timer_set(&s->dial_timer, &s->k->loop, 0, s->dial_timer.fire, s);
 }
 
@@ -244,7 +246,6 @@ static const char *const state_texts[HF_PRIMARY_STATE_COUNT] = {
 	[HF_PRIMARY_FINISHED] = "the VM is gone",
 };
 
-/* @before: HF_PRIMARY_STATE_COUNT for the state that this side begins in */
 static void announce(struct hf_primary_side *s, enum hf_primary_state before)
 {
 	struct json_object *details;
@@ -255,12 +256,21 @@ static void announce(struct hf_primary_side *s, enum hf_primary_state before)
 	json_object_object_add(details, "role", json_object_new_string("primary"));
 	json_object_object_add(details, "state",
 			       json_object_new_string(hf_primary_state_name(s->machine.state)));
-	if (before != HF_PRIMARY_STATE_COUNT)
-		json_object_object_add(details, "before",
-				       json_object_new_string(hf_primary_state_name(before)));
+	json_object_object_add(details, "before",
+			       json_object_new_string(hf_primary_state_name(before)));
 	json_object_object_add(details, "epoch", json_object_new_uint64(s->machine.committed));
 	hf_event(&s->k->journal, hf_primary_state_name(s->machine.state), details, "%s",
 		 state_texts[s->machine.state]);
+}
+
+static void announce_role(struct hf_primary_side *s)
+{
+	struct json_object *details = json_object_new_object();
+
+	json_object_object_add(details, "role", json_object_new_string("primary"));
+	json_object_object_add(details, "state",
+			       json_object_new_string(hf_primary_state_name(s->machine.state)));
+	hf_event(&s->k->journal, "primary", details, "this is the primary now, unprotected so far");
 }
 
 static void step(struct hf_primary_side *s, const struct hf_primary_event *ev)
@@ -417,6 +427,7 @@ static void beat(void *ctx)
 	if (s->link && !s->machine.is_peer_silent &&
 	    now_ns - s->heard_ns > s->k->set->peer_timeout_ns)
 		hf_primary_feed(s, HF_PRIMARY_PEER_SILENT, 0);
+	hf_sync_silence(s, now_ns - s->heard_ns);
 	hf_timer_set(&s->beat_timer, &s->k->loop, now_ns + period_ns, beat, s);
 }
 
@@ -429,9 +440,11 @@ static void on_dial_timer(void *ctx)
 		hf_meetings_dial(s->k->meetings);
 }
 
+/* Soon at first: a dying process may close its connection a little before its port. */
 static void dial_later(struct hf_primary_side *s)
 {
-	hf_timer_set(&s->dial_timer, &s->k->loop, hf_now_ns() + REDIAL_NS, on_dial_timer, s);
+	hf_timer_set(&s->dial_timer, &s->k->loop, hf_now_ns() + s->redial_ns, on_dial_timer, s);
+	s->redial_ns = s->redial_ns * 2 < REDIAL_AGAIN_NS ? s->redial_ns * 2 : REDIAL_AGAIN_NS;
 }
 
 static void missed(void *ctx, enum hf_meeting_miss why, const char *text)
@@ -781,6 +794,7 @@ int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_er
 	s->released = last_epoch;
 	s->arbiter.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE;
 	s->dial_timer.fire = on_dial_timer;
+	s->redial_ns = REDIAL_SOON_NS;
 	r = open_tracking(s, err);
 	if (!r)
 		r = hf_epoch_init(s, err);
@@ -789,7 +803,7 @@ int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_er
 	k->role = s;
 	k->ops = &role_ops;
 	hf_keeper_set_net_mode(k, HF_NETTAP_PASS);
-	announce(s, HF_PRIMARY_STATE_COUNT);
+	announce_role(s);
 	if (!k->meetings)
 		return 0;
 	hf_meetings_set_ops(k->meetings, &meeting_ops, s);

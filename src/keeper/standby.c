@@ -316,6 +316,11 @@ static void beat(void *ctx)
 		s->is_silent = true;
 		hf_standby_feed(s, HF_STANDBY_PEER_SILENT, 0);
 	}
+	/* It would keep out the primary that comes after a hung one. */
+	if (s->link &&
+	    (s->machine.state == HF_STANDBY_IDLE || s->machine.state == HF_STANDBY_SYNCING) &&
+	    now_ns - s->heard_ns > s->k->set->peer_timeout_ns * HF_MEETING_SILENCE_MAX)
+		drop_link(s, HF_STANDBY_LINK_DOWN, "the primary has fallen silent");
 	hf_timer_set(&s->beat_timer, &s->k->loop, now_ns + period_ns, beat, s);
 }
 
