@@ -27,7 +27,8 @@ def run(checks: list[Check]) -> int:
         name = (check.__doc__ or check.__name__).splitlines()[0].rstrip(".")
         problems, skip = outcome(check)
         failed += bool(problems)
-        print(f"{'not ok' if problems else 'ok'} {number} - {name}{f' # skip {skip}' if skip else ''}")
+        result = "not ok" if problems else "ok"
+        print(f"{result} {number} - {name}" + (f" # skip {skip}" if skip else ""))
         for problem in problems:
             print(f"# {problem}")
     return 1 if failed else 0

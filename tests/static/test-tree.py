@@ -22,7 +22,7 @@ def files() -> list[Path]:
     if git.returncode == 0 and git.stdout:
         names = [ROOT / name for name in git.stdout.split("\0") if name]
     else:
-        names = [p for p in ROOT.rglob("*") if not (p.relative_to(ROOT).parts[0].startswith("build"))]
+        names = [p for p in ROOT.rglob("*") if not p.relative_to(ROOT).parts[0].startswith("build")]
     return [p for p in names if p.is_file()]
 
 
