@@ -487,7 +487,8 @@ class Lab:
         self.heal(host, "guest")
         self.heal(host, "repl")
 
-    def socket(self, host: str, kind: int = socket.SOCK_DGRAM) -> socket.socket:
+    def socket(self, host: str, kind: int = socket.SOCK_DGRAM, family: int = socket.AF_INET,
+               proto: int = 0) -> socket.socket:
         """A socket of this process in the network of a host: a socket stays where it was made."""
         libc = ctypes.CDLL(None, use_errno=True)
         with open("/proc/thread-self/ns/net", "rb") as home, \
@@ -495,7 +496,7 @@ class Lab:
             if libc.setns(there.fileno(), CLONE_NEWNET) != 0:
                 raise LabError(f"setns: {os.strerror(ctypes.get_errno())}")
             try:
-                return socket.socket(socket.AF_INET, kind)
+                return socket.socket(family, kind, proto)
             finally:
                 if libc.setns(home.fileno(), CLONE_NEWNET) != 0:
                     os.abort()
