@@ -117,7 +117,8 @@ def fail_over(side: Side, front: str, back: str, is_host: bool) -> Times:
     finally:
         asker.close()
         journal.kill()
-    return Times(killed_ns, first_sign_ns(journal, killed_ns, waitable_ns), live["time_ns"], seen_ns)
+    dead_ns = first_sign_ns(journal, killed_ns, waitable_ns)
+    return Times(killed_ns, dead_ns, live["time_ns"], seen_ns)
 
 
 def renew(stage: Stage, side: Side, dead: str, front: str) -> None:

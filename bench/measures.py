@@ -3,15 +3,14 @@
 
 import json
 import math
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 from stage import LabError, Side, Stage, tool
-
-import subprocess
 
 PAUSE_INTERVAL_MS = 100
 DIRTY_MIB = 64
@@ -143,7 +142,8 @@ def ping_rows(stage: Stage, plan: Plan) -> list[Row]:
 
 
 def commit_rows(stage: Stage) -> list[Row]:
-    """As the keeper counts it, over the whole life of the stage."""
+    """As the keeper counts it, over the whole life of the stage: from the standstill (the device
+    state is complete) to the release of the epoch's outputs."""
     with stage.only(stage.protected) as side:
         client_result(side, "ping", WARM_UP_S)
         commit = side.status("a")["epochs"]["commit"]
@@ -170,7 +170,8 @@ def stream_rate(side: Side, seconds: float) -> float:
     return result["bytes"] / result["elapsed_ns"]
 
 
-def slowdown_row(stage: Stage, plan: Plan, name: str, rate: Any) -> Row:
+def slowdown_row(stage: Stage, plan: Plan, name: str,
+                 rate: Callable[[Side, float], float]) -> Row:
     """Plain by protected, of each pair of turns: 1.05 is 5 % slower."""
     rates: dict[Side, list[float]] = {stage.protected: [], stage.plain: []}
     for side in stage.turns(plan.rounds):
@@ -184,8 +185,9 @@ def slowdown_row(stage: Stage, plan: Plan, name: str, rate: Any) -> Row:
 def measure_scan(plan: Plan) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.json"
-        subprocess.run([tool("bench/bench-scan"), "--library", tool("src/preload/libholdfast-qemu.so"),
-                        "--child", tool("src/vm/test-tracker-child"), "--runs", str(plan.scans),
-                        "--json", str(path)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([tool("bench/bench-scan"), "--runs", str(plan.scans), "--json", str(path),
+                        "--library", tool("src/preload/libholdfast-qemu.so"),
+                        "--child", tool("src/vm/test-tracker-child")],
+                       check=True, stdout=subprocess.DEVNULL)
         found = [json.loads(line) for line in path.read_text().splitlines()]
     return [Row(o["name"], o["value"], o["unit"], o["p99"], o["n"], o["reference"]) for o in found]

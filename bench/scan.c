@@ -4,7 +4,8 @@
  * idle and with 1k and 10k pages written since the last time. The pages lie evenly spread, which is
  * the worst case for a list of runs.
  *
- * usage: bench-scan --library libholdfast-qemu.so --child test-tracker-child [--runs N] [--json FILE]
+ * usage: bench-scan --library libholdfast-qemu.so --child test-tracker-child [--runs N]
+ *        [--json FILE]
  *
  * --json appends one object per line: name, value (median), unit, p99, n, reference, ratio. The
  * reference is the same with one thread.
