@@ -58,7 +58,7 @@ void sim_check_begin(struct sim_world *w, struct sim_keeper *k)
 const struct sim_epoch *sim_find_epoch(const struct sim_world *w, struct hf_id session,
 				       uint64_t epoch)
 {
-	for (unsigned int i = 0; i < SIM_EPOCHS; i++)
+	for (unsigned int i = w->n_epochs; i-- > 0;)
 		if (w->epochs[i].epoch == epoch && hf_id_is_equal(w->epochs[i].session, session))
 			return &w->epochs[i];
 	return NULL;
@@ -68,8 +68,6 @@ void sim_check_promote(struct sim_world *w, struct sim_keeper *k, uint64_t epoch
 {
 	const struct sim_epoch *e = sim_find_epoch(w, k->s.session, epoch);
 
-	if (!e && w->is_forked)
-		return; /* captured so long ago that nobody remembers it */
 	if (!e)
 		sim_fail(w, SIM_RULE_WHOLE, "%c promotes epoch %llu, which was never captured",
 			 sim_letter(k->node), (unsigned long long)epoch);

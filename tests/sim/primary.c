@@ -60,9 +60,10 @@ void sim_primary_sync(struct sim_world *w, struct sim_keeper *k, const struct si
 
 static void capture(struct sim_world *w, struct sim_keeper *k, const struct hf_primary_action *a)
 {
-	struct sim_epoch *e = &w->epochs[w->next_epoch % SIM_EPOCHS];
+	struct sim_epoch *e = &w->epochs[w->n_epochs];
 
-	k->slot = (int)(w->next_epoch++ % SIM_EPOCHS);
+	assert(w->n_epochs < SIM_EPOCHS);
+	k->slot = (int)w->n_epochs++;
 	k->vm.is_running = false;
 	sim_tap_mark(k, a->epoch);
 	e->session = k->p.session;

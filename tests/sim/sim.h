@@ -73,7 +73,8 @@ struct sim_epoch {
 	struct sim_output frames[SIM_HELD_MAX];
 };
 
-#define SIM_EPOCHS 64
+/* More than a run captures. */
+#define SIM_EPOCHS 1024
 
 /* ---- the network ---- */
 
@@ -413,8 +414,7 @@ struct sim_world {
 	uint64_t next_conn;
 	struct sim_msg msgs[SIM_MSGS];
 	int free_msg;
-	struct sim_epoch epochs[SIM_EPOCHS];
-	unsigned int next_epoch;
+	unsigned int n_epochs;
 	uint64_t next_inst;
 	uint64_t next_session;
 	struct sim_outside outside;
@@ -439,6 +439,8 @@ struct sim_world {
 	bool is_verbose;
 	sim_narrator *narrate;
 	void *narrate_arg;
+	struct sim_epoch
+		epochs[SIM_EPOCHS]; /* the first n_epochs; begin() leaves the rest as it is */
 };
 
 /* world.c: running a plan. The result is in w->has_failed and w->failure. */
@@ -524,7 +526,7 @@ uint64_t sim_arbiter_winner(const struct sim_world *w, struct hf_id session);
 uint64_t sim_arbiter_grantee(const struct sim_world *w, struct hf_id session);
 
 /* check.c: the checkers that look at keepers. */
-/* What was captured as @epoch of @session; NULL: nothing, or long ago. */
+/* What was captured as @epoch of @session; NULL: nothing. */
 const struct sim_epoch *sim_find_epoch(const struct sim_world *w, struct hf_id session,
 				       uint64_t epoch);
 void sim_check_world(struct sim_world *w);

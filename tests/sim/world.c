@@ -142,7 +142,7 @@ static void begin(struct sim_world *w, const struct sim_plan *plan, struct sim_s
 	bool is_verbose = w->is_verbose;
 	enum sim_plant plant = w->plant;
 
-	memset(w, 0, sizeof(*w));
+	memset(w, 0, offsetof(struct sim_world, epochs));
 	w->narrate = narrate;
 	w->narrate_arg = arg;
 	w->is_verbose = is_verbose;
