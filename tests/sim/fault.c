@@ -80,14 +80,6 @@ static void force(struct sim_world *w, struct sim_keeper *k)
 	sim_standby_event(w, k, HF_STANDBY_PROMOTE_FORCED, 0, k->s.session);
 }
 
-/* To give up protection while the VM is dead but nobody knows yet is to give up the VM. */
-static void abandon(struct sim_world *w, struct sim_keeper *k)
-{
-	if (!k->vm.is_alive)
-		w->may_be_lost = true;
-	sim_primary_event(w, k, HF_PRIMARY_ABANDON_WANTED, 0, k->p.session);
-}
-
 static void order(struct sim_world *w, const struct sim_fault *f)
 {
 	struct sim_keeper *k = &w->keepers[f->a];
@@ -101,7 +93,7 @@ static void order(struct sim_world *w, const struct sim_fault *f)
 	else if (f->kind == SIM_FAULT_HANDOVER && k->is_primary)
 		sim_primary_event(w, k, HF_PRIMARY_HANDOVER_WANTED, 0, k->p.session);
 	else if (f->kind == SIM_FAULT_ABANDON && k->is_primary)
-		abandon(w, k);
+		sim_primary_event(w, k, HF_PRIMARY_ABANDON_WANTED, 0, k->p.session);
 }
 
 /* What @b reads from @a makes no sense any more. */

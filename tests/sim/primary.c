@@ -207,6 +207,9 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		break;
 	case HF_PRIMARY_SEND_ABANDON:
 		k->abandoned = a->session;
+		/* To give up protection while the VM is dead, and nobody knows yet, gives up the VM. */
+		if (!k->vm.is_alive)
+			w->may_be_lost = true;
 		tell(w, k, SIM_MSG_ABANDON, a);
 		break;
 	case HF_PRIMARY_ASK_ARBITER:
