@@ -476,7 +476,7 @@ static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 	go_alone(p, out);
 }
 
-/* With a standby that is silent nothing would be committed: until it is heard outputs may as well pass. */
+/* With a silent standby nothing would be committed: until it is heard outputs may as well pass. */
 static void on_synced(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
 		      struct hf_primary_actions *out)
 {

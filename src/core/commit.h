@@ -103,7 +103,7 @@ enum hf_primary_action_kind {
 	HF_PRIMARY_SEND_DEAD, /* tell the standby: the VM died, promote */
 	HF_PRIMARY_SEND_ENDED, /* tell it: the VM ended, discard */
 	HF_PRIMARY_SEND_HANDOVER, /* tell it: I have stopped for good after `epoch`, promote */
-	HF_PRIMARY_SEND_ABANDON, /* tell it: discard `session`, and say so; without a link: as soon as it is met */
+	HF_PRIMARY_SEND_ABANDON, /* discard `session`, and say so; without a link: as soon as it is met */
 	HF_PRIMARY_ASK_ARBITER, /* may I go on alone? (answer at any later time, or never) */
 	HF_PRIMARY_REFUSE, /* this peer cannot be used now: tell it and let go of it */
 	HF_PRIMARY_FINISH, /* nothing left to do on this side */

@@ -62,7 +62,7 @@ static void check_primary(const struct hf_primary *before, const struct hf_prima
 	}
 }
 
-/* Every other event is one that leads on: by chance alone a walk seldom comes as far as a hand-over. */
+/* Every other event is one that leads on: chance alone seldom comes as far as a hand-over. */
 static enum hf_primary_event_kind draw_primary_kind(void)
 {
 	static const enum hf_primary_event_kind onward[] = {

@@ -184,8 +184,8 @@ TEST(handover_is_called_off_when_the_link_goes)
 	CHECK(!did(HF_PRIMARY_PASS));
 }
 
-/* Silence calls it off while the final capture runs, and is over before that ends: the VM stood still for
- * a hand-over that nobody wanted any more. */
+/* Silence calls it off while the final capture runs, and is over before that ends: the VM stood
+ * still for a hand-over that nobody wanted any more. */
 TEST(handover_that_was_called_off_does_not_leave_the_vm_stopped)
 {
 	protect();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Bugs on purpose: the proof that the checkers can fail. Each one changes what goes into a machine,
- * what comes out of it, or what a driver does (then the file of that driver asks for it by name), so
- * that the machines that are tested are the ones that are shipped.
+ * what comes out of it, or what a driver does (then the file of that driver asks for it by name):
+ * the machines that are tested are the ones that are shipped.
  */
 #include "sim.h"
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The simulator under random faults; with --planted: its checkers against bugs on purpose.
 
-Seeds are the same in each run, so that a failure is everybody's failure. With HF_SOAK_MINUTES set the
-random runs go on for so many minutes, from a seed taken from the time, which is printed.
+Seeds are the same in each run, so that a failure is everybody's failure. With HF_SOAK_MINUTES set
+the random runs go on for so many minutes, from a seed taken from the time, which is printed.
 """
 import argparse
 import os
@@ -17,8 +17,8 @@ RUNS = 60000
 RUNS_TWICE = 3000
 # (state, event) pairs that no driver produces; core/test-commit-walk.c feeds these, too.
 UNSEEN_MAX = {"primary": 76, "standby": 60}
-# A row of a table of transitions: | from | event | to | ... |. Those with "unreached" in them must not be
-# taken, those with "rare" may or may not be.
+# A row of a table of transitions: | from | event | to | ... |. Those with "unreached" in them must
+# not be taken, those with "rare" may or may not be.
 ROW = re.compile(r"^\| ([a-z-]+) \| `([a-z-]+)` \| ([a-z-]+) \|(.*)\|$")
 
 
@@ -60,9 +60,11 @@ def documented(path: pathlib.Path) -> dict[str, set[Transition]]:
 
 def check_transitions(tap: Tap, listing: str, page: pathlib.Path) -> None:
     known = documented(page)
-    took = {Transition(line.split()[1:5]) for line in listing.splitlines() if line.startswith("took ")}
+    took = {Transition(line.split()[1:5]) for line in listing.splitlines()
+            if line.startswith("took ")}
     lines = [f"documented, never taken: {' '.join(t)}" for t in sorted(known["always"] - took)]
-    lines += [f"taken, documented as unreached: {' '.join(t)}" for t in sorted(known["unreached"] & took)]
+    lines += [f"taken, documented as unreached: {' '.join(t)}"
+              for t in sorted(known["unreached"] & took)]
     new = took - known["always"] - known["rare"] - known["unreached"]
     lines += [f"taken, not documented: {' '.join(t)}" for t in sorted(new)]
     n = len(known["always"])
@@ -73,8 +75,8 @@ def check_transitions(tap: Tap, listing: str, page: pathlib.Path) -> None:
 def check_pairs(tap: Tap, listing: str) -> None:
     for role, most in UNSEEN_MAX.items():
         unseen = [line for line in listing.splitlines() if line.startswith(f"unseen {role} ")]
-        tap.point(len(unseen) <= most, f"{role}: {len(unseen)} (state, event) pairs unseen, at most "
-                  f"{most} may be", "\n".join(unseen))
+        tap.point(len(unseen) <= most, f"{role}: {len(unseen)} (state, event) pairs unseen, "
+                  f"at most {most} may be", "\n".join(unseen))
 
 
 def check_random(sim: str, page: pathlib.Path) -> int:
