@@ -44,6 +44,11 @@ int hf_guest_examine(struct hf_guest *g, const struct hf_guest_config *config,
 		     struct hf_err *err) HF_MUST_CHECK;
 void hf_guest_identity_fini(struct hf_guest_identity *id);
 
+/* Without the library: finds where QEMU has mapped guest RAM. Sets address, length and offset of
+ * @report. 0; -ENOENT: nowhere; -EMLINK: in more than one place; -errno. */
+int hf_guest_find_ram(const struct hf_guest *g, struct hf_report *report,
+		      struct hf_err *err) HF_MUST_CHECK;
+
 /* Takes what the preloaded library has said by now. */
 int hf_guest_read_report(struct hf_guest *g, struct hf_err *err) HF_MUST_CHECK;
 

@@ -252,39 +252,43 @@ static int check_report(const struct hf_guest *g, const struct hf_report *report
 	return -EPROTO;
 }
 
-int hf_guest_read_report(struct hf_guest *g, struct hf_err *err)
+/* Return: 0 with the number of reports, or -errno. */
+static int read_reports(struct hf_guest *g, struct hf_report *report, unsigned int *ret_n,
+			struct hf_err *err)
 {
-	struct hf_report report = { .pid = (uint32_t)g->process.pid,
-				    .tracking_errno = ENOSYS,
-				    .length_bytes = g->ram.size_bytes };
 	uint8_t buf[HF_REPORT_BYTES];
-	unsigned int n_reports = 0;
 	size_t n;
 	int r;
 
-	if (g->report_fd < 0) {
-		g->report = report;
-		return 0;
-	}
+	*ret_n = 0;
 	while ((r = hf_fd_read(g->report_fd, buf, sizeof(buf), &n)) == 0) {
-		if (!hf_report_decode(buf, n, &report)) {
+		if (!hf_report_decode(buf, n, report)) {
 			hf_err_set(err, "the preloaded library's report of %zu bytes is none", n);
 			return -EPROTO;
 		}
-		if (n_reports++ > 0) {
+		if ((*ret_n)++ > 0) {
 			hf_err_set(err,
 				   "QEMU has mapped guest memory more than once: writes could not "
 				   "be told from both places");
 			return -EPROTO;
 		}
-		r = check_report(g, &report, err);
-		if (r < 0)
-			return r;
 	}
-	if (r < 0)
-		return r;
-	g->report = report; /* EAGAIN, or EOF when the library is not there to keep it open */
-	return 0;
+	return r < 0 ? r : 0; /* EAGAIN, or EOF when the library is not there to keep it open */
+}
+
+int hf_guest_read_report(struct hf_guest *g, struct hf_err *err)
+{
+	struct hf_report report = { .pid = (uint32_t)g->process.pid, .tracking_errno = ENOSYS };
+	unsigned int n = 0;
+	int r = g->report_fd >= 0 ? read_reports(g, &report, &n, err) : 0;
+
+	if (r == 0 && n == 0)
+		r = hf_guest_find_ram(g, &report, err);
+	if (r == 0)
+		r = check_report(g, &report, err);
+	if (r == 0)
+		g->report = report;
+	return r;
 }
 
 int hf_guest_await_state(struct hf_guest *g, struct hf_err *err)

@@ -96,8 +96,8 @@ struct hf_nettap *hf_guest_net(struct hf_guest *g, size_t i);
 const char *hf_guest_net_id(const struct hf_guest *g, size_t i); /* QEMU's id of it */
 const char *hf_guest_net_ifname(const struct hf_guest *g, size_t i); /* its TAP interface */
 
-/* Where RAM is mapped in QEMU. Without the library's word pid and length are right, the address is
- * 0 and tracking_errno is ENOSYS. */
+/* Where RAM is mapped in QEMU. Without the library's word it was looked up from outside, and
+ * tracking_errno is ENOSYS. */
 const struct hf_report *hf_guest_report(const struct hf_guest *g);
 
 /* Whether a disk is attached that the guest may write to. */
