@@ -20,11 +20,11 @@
 #include "sys/sock.h"
 
 /* Control messages that wait to be sent, in bytes; and pieces of both kinds in the queue. */
-#define HF_LINK_CONTROL_MAX (1024 * 1024)
+#define HF_LINK_CONTROL_MAX ((size_t)1024 * 1024)
 #define HF_LINK_SEGMENTS_MAX ((size_t)1 << 20)
 /* Most that one hf_link_dispatch() reads, and most that it or hf_link_flush() writes, plus at most
  * one read's or write's worth more. */
-#define HF_LINK_TURN_BYTES (4 * 1024 * 1024)
+#define HF_LINK_TURN_BYTES ((size_t)4 * 1024 * 1024)
 
 struct hf_link;
 

@@ -215,7 +215,7 @@ static int read_cmdline(struct hf_keeper *k, struct hf_err *err)
 		(void)fprintf(stderr, "holdfast: %s cannot be protected as it is:\n%s", k->name,
 			      text);
 		free(text);
-		hf_err_set(err, "say --unprotected ID for what may go on without protection");
+		hf_err_set(err, "the VM was not started");
 		return -EPERM;
 	}
 	for (size_t i = 0; i < k->cmdline->problem_count; i++)
@@ -240,6 +240,11 @@ static int start_guest(struct hf_keeper *k, struct hf_err *err)
 	};
 	int r;
 
+	if (config.preload_path && access(config.preload_path, R_OK) < 0) {
+		r = -errno;
+		hf_err_set(err, "--preload %s: %s", config.preload_path, strerror(-r));
+		return r;
+	}
 	if (!config.preload_path)
 		add_note(k, "libholdfast-qemu.so was not found: written pages are found by "
 			    "soft-dirty bits, if "
@@ -465,10 +470,8 @@ static int run_guest(struct hf_keeper *k, struct hf_err *err)
 
 static int set_up(struct hf_keeper *k, struct hf_err *err)
 {
-	int r = read_cmdline(k, err);
+	int r = hf_rundir_open(k->set->run_dir, k->name, &k->rundir, err);
 
-	if (!r)
-		r = hf_rundir_open(k->set->run_dir, k->name, &k->rundir, err);
 	if (!r)
 		r = take_signals(k);
 	if (!r)
@@ -533,6 +536,7 @@ static int keep(const struct hf_settings *set, int ready_fd)
 {
 	struct hf_keeper k = { .set = set, .name = set->name, .rundir = HF_RUNDIR_NONE };
 	struct hf_err err = { "" };
+	bool is_usage;
 	int r;
 
 	hf_journal_init(&k.journal, set->name, (enum hf_log_level)set->log_level);
@@ -540,12 +544,15 @@ static int keep(const struct hf_settings *set, int ready_fd)
 	k.notes = json_object_new_array();
 	r = hf_loop_init(&k.loop);
 	if (!r)
+		r = read_cmdline(&k, &err);
+	is_usage = r == -EINVAL;
+	if (!r)
 		r = set_up(&k, &err);
 	if (!r)
 		r = serve(&k, &err);
 	if (r < 0) {
 		hf_log(&k.journal, HF_LOG_ERROR, "%s", err.text[0] ? err.text : strerror(-r));
-		r = HF_KEEPER_EXIT_FAILED;
+		r = is_usage ? HF_KEEPER_EXIT_USAGE : HF_KEEPER_EXIT_FAILED;
 	} else {
 		say_ready(&k, ready_fd);
 		r = hf_loop_run(&k.loop);
@@ -561,8 +568,21 @@ static int keep(const struct hf_settings *set, int ready_fd)
 
 /*
  * --detach: the parent waits for the child's word that all is well, or for its end. The child leads a
- * session of its own; its messages still go to where the parent's went.
+ * session of its own and lets go of the parent's stdin and stdout, which somebody may wait for the end
+ * of; its messages still go to where the parent's went.
  */
+static void leave_terminal(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	(void)setsid();
+	if (fd < 0)
+		return;
+	(void)dup2(fd, STDIN_FILENO);
+	(void)dup2(fd, STDOUT_FILENO);
+	hf_fd_close(&fd);
+}
+
 static int detach(const struct hf_settings *set)
 {
 	int pipe_fds[2];
@@ -578,7 +598,7 @@ static int detach(const struct hf_settings *set)
 	}
 	if (pid == 0) {
 		hf_fd_close(&pipe_fds[0]);
-		(void)setsid();
+		leave_terminal();
 		return keep(set, pipe_fds[1]);
 	}
 	hf_fd_close(&pipe_fds[1]);

@@ -106,6 +106,8 @@ struct hf_primary_side {
 	bool has_vm_died;
 	bool was_handed_over;
 	char death_text[96];
+	enum hf_wire_death death;
+	char *why_unprotectable; /* NULL: it is not */
 };
 
 /* primary.c: let the machine decide about an event; may be called from within its actions. */

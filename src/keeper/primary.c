@@ -205,7 +205,7 @@ static void perform_on_peer(struct hf_primary_side *s, const struct hf_primary_a
 		hf_epoch_send(s);
 		break;
 	case HF_PRIMARY_SEND_DEAD:
-		send_reason(s, HF_WIRE_DEAD, HF_WIRE_DEATH_QEMU_KILLED, s->death_text);
+		send_reason(s, HF_WIRE_DEAD, s->death, s->death_text);
 		break;
 	case HF_PRIMARY_SEND_ENDED:
 		send_ended(s);
@@ -616,6 +616,7 @@ static void on_guest_gone(void *role, const struct hf_process_exit *how)
 
 	hf_checkpoint_abort(&s->checkpoint);
 	hf_sync_stop(s);
+	s->death = how->is_signal ? HF_WIRE_DEATH_QEMU_KILLED : HF_WIRE_DEATH_QEMU_EXITED;
 	(void)snprintf(s->death_text, sizeof(s->death_text), "QEMU %s",
 		       hf_process_exit_format(how, text, sizeof(text)));
 	if (s->machine.state == HF_PRIMARY_HANDED_OVER || s->machine.state == HF_PRIMARY_SUPERSEDED)
@@ -711,23 +712,33 @@ static void add_epochs(const struct hf_primary_side *s, struct json_object *stat
 	json_object_object_add(status, "epochs", e);
 }
 
+static void add_protection(const struct hf_primary_side *s, bool is_protected,
+			   struct json_object *status)
+{
+	const char *why = s->why_unprotectable ? s->why_unprotectable
+			  : s->k->meetings     ? state_texts[s->machine.state]
+					       : "started without a peer";
+	char text[sizeof(struct hf_err) + 8];
+
+	(void)snprintf(text, sizeof(text), "no: %s", why);
+	json_object_object_add(status, "protection",
+			       json_object_new_string(is_protected ? "yes" : text));
+}
+
 static void add_status(void *role, struct json_object *status)
 {
 	struct hf_primary_side *s = role;
 	bool is_protected = s->machine.state == HF_PRIMARY_PROTECTED && s->machine.committed;
-	char text[192];
 
 	json_object_object_add(status, "role", json_object_new_string("primary"));
 	json_object_object_add(status, "state",
 			       json_object_new_string(hf_primary_state_name(s->machine.state)));
 	json_object_object_add(status, "protected", json_object_new_boolean(is_protected));
-	(void)snprintf(text, sizeof(text), "%s: %s", is_protected ? "yes" : "no",
-		       s->k->meetings ? state_texts[s->machine.state] : "started without a peer");
-	json_object_object_add(status, "protection",
-			       json_object_new_string(is_protected ? "yes" : text));
+	add_protection(s, is_protected, status);
 	json_object_object_add(status, "connected", json_object_new_boolean(s->link != NULL));
-	json_object_object_add(status, "tracking",
-			       json_object_new_string(hf_tracker_mode_name(s->tracker)));
+	json_object_object_add(
+		status, "tracking",
+		json_object_new_string(s->tracker ? hf_tracker_mode_name(s->tracker) : "none"));
 	add_epochs(s, status);
 	hf_sync_add_status(s, status);
 }
@@ -751,25 +762,39 @@ static unsigned int copy_threads(void)
 	return n < 1 ? 1 : n > 4 ? 4 : (unsigned int)n;
 }
 
-static int open_tracking(struct hf_primary_side *s, struct hf_err *err)
+static int open_tracker(struct hf_keeper *k, struct hf_tracker **ret, struct hf_err *err)
 {
-	const struct hf_report *report = hf_guest_report(s->k->guest);
+	const struct hf_report *report = hf_guest_report(k->guest);
 	struct hf_tracker_config config = {
 		.pid = (pid_t)report->pid,
 		.address = report->address,
 		.length_bytes = report->length_bytes,
 		.file_offset_bytes = report->file_offset_bytes,
 		.tracking_errno = report->tracking_errno,
-		.mode = (enum hf_tracker_mode)s->k->set->tracking,
-		.n_threads = s->k->set->thread_count,
+		.mode = (enum hf_tracker_mode)k->set->tracking,
+		.n_threads = k->set->thread_count,
 	};
-	unsigned int n = s->k->set->thread_count;
-	int r = hf_tracker_open(&config, &s->tracker, err);
+
+	return hf_tracker_open(&config, ret, err);
+}
+
+int hf_primary_check_tracking(struct hf_keeper *k, struct hf_err *err)
+{
+	struct hf_tracker *tracker;
+	int r = open_tracker(k, &tracker, err);
+
+	if (r == 0)
+		hf_tracker_close(tracker);
+	return r;
+}
+
+static int open_tracking(struct hf_primary_side *s, struct hf_err *err)
+{
+	unsigned int n = s->k->set->thread_count ? s->k->set->thread_count : copy_threads();
+	int r = open_tracker(s->k, &s->tracker, err);
 
 	if (r < 0)
 		return r;
-	if (!n)
-		n = copy_threads();
 	r = hf_pool_new(n, &s->pool);
 	if (!r)
 		r = hf_pages_new(hf_guest_ram(s->k->guest), s->pool, s->k->set->epoch_memory_bytes,
@@ -795,18 +820,22 @@ int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_er
 	s->arbiter.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE;
 	s->dial_timer.fire = on_dial_timer;
 	s->redial_ns = REDIAL_SOON_NS;
-	r = open_tracking(s, err);
-	if (!r)
-		r = hf_epoch_init(s, err);
-	if (r < 0)
-		return r; /* the program ends */
+	r = hf_epoch_init(s, err);
+	if (r < 0) {
+		free(s);
+		return r;
+	}
 	k->role = s;
 	k->ops = &role_ops;
 	hf_keeper_set_net_mode(k, HF_NETTAP_PASS);
+	if (k->meetings)
+		hf_meetings_set_ops(k->meetings, &meeting_ops, s);
 	announce_role(s);
-	if (!k->meetings)
-		return 0;
-	hf_meetings_set_ops(k->meetings, &meeting_ops, s);
+	r = open_tracking(s, err);
+	if (r < 0)
+		s->why_unprotectable = strdup(err->text);
+	if (r < 0 || !k->meetings)
+		return r;
 	beat(s);
 	hf_timer_set(&s->dial_timer, &k->loop, hf_now_ns(), on_dial_timer, s);
 	return 0;

@@ -200,7 +200,7 @@ static const struct hf_setting table[] = {
 	  .type = HF_SETTING_FLAG,
 	  .places = HF_IN_OPTIONS,
 	  .group = HF_GROUP_KEEPER,
-	  .help = "start although a state from before says not to" },
+	  .help = "start without asking the other host whether the VM runs there" },
 
 	{ .name = "name",
 	  FIELD(file_name),
@@ -347,7 +347,7 @@ static int check_text(enum hf_setting_type type, const char *text, struct hf_err
 	if (type == HF_SETTING_NAME && !hf_is_valid_name(text))
 		expected = "a name (up to 63 letters, digits and ._-, not first a . or -)";
 	else if (type == HF_SETTING_PATH && text[0] != '/')
-		expected = "a full path, from /";
+		expected = "an absolute path";
 	else if (text[0] == '\0')
 		expected = "something";
 	if (!expected)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "codec/words.h"
@@ -197,7 +198,13 @@ static int find_file(struct hf_settings *s, const struct line *l, struct hf_err 
 	if (asprintf(&path, "%s/%s.conf", HF_SETTINGS_FOLDER, s->name) < 0)
 		return -ENOMEM;
 	s->config = path;
-	return 0;
+	if (access(path, F_OK) == 0 || errno != ENOENT)
+		return 0;
+	hf_err_set(err,
+		   "there is no %s: write it, see holdfast.conf(5), or give QEMU's command "
+		   "line after --",
+		   path);
+	return -ENOENT;
 }
 
 static int make_argv(struct hf_settings *s, const struct line *l, struct hf_err *err)
@@ -232,11 +239,31 @@ static int check_whole(const struct hf_settings *s, struct hf_err *err)
 	return 0;
 }
 
+/* As the commands that talk to a keeper do: counts more than the default, less than the rest. */
+static int apply_environment(struct hf_settings *s, struct hf_err *err)
+{
+	const char *run_dir = getenv("HOLDFAST_RUN_DIR");
+	const struct hf_setting *row;
+	struct hf_err own;
+	size_t offset;
+	int r;
+
+	if (!run_dir)
+		return 0;
+	row = hf_setting_at((size_t)hf_setting_find("run-dir", strlen("run-dir")));
+	r = hf_setting_apply(row, s, run_dir, /* is_file= */ false, &offset, &own);
+	if (r < 0)
+		hf_err_set(err, "HOLDFAST_RUN_DIR: %s", own.text);
+	return r;
+}
+
 static int assemble(struct hf_settings *s, const struct line *l, const char *nodename,
 		    struct hf_err *err)
 {
 	int r = hf_setting_apply_defaults(s);
 
+	if (!r)
+		r = apply_environment(s, err);
 	if (!r)
 		r = take_role(s, l, err);
 	if (!r)

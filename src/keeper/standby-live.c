@@ -128,16 +128,19 @@ static void become_primary(struct hf_standby_side *s)
 
 	if (s->link)
 		bid_farewell(s);
+	s->link = NULL;
 	hf_timer_fini(&s->beat_timer);
 	hf_timer_fini(&s->inquiry_timer);
 	hf_timer_fini(&s->live_timer);
+	/* The guest lives; a keeper that cannot protect it is still better than none. */
+	if (hf_primary_side_start(k, epoch, &err) < 0)
+		hf_event(&k->journal, "unprotectable", NULL,
+			 "the VM runs on but cannot be protected: %s",
+			 err.text[0] ? err.text : "no memory");
+	if (k->role == s)
+		return;
 	hf_inbox_free(s->inbox);
 	free(s);
-	if (hf_primary_side_start(k, epoch, &err) < 0) {
-		/* The guest lives; a keeper that cannot protect it is still better than none. */
-		hf_event(&k->journal, "unprotectable", NULL,
-			 "the VM runs on but cannot be protected: %s", err.text);
-	}
 }
 
 static void on_live_timer(void *ctx)

@@ -43,6 +43,13 @@ void hf_standby_order_signal(void *role, int signal __attribute__((unused)))
 {
 	struct hf_standby_side *s = role;
 
+	if (s->machine.state == HF_STANDBY_LOST && !s->has_been_signalled) {
+		s->has_been_signalled = true;
+		hf_log(&s->k->journal, HF_LOG_ERROR,
+		       "this standby may hold the only copy of the VM's state: a second signal "
+		       "ends it and discards that");
+		return;
+	}
 	hf_event(&s->k->journal, "stopping", NULL, "stopped by a signal");
 	hf_keeper_finish(s->k, HF_KEEPER_EXIT_ENDED);
 }

@@ -43,6 +43,7 @@ struct hf_standby_side {
 	uint64_t proof_ns; /* when the promotion was decided */
 	uint64_t whole_ns; /* when the last epoch was */
 	bool is_order_refused;
+	bool has_been_signalled; /* once, while it may hold the only copy */
 	struct hf_timer live_timer;
 };
 

@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 
 #include "codec/json.h"
+#include "keeper/primary.h"
 #include "keeper/standby-side.h"
 
 static const struct hf_id none;
@@ -463,7 +464,9 @@ int hf_standby_side_start(struct hf_keeper *k, struct hf_err *err)
 	s->load_fd = -1;
 	hf_standby_init(&s->machine);
 	s->arbiter.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE;
-	r = hf_inbox_new(&config, &s->inbox, err);
+	r = hf_primary_check_tracking(k, err);
+	if (!r)
+		r = hf_inbox_new(&config, &s->inbox, err);
 	if (r < 0)
 		return r; /* the program ends */
 	k->role = s;

@@ -71,6 +71,28 @@ static void check_option(const char *options, const char *what)
 	CHECK(s.name == NULL);
 }
 
+/* As `holdfast status` and its like do. */
+TEST(run_dir_of_the_environment)
+{
+	char run[] = "run", name[] = "v", end[] = "--", dir[] = "--run-dir=/c";
+	char *const plain[] = { run, run, name, end, name, NULL };
+	char *const option[] = { run, run, name, dir, end, name, NULL };
+	struct hf_settings s;
+	struct hf_err err;
+
+	CHECK_EQ(setenv("HOLDFAST_RUN_DIR", "/a/b", 1), 0);
+	CHECK_EQ(hf_settings_parse(plain, "host", &s, &err), 0);
+	CHECK_STR(s.run_dir, "/a/b");
+	hf_settings_fini(&s);
+	CHECK_EQ(hf_settings_parse(option, "host", &s, &err), 0);
+	CHECK_STR(s.run_dir, "/c");
+	hf_settings_fini(&s);
+	CHECK_EQ(setenv("HOLDFAST_RUN_DIR", "b", 1), 0);
+	CHECK_EQ(hf_settings_parse(plain, "host", &s, &err), -EINVAL);
+	CHECK_CONTAINS(err.text, "HOLDFAST_RUN_DIR: 'b'");
+	CHECK_EQ(unsetenv("HOLDFAST_RUN_DIR"), 0);
+}
+
 TEST(defaults)
 {
 	struct hf_settings s = { 0 };
@@ -186,7 +208,7 @@ static const char *const bad_values[][2] = {
 	{ "--tracking magic", "--tracking: 'magic' is none of auto|pagemap-scan|soft-dirty" },
 	{ "--hugepages 4M", "is none of no, 2M and 1G" },
 	{ "--resend maybe", "is neither yes nor no" },
-	{ "--run-dir run", "--run-dir: 'run' is given, but a full path" },
+	{ "--run-dir run", "--run-dir: 'run' is given, but an absolute path" },
 	{ "--hold-net=", "--hold-net: an id cannot be empty" },
 	{ "--host=a/b", "but a name" },
 	{ "--listen 10.0.0.1:99999", "--listen: " },
