@@ -3,6 +3,7 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 SOAK_MINUTES ?= 60
+FUZZ_SECONDS ?= 60
 
 .PHONY: help all deps guest demo check quick soak bench fuzz sim asan tsan tidy fmt install clean
 
@@ -38,8 +39,10 @@ soak: deps all guest ## the long version of check; SOAK_MINUTES=60
 bench: deps all guest ## measure; prints a table, writes build/bench/*.json (root)
 	@bench/run --build $(BUILD)
 
-fuzz: deps ## every decoder under libFuzzer; SECONDS=60 for each
-	@tests/fuzz/run-fuzz $${SECONDS:-60}
+fuzz: deps ## every decoder under libFuzzer; FUZZ_SECONDS=60 for each
+	@[ -e $(BUILD)-fuzz/build.ninja ] || CC=clang meson setup $(BUILD)-fuzz -Dfuzz=true >/dev/null
+	@ninja -C $(BUILD)-fuzz -j $(JOBS) --quiet
+	@tests/fuzz/run-fuzz $(BUILD)-fuzz $(FUZZ_SECONDS)
 
 sim: all ## the simulator; SEED=... replays one run
 	@$(BUILD)/tests/sim/holdfast-sim $(if $(SEED),--seed $(SEED) --verbose,--seconds 60)

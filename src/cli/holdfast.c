@@ -33,9 +33,10 @@ struct options {
 
 struct verb {
 	const char *name;
-	const char *arguments;
 	const char *help;
 	bool wants_name;
+	bool has_json;
+	bool has_force;
 	int (*run)(const struct options *o, const char *vm);
 };
 
@@ -193,14 +194,29 @@ static int do_stop(const struct options *o, const char *vm)
 }
 
 static const struct verb verbs[] = {
-	{ "list", "", "the VMs that have a keeper on this host", false, do_list },
-	{ "status", "NAME", "role, protection, epochs and their cost", true, do_status },
-	{ "events", "NAME", "follow state changes as JSON lines, oldest kept first", true,
-	  do_events },
-	{ "promote", "NAME", "make the standby go live; --force if the primary is known to be dead",
-	  true, do_promote },
-	{ "stop", "NAME", "ask the guest to shut down, or end a standby; --force: at once", true,
-	  do_stop },
+	{ .name = "list",
+	  .help = "the VMs that have a keeper on this host",
+	  .has_json = true,
+	  .run = do_list },
+	{ .name = "status",
+	  .help = "role, protection, epochs and their cost",
+	  .wants_name = true,
+	  .has_json = true,
+	  .run = do_status },
+	{ .name = "events",
+	  .help = "follow state changes as JSON lines, oldest kept first",
+	  .wants_name = true,
+	  .run = do_events },
+	{ .name = "promote",
+	  .help = "make the standby go live; --force if the primary is known to be dead",
+	  .wants_name = true,
+	  .has_force = true,
+	  .run = do_promote },
+	{ .name = "stop",
+	  .help = "ask the guest to shut down, or end a standby; --force: at once",
+	  .wants_name = true,
+	  .has_force = true,
+	  .run = do_stop },
 };
 
 static void usage(FILE *to)
@@ -213,7 +229,10 @@ static void usage(FILE *to)
 		    to);
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		(void)fprintf(to, "  %-9s %s\n", verbs[i].name, verbs[i].help);
-	(void)fputs("\nSee `holdfast run --help` for their options, and holdfast(1).\n", to);
+	(void)fputs("  version   of this program\n"
+		    "  help      this text; `holdfast help VERB` for one of them\n\n"
+		    "See holdfast(1), holdfast-keeper(8) and holdfast.conf(5).\n",
+		    to);
 }
 
 /* The keeper lies beside this program in a build folder's layout, and in the libexec folder installed. */
@@ -229,7 +248,7 @@ static int become_keeper(char **argv)
 	} else {
 		if (n > 0) {
 			beside[n] = '\0';
-			(void)strcpy(strrchr(beside, '/') + 1, "../keeper/holdfast-keeper");
+			(void)snprintf(strrchr(beside, '/') + 1, 64, "../keeper/holdfast-keeper");
 			(void)execv(beside, argv);
 		}
 		path = HF_LIBEXECDIR "/holdfast-keeper";
@@ -239,7 +258,15 @@ static int become_keeper(char **argv)
 	return EXIT_FAILED;
 }
 
-static int parse_options(int argc, char **argv, struct options *o)
+static void print_usage(FILE *to, const struct verb *v)
+{
+	(void)fprintf(to, "usage: holdfast %s%s%s%s [--run-dir DIR]\n", v->name,
+		      v->wants_name ? " NAME" : "", v->has_json ? " [--json]" : "",
+		      v->has_force ? " [--force]" : "");
+}
+
+/* Return: 0; 1: help is wanted; -1: said what is wrong. */
+static int parse_options(const struct verb *v, int argc, char **argv, struct options *o)
 {
 	static const struct option table[] = {
 		{ "json", no_argument, NULL, 'j' },
@@ -250,15 +277,21 @@ static int parse_options(int argc, char **argv, struct options *o)
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "h", table, NULL)) != -1) {
-		if (c == 'j')
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":h", table, NULL)) != -1) {
+		if (c == 'h')
+			return 1;
+		if (c == 'j' && v->has_json) {
 			o->is_json = true;
-		else if (c == 'f')
+		} else if (c == 'f' && v->has_force) {
 			o->is_forced = true;
-		else if (c == 'r')
+		} else if (c == 'r') {
 			o->run_dir = optarg;
-		else
-			return c == 'h' ? 1 : -1;
+		} else {
+			(void)fprintf(stderr, "holdfast %s: %s: %s\n", v->name, argv[optind - 1],
+				      c == ':' ? "needs a value" : "no such option");
+			return -1;
+		}
 	}
 	return 0;
 }
@@ -267,44 +300,80 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 {
 	const char *run_dir = getenv("HOLDFAST_RUN_DIR");
 	struct options o = { .run_dir = run_dir ? run_dir : DEFAULT_RUN_DIR };
-	int r = parse_options(argc, argv, &o);
+	int r = parse_options(v, argc, argv, &o);
 
 	if (r > 0) {
-		printf("usage: holdfast %s %s [--json] [--force] [--run-dir DIR]\n%s\n", v->name,
-		       v->arguments, v->help);
+		print_usage(stdout, v);
+		puts(v->help);
 		return EXIT_DONE;
 	}
 	if (r < 0 || argc - optind != (v->wants_name ? 1 : 0)) {
-		(void)fprintf(stderr, "usage: holdfast %s %s [--json] [--force] [--run-dir DIR]\n",
-			      v->name, v->arguments);
+		print_usage(stderr, v);
 		return EXIT_USAGE;
 	}
 	if (v->wants_name && !hf_is_valid_name(argv[optind])) {
-		(void)fprintf(stderr, "holdfast: '%s' cannot be the name of a VM\n", argv[optind]);
+		(void)fprintf(stderr,
+			      "holdfast: '%s' cannot be the name of a VM: up to 63 letters, digits "
+			      "and ._-, not first a . or -\n",
+			      argv[optind]);
 		return EXIT_USAGE;
 	}
 	return v->run(&o, v->wants_name ? argv[optind] : NULL);
 }
 
+static bool is_keepers(const char *verb)
+{
+	return strcmp(verb, "run") == 0 || strcmp(verb, "standby") == 0;
+}
+
+static const struct verb *find_verb(const char *name)
+{
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (strcmp(verbs[i].name, name) == 0)
+			return &verbs[i];
+	return NULL;
+}
+
+static int complain_no_verb(const char *name)
+{
+	if (*name)
+		(void)fprintf(stderr, "holdfast: no such command '%s'\n\n", name);
+	usage(stderr);
+	return EXIT_USAGE;
+}
+
+static int help_on(const char *name)
+{
+	char self[] = "", run[] = "run", help[] = "--help";
+	const struct verb *v = find_verb(name);
+
+	if (is_keepers(name))
+		return become_keeper((char *[]){ self, run, help, NULL });
+	if (!v)
+		return complain_no_verb(name);
+	print_usage(stdout, v);
+	puts(v->help);
+	return EXIT_DONE;
+}
+
 int main(int argc, char **argv)
 {
-	const char *verb = argc > 1 ? argv[1] : "";
+	const char *name = argc > 1 ? argv[1] : "";
+	const struct verb *v = find_verb(name);
 
-	if (strcmp(verb, "run") == 0 || strcmp(verb, "standby") == 0)
+	if (v)
+		return run_verb(v, argc - 1, argv + 1);
+	if (is_keepers(name))
 		return become_keeper(argv);
-	if (strcmp(verb, "version") == 0 || strcmp(verb, "--version") == 0) {
+	if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
 		puts("holdfast " HF_VERSION);
 		return EXIT_DONE;
 	}
-	if (strcmp(verb, "help") == 0 || strcmp(verb, "--help") == 0 || strcmp(verb, "-h") == 0) {
+	if (strcmp(name, "help") == 0 && argc > 2)
+		return help_on(argv[2]);
+	if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
 		usage(stdout);
 		return EXIT_DONE;
 	}
-	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		if (strcmp(verbs[i].name, verb) == 0)
-			return run_verb(&verbs[i], argc - 1, argv + 1);
-	if (*verb)
-		(void)fprintf(stderr, "holdfast: no such command '%s'\n\n", verb);
-	usage(stderr);
-	return EXIT_USAGE;
+	return complain_no_verb(name);
 }
