@@ -5,10 +5,10 @@
  * usage: bench-bare ID -- QEMU ARG...
  *
  * Starts the command line as the keeper would, memory backend and all, but with no library in it,
- * no tracking, no peer, and the netdev ID left to QEMU. Each line on standard input is an order, and
- * is answered by a JSON line: "loop MS" takes a checkpoint MS milliseconds after the guest has run
- * on from the last one, throws the device state away and lets the guest run on at once; "rest" stops
- * that. Ends, and QEMU with it, at the end of standard input.
+ * no tracking, no peer, and the netdev ID left to QEMU. Each line on standard input is an order
+ * and is answered by a JSON line: "loop MS" takes a checkpoint MS milliseconds after the guest has
+ * run on from the last one, throws the device state away and lets the guest run on at once; "rest"
+ * stops that. Ends, and QEMU with it, at the end of standard input.
  *
  * It shares QMP session and checkpoint with the keeper, so that what a benchmark shows as the
  * keeper's cost is tracking, copying and the taps, and not another way of talking to QEMU.

@@ -8,7 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 from stage import LabError, Side, Stage, tool
 
@@ -101,15 +101,13 @@ def pause_rows(stage: Stage, plan: Plan, name: str, pages: int) -> list[Row]:
     return [ratio, timing(f"{name}_ms", ours, median(bare))]
 
 
-def measure_pauses(plan: Plan, wanted: set[str]) -> list[Row]:
+def measure_pauses(plan: Plan, wanted: set[str]) -> Iterator[Row]:
     loads = {"pause_idle": 0, "pause_1k": 1000, "pause_10k": 10000}
-    rows: list[Row] = []
     with Stage("--epoch-interval", f"{PAUSE_INTERVAL_MS}ms") as stage:
         for side in (stage.protected, stage.plain):
             side.guest.ask(f"mem {DIRTY_MIB}", 60.0, retry_s=5.0)
         for name in (name for name in loads if name in wanted):
-            rows += pause_rows(stage, plan, name, loads[name])
-    return rows
+            yield from pause_rows(stage, plan, name, loads[name])
 
 
 # --- what the guest and its clients feel ---------------------------------------------------------

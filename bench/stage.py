@@ -150,17 +150,25 @@ class Stage:
         self.lab.__enter__()
         try:
             self._start()
-        except LabError as error:
-            logs = [f"{proc.name}: {proc.log_tail()}" for proc in self.lab.procs]
-            self.lab.close()
-            raise LabError("\n".join([str(error), *logs])) from error
-        except BaseException:
+        except BaseException as error:
+            self._tell(error)
             self.lab.close()
             raise
         return self
 
-    def __exit__(self, *unused: object) -> None:
+    def __exit__(self, unused: object, error: Optional[BaseException], trace: object) -> None:
+        self._tell(error)
         self.lab.close()
+
+    def _tell(self, error: Optional[BaseException]) -> None:
+        """What is known, when something went wrong."""
+        if not isinstance(error, LabError):
+            return
+        for proc in self.lab.procs:
+            print(f"--- {proc.name}: {proc.events[-2:]}\n{proc.log_tail()}", file=sys.stderr)
+        for host in PROTECTED_HOSTS:
+            with contextlib.suppress(LabError, ValueError):
+                print(f"--- status on {host}: {self.protected.status(host)}", file=sys.stderr)
 
     def _start(self) -> None:
         self.protected = Side(self.lab, make_vm(self.lab, "held", 10), PROTECTED_HOSTS)
