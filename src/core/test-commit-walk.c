@@ -14,15 +14,15 @@
 
 static uint64_t random_state;
 
-static uint64_t draw(uint64_t below)
+static unsigned int draw(unsigned int below)
 {
 	random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-	return (random_state >> 33) % below;
+	return (unsigned int)(random_state >> 33) % below;
 }
 
 static struct hf_id draw_session(struct hf_id own)
 {
-	uint64_t n = draw(4);
+	unsigned int n = draw(4);
 
 	return n == 0 ? (struct hf_id){ 0 } : n == 1 ? (struct hf_id){ 7, 7 } : own;
 }

@@ -332,7 +332,7 @@ static void handle(struct sim_world *w, struct sim_keeper *k, const struct sim_e
 	case SIM_EV_FAULT:
 	case SIM_EV_UNDO:
 	case SIM_EV_COUNT:
-		assert(!"not a keeper's event");
+		assert(false && "not a keeper's event");
 	}
 }
 

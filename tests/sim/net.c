@@ -73,7 +73,7 @@ uint64_t sim_net_connect(struct sim_world *w, int from, int to)
 					.tail = { SIM_NONE, SIM_NONE } };
 		return id;
 	}
-	assert(!"every connection is in use");
+	assert(false && "every connection is in use");
 	return 0;
 }
 

@@ -146,10 +146,9 @@ static void let_too_much_out(enum sim_plant plant, const struct hf_primary *befo
 {
 	if (plant == SIM_PLANT_RELEASE_AT_SEND && has(out, HF_PRIMARY_SEND))
 		add(out, HF_PRIMARY_RELEASE, after->captured);
-	else if (plant == SIM_PLANT_PASS_ON_CUT && after->state == HF_PRIMARY_HOLDING &&
-		 before->state != HF_PRIMARY_HOLDING)
-		add(out, HF_PRIMARY_PASS, 0);
-	else if (plant == SIM_PLANT_ABANDON_AT_ONCE && has(out, HF_PRIMARY_SEND_ABANDON))
+	else if ((plant == SIM_PLANT_PASS_ON_CUT && after->state == HF_PRIMARY_HOLDING &&
+		  before->state != HF_PRIMARY_HOLDING) ||
+		 (plant == SIM_PLANT_ABANDON_AT_ONCE && has(out, HF_PRIMARY_SEND_ABANDON)))
 		add(out, HF_PRIMARY_PASS, 0);
 	else if (plant == SIM_PLANT_HANDOVER_UNACKNOWLEDGED && has(out, HF_PRIMARY_SEND) &&
 		 after->state == HF_PRIMARY_HANDING_OVER && after->is_final)

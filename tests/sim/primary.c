@@ -223,7 +223,7 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		finish(w, k);
 		break;
 	case HF_PRIMARY_ACTION_COUNT:
-		assert(!"no such action");
+		assert(false && "no such action");
 	}
 }
 

@@ -108,7 +108,7 @@ void sim_standby_do(struct sim_world *w, struct sim_keeper *k, const struct hf_s
 	case HF_STANDBY_REFUSE_ORDER:
 		break;
 	case HF_STANDBY_ACTION_COUNT:
-		assert(!"no such action");
+		assert(false && "no such action");
 	}
 }
 
