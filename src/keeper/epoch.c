@@ -105,12 +105,12 @@ void hf_epoch_capture(struct hf_primary_side *s, uint64_t epoch, bool may_resume
 		.may_resume = may_resume,
 		.is_first = !s->machine.committed,
 		.is_guest_running = s->k->is_guest_running,
-		.begun_ns = hf_now_ns(),
 	};
 	hf_pages_reset(s->pages);
 	s->stop_us = 0;
 	if (may_prescan(s))
 		prescan(s);
+	s->work.begun_ns = hf_now_ns(); /* of the pause, too: QEMU stops at once */
 	if (begin_checkpoint(s, &err) < 0) {
 		hf_log(&s->k->journal, HF_LOG_ERROR, "epoch %" PRIu64 ": %s", epoch, err.text);
 		hf_primary_feed(s, HF_PRIMARY_CAPTURE_FAILED, epoch);
@@ -282,6 +282,14 @@ static const struct hf_checkpoint_ops checkpoint_ops = {
 	.on_failed = on_failed,
 };
 
+/* The standby forgets the frames of the epochs up to s->released. Those that the TAP has not taken
+ * yet would be lost with this host, so they do not count. */
+static void note_released(struct hf_primary_side *s)
+{
+	if (s->machine.committed > s->released && hf_keeper_has_flushed_nets(s->k))
+		s->released = s->machine.committed;
+}
+
 static int send_frames(struct hf_primary_side *s)
 {
 	const uint8_t *bytes;
@@ -306,6 +314,7 @@ void hf_epoch_send(struct hf_primary_side *s)
 {
 	int r = send_pages(s);
 
+	note_released(s);
 	if (!r)
 		r = hf_outbox_state(&s->outbox, s->link, s->checkpoint.state,
 				    s->checkpoint.state_len);
@@ -335,8 +344,9 @@ void hf_epoch_committed(struct hf_primary_side *s)
 	uint64_t now_ns = hf_now_ns();
 
 	hf_bitmap_clear_all(&s->flight);
+	note_released(s);
 	s->committed_ns = now_ns;
-	hf_histogram_add(&s->commit, now_ns - s->work.standstill_ns);
+	hf_histogram_add(&s->commit, now_ns - s->work.begun_ns);
 	if (hf_outbox_committed(&s->outbox, s->checkpoint.state, s->checkpoint.state_len) < 0)
 		hf_outbox_reset(&s->outbox); /* the next state is sent whole */
 }

@@ -73,6 +73,24 @@ void hf_keeper_held(const struct hf_keeper *k, uint64_t *ret_frames, uint64_t *r
 	}
 }
 
+void hf_keeper_flush_nets(struct hf_keeper *k)
+{
+	struct hf_err err;
+
+	for (size_t i = 0; i < hf_guest_net_count(k->guest); i++)
+		if (hf_nettap_flush(hf_guest_net(k->guest, i), &err) < 0)
+			hf_log(&k->journal, HF_LOG_ERROR, "netdev %s: %s",
+			       hf_guest_net_id(k->guest, i), err.text);
+}
+
+bool hf_keeper_has_flushed_nets(const struct hf_keeper *k)
+{
+	for (size_t i = 0; i < hf_guest_net_count(k->guest); i++)
+		if (!hf_nettap_is_flushed(hf_guest_net(k->guest, i)))
+			return false;
+	return true;
+}
+
 void hf_keeper_set_net_mode(struct hf_keeper *k, enum hf_nettap_mode mode)
 {
 	struct hf_err err;

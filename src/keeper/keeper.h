@@ -102,6 +102,12 @@ struct json_object *hf_status_quantiles(const struct hf_histogram *h);
 /* Frames held now, over all taps. */
 void hf_keeper_held(const struct hf_keeper *k, uint64_t *ret_frames, uint64_t *ret_bytes);
 
+/* What may leave is to leave before something is said or done that relies on it. Logs failures. */
+void hf_keeper_flush_nets(struct hf_keeper *k);
+
+/* Has all that may leave left? What has not is lost if this host dies now. */
+bool hf_keeper_has_flushed_nets(const struct hf_keeper *k);
+
 /* To every tap. A tap that cannot obey has lost its device: logged, and the guest goes on. */
 void hf_keeper_set_net_mode(struct hf_keeper *k, enum hf_nettap_mode mode);
 

@@ -94,7 +94,6 @@ static void release(struct hf_primary_side *s, uint64_t epoch)
 		if (hf_nettap_release(hf_guest_net(s->k->guest, i), epoch, &err) < 0)
 			hf_log(&s->k->journal, HF_LOG_ERROR, "netdev %s: %s",
 			       hf_guest_net_id(s->k->guest, i), err.text);
-	s->released = epoch;
 	hf_epoch_committed(s);
 }
 
@@ -150,6 +149,8 @@ static void finish(struct hf_primary_side *s)
 
 	if (s->link)
 		hf_link_flush(s->link);
+	if (s->machine.state != HF_PRIMARY_SUPERSEDED)
+		hf_keeper_flush_nets(s->k);
 	if (s->machine.state == HF_PRIMARY_SUPERSEDED && !s->was_handed_over)
 		code = s->has_vm_died ? HF_KEEPER_EXIT_VM_DIED : HF_KEEPER_EXIT_SUPERSEDED;
 	else if (s->has_vm_died)
@@ -212,6 +213,8 @@ static void perform_on_peer(struct hf_primary_side *s, const struct hf_primary_a
 		break;
 	case HF_PRIMARY_SEND_HANDOVER:
 		s->was_handed_over = true;
+		hf_keeper_flush_nets(
+			s->k); /* the last of this side, before the first of the other */
 		send_mark(s, HF_WIRE_HANDOVER, a->epoch, s->machine.session);
 		break;
 	case HF_PRIMARY_SEND_ABANDON:
@@ -621,6 +624,8 @@ static void on_guest_gone(void *role, const struct hf_process_exit *how)
 		       hf_process_exit_format(how, text, sizeof(text)));
 	if (s->machine.state == HF_PRIMARY_HANDED_OVER || s->machine.state == HF_PRIMARY_SUPERSEDED)
 		return; /* it was us */
+	/* Before the standby sends the same frames again, so that none overtakes a later one. */
+	hf_keeper_flush_nets(s->k);
 	s->has_vm_died = !is_end;
 	hf_event(&s->k->journal, is_end ? "guest-ended" : "guest-died", NULL, "%s", s->death_text);
 	hf_primary_feed(s, is_end ? HF_PRIMARY_VM_ENDED : HF_PRIMARY_VM_DIED, 0);

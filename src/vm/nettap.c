@@ -32,6 +32,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -414,6 +415,19 @@ int hf_nettap_release(struct hf_nettap *t, uint64_t epoch, struct hf_err *err)
 {
 	hf_framequeue_release(&t->queue, epoch, now_ns());
 	return flush_out(t, WRITE_FRAMES, err);
+}
+
+int hf_nettap_flush(struct hf_nettap *t, struct hf_err *err)
+{
+	return flush_out(t, UINT_MAX, err);
+}
+
+bool hf_nettap_is_flushed(const struct hf_nettap *t)
+{
+	const uint8_t *frame;
+	size_t len;
+
+	return !hf_framequeue_peek(&t->queue, &frame, &len);
 }
 
 void hf_nettap_discard(struct hf_nettap *t)

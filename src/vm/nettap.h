@@ -103,6 +103,13 @@ int hf_nettap_mark(struct hf_nettap *t, uint64_t epoch) HF_MUST_CHECK;
  * others as the TAP becomes writable, in order. 0 or -errno of the TAP, with @err. */
 int hf_nettap_release(struct hf_nettap *t, uint64_t epoch, struct hf_err *err) HF_MUST_CHECK;
 
+/* Writes what may leave and has not left yet, as much as the TAP takes now. 0 or -errno of the TAP,
+ * with @err. */
+int hf_nettap_flush(struct hf_nettap *t, struct hf_err *err) HF_MUST_CHECK;
+
+/* Has all that may leave been taken by the TAP? If not, it is lost with this process. */
+bool hf_nettap_is_flushed(const struct hf_nettap *t);
+
 /* Throws away what is held and not released: this host has lost its right to the VM. */
 void hf_nettap_discard(struct hf_nettap *t);
 
