@@ -5,9 +5,12 @@ QEMU, its keeper, or all of its host's processes. 30 times in a normal run; with
 500 times, or until that time is over."""
 
 import sys
+import threading
 import time
+from typing import Optional
 
-from checks import chance, check, main, say, soak_s
+from checks import chance, check, expect, main, poll, say, soak_s
+from lab import Guest, LabError
 from protected import Load, Pair
 
 DEATHS = ("qemu", "keeper", "host")
@@ -16,6 +19,26 @@ SOAK_COUNT = 500
 BOOTS = 3
 # From the very moment of being protected to somewhere between two idle epochs.
 MOMENT_MAX_S = 0.6
+
+
+class BurstReader(threading.Thread):
+    """The guest's "burst", seen by a client of its own."""
+
+    def __init__(self, pair: Pair, count: int):
+        super().__init__(daemon=True)
+        self.guest, self.count = Guest(pair.lab), count
+        self.numbers: list[int] = []
+        self.error: Optional[LabError] = None
+
+    def seen(self) -> int:
+        return len(self.numbers)
+
+    def run(self) -> None:
+        try:
+            self.guest.burst(self.count, 200, 60, into=self.numbers)
+        except LabError as error:
+            self.error = error
+        self.guest.close()
 
 
 def rounds() -> tuple[int, float]:
@@ -59,6 +82,48 @@ def q35_with_two_vcpus() -> None:
 @check
 def q35_with_four_vcpus() -> None:
     fail_over_many("q35", 4)
+
+
+@check
+def no_datagram_is_missing() -> None:
+    """What was sent in the last epochs is sent again: some may come twice, none is missing, and
+    nothing is overtaken but by its own repetition."""
+    count = 30000
+    with Pair() as pair:
+        for how in DEATHS:
+            reader = BurstReader(pair, count)
+            reader.start()
+            poll(lambda: reader.seen() > 200, "datagrams of the burst")
+            time.sleep(chance.uniform(0, 0.2))
+            before = reader.seen()
+            pair.failover(how)
+            reader.join()
+            expect(reader.error is None, reader.error)
+            expect(set(reader.numbers) == set(range(count)),
+                   f"{count - len(set(reader.numbers))} of {count} datagrams are missing")
+            back = [(a, b) for a, b in zip(reader.numbers, reader.numbers[1:]) if b < a]
+            say(f"{how}, after {before} datagrams: {len(reader.numbers) - count} came twice, "
+                f"steps back: {back[:10]}")
+            expect(len(back) <= 1, f"{len(back)} times a number came after a higher one")
+            pair.renew()
+
+
+@check
+def dies_before_it_is_protected() -> None:
+    """A standby that has only a part of the VM must not promote it."""
+    with Pair() as pair:
+        pair.standby.ask("Stop", force=True)
+        pair.standby.exit_code()
+        pair.primary.wait("alone")
+        pair.lab.set_rate("hostB", 100)
+        pair.standby = pair.start_standby("hostB", "hostA")
+        pair.standby.wait("syncing")
+        time.sleep(chance.uniform(0, 1))
+        pair.kill_primary("host")
+        pair.standby.wait("idle")
+        time.sleep(1)
+        expect(not pair.standby.seen("promoting"), pair.standby.log())
+        expect(pair.standby.status()["state"] == "idle", pair.standby.status())
 
 
 if __name__ == "__main__":

@@ -167,6 +167,41 @@ def standby_that_may_promote() -> None:
 
 
 @check
+def frozen_primary_thaws() -> None:
+    """A keeper that stood still while its VM was promoted elsewhere: its QEMU has run all the time,
+    and of what that has sent nothing may get out when the keeper goes on."""
+    with Pair() as pair:
+        load = Load(pair)
+        old = pair.primary
+        old.proc.signal(signal.SIGSTOP)
+        pair.standby.wait("lost")
+        pair.standby.ask("Promote", force=True)
+        pair.standby.wait("live")
+        pair.primary = pair.standby
+        load.wait_progress()
+        old.proc.signal(signal.SIGCONT)
+        expect(old.exit_code() == 5, f"exit code of a superseded primary: {old.log()}")
+        load.wait_progress()
+        pair.renew()
+        load.finish()
+
+
+@check
+def frozen_standby_thaws() -> None:
+    with Pair() as pair:
+        load = Load(pair)
+        pair.standby.proc.signal(signal.SIGSTOP)
+        pair.primary.wait("holding")
+        expect(outside_hears(load, 1.5) == 0, "a frame left that no standby knows of")
+        pair.standby.proc.signal(signal.SIGCONT)
+        pair.primary.wait("protected")
+        load.wait_progress()
+        pair.failover("host")
+        load.wait_progress()
+        load.finish()
+
+
+@check
 def primary_that_may_go_on() -> None:
     with Pair(run=("--on-peer-loss", "promote")) as pair:
         load = Load(pair)
