@@ -87,7 +87,7 @@ void sim_check_promote(struct sim_world *w, struct sim_keeper *k, uint64_t epoch
 	if (k->was_told_ended)
 		sim_fail(w, SIM_RULE_ENDED, "%c promotes a VM that it knows to have ended",
 			 sim_letter(k->node));
-	if (w->has_failed)
+	if (!e || w->has_failed)
 		return;
 	w->promotions[w->n_promotions++ % SIM_PROMOTIONS] = (struct sim_promotion){
 		.session = k->s.session, .inst = k->inst, .out_seq = e->g.out_seq
