@@ -67,21 +67,25 @@ static uint32_t stream_wanted(void *ctx)
 	return s->checkpoint.stream_fd >= 0 ? EPOLLIN : 0;
 }
 
-/* At its end the checkpoint closes the stream, and may have begun another by the time of return. */
 static void stream_ready(void *ctx, uint32_t revents __attribute__((unused)))
 {
 	struct hf_primary_side *s = ctx;
 
 	hf_checkpoint_dispatch(&s->checkpoint);
-	if (s->checkpoint.stream_fd < 0)
-		hf_watch_remove(&s->stream_watch);
+}
+
+/* Before it is closed: the kernel would still report a descriptor that somebody else has, too. */
+static void on_stream_close(void *ctx)
+{
+	struct hf_primary_side *s = ctx;
+
+	hf_watch_remove(&s->stream_watch);
 }
 
 static int begin_checkpoint(struct hf_primary_side *s, struct hf_err *err)
 {
 	int r;
 
-	hf_watch_remove(&s->stream_watch);
 	r = hf_checkpoint_begin(&s->checkpoint, s->k->is_guest_running, err);
 	if (r < 0)
 		return r;
@@ -280,6 +284,7 @@ static const struct hf_checkpoint_ops checkpoint_ops = {
 	.on_running = on_running,
 	.on_stream_end = on_stream_end,
 	.on_failed = on_failed,
+	.on_stream_close = on_stream_close,
 };
 
 /* The standby forgets the frames of the epochs up to s->released. Those that the TAP has not taken
@@ -314,6 +319,8 @@ void hf_epoch_send(struct hf_primary_side *s)
 {
 	int r = send_pages(s);
 
+	/* An epoch is long enough for the last one's frames; else they would be kept for ever longer. */
+	hf_keeper_flush_nets(s->k);
 	note_released(s);
 	if (!r)
 		r = hf_outbox_state(&s->outbox, s->link, s->checkpoint.state,

@@ -212,9 +212,9 @@ static void perform_on_peer(struct hf_primary_side *s, const struct hf_primary_a
 		send_ended(s);
 		break;
 	case HF_PRIMARY_SEND_HANDOVER:
+		/* The last frames of this side leave before the first ones of the other. */
+		hf_keeper_flush_nets(s->k);
 		s->was_handed_over = true;
-		hf_keeper_flush_nets(
-			s->k); /* the last of this side, before the first of the other */
 		send_mark(s, HF_WIRE_HANDOVER, a->epoch, s->machine.session);
 		break;
 	case HF_PRIMARY_SEND_ABANDON:
@@ -222,7 +222,7 @@ static void perform_on_peer(struct hf_primary_side *s, const struct hf_primary_a
 		send_mark(s, HF_WIRE_ABANDON, 0, a->session);
 		break;
 	case HF_PRIMARY_ASK_ARBITER:
-		hf_arbiter_ask(&s->arbiter, s->machine.session, on_arbiter, s);
+		hf_arbiter_ask(&s->arbiter, s->machine.session, s->heard_ns, on_arbiter, s);
 		break;
 	case HF_PRIMARY_REFUSE:
 		s->is_refused = true;
@@ -326,8 +326,10 @@ static void feed_session(struct hf_primary_side *s, enum hf_primary_event_kind k
 static void heard(struct hf_primary_side *s)
 {
 	s->heard_ns = hf_now_ns();
-	if (s->machine.is_peer_silent)
-		hf_primary_feed(s, HF_PRIMARY_PEER_HEARD, 0);
+	if (!s->machine.is_peer_silent)
+		return;
+	hf_arbiter_cancel(&s->arbiter);
+	hf_primary_feed(s, HF_PRIMARY_PEER_HEARD, 0);
 }
 
 static void on_discarded(struct hf_primary_side *s, struct hf_id session)
@@ -516,8 +518,10 @@ static bool adopt(struct hf_primary_side *s, struct hf_link *link,
 		true; /* whoever drops the link meanwhile must wait: it is not ours yet */
 	feed_event(s, &ev);
 	s->is_dispatching = false;
-	if (!s->is_refused)
+	if (!s->is_refused) {
+		hf_arbiter_cancel(&s->arbiter);
 		return true;
+	}
 	hf_watch_remove(&s->link_watch);
 	s->link = NULL;
 	s->is_link_doomed = false;
@@ -822,7 +826,11 @@ int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_er
 	s->k = k;
 	hf_primary_init(&s->machine, last_epoch);
 	s->released = last_epoch;
-	s->arbiter.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE;
+	s->arbiter = (struct hf_arbiter){
+		.loop = &k->loop,
+		.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE,
+		.patience_ns = k->set->peer_timeout_ns,
+	};
 	s->dial_timer.fire = on_dial_timer;
 	s->redial_ns = REDIAL_SOON_NS;
 	r = hf_epoch_init(s, err);

@@ -132,6 +132,7 @@ static void become_primary(struct hf_standby_side *s)
 	hf_timer_fini(&s->beat_timer);
 	hf_timer_fini(&s->inquiry_timer);
 	hf_timer_fini(&s->live_timer);
+	hf_arbiter_fini(&s->arbiter);
 	/* The guest lives; a keeper that cannot protect it is still better than none. */
 	if (hf_primary_side_start(k, epoch, &err) < 0)
 		hf_event(&k->journal, "unprotectable", NULL,

@@ -107,5 +107,5 @@ void hf_standby_proof_ask(struct hf_standby_side *s)
 {
 	s->inquiry_wait_ns = INQUIRE_SOON_NS;
 	hf_meetings_inquire(s->k->meetings);
-	hf_arbiter_ask(&s->arbiter, s->machine.session, on_arbiter, s);
+	hf_arbiter_ask(&s->arbiter, s->machine.session, s->heard_ns, on_arbiter, s);
 }

@@ -239,6 +239,7 @@ static void heard(struct hf_standby_side *s)
 	s->heard_ns = hf_now_ns();
 	if (s->is_silent) {
 		s->is_silent = false;
+		hf_arbiter_cancel(&s->arbiter);
 		hf_standby_feed(s, HF_STANDBY_PEER_HEARD, 0);
 	}
 }
@@ -366,6 +367,7 @@ static bool met(void *ctx, struct hf_link *link, const struct hf_wire_hello *the
 		(void)!hf_link_send(link, &refuse, NULL);
 		return false;
 	}
+	hf_arbiter_cancel(&s->arbiter);
 	hf_standby_proof_met(s, theirs->instance);
 	link_ready(s, EPOLLIN);
 	return true;
@@ -463,7 +465,11 @@ int hf_standby_side_start(struct hf_keeper *k, struct hf_err *err)
 	s->k = k;
 	s->load_fd = -1;
 	hf_standby_init(&s->machine);
-	s->arbiter.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE;
+	s->arbiter = (struct hf_arbiter){
+		.loop = &k->loop,
+		.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE,
+		.patience_ns = k->set->peer_timeout_ns,
+	};
 	r = hf_primary_check_tracking(k, err);
 	if (!r)
 		r = hf_inbox_new(&config, &s->inbox, err);

@@ -17,6 +17,13 @@
 /* `cont` is refused while QEMU still cleans up after "completed": tens of microseconds. */
 #define CONT_TRIES_MAX 2000
 
+static void close_stream(struct hf_checkpoint *c)
+{
+	if (c->stream_fd >= 0 && c->ops->on_stream_close)
+		c->ops->on_stream_close(c->ctx);
+	hf_fd_close(&c->stream_fd);
+}
+
 void hf_checkpoint_init(struct hf_checkpoint *c, struct hf_qmp *qmp,
 			const struct hf_checkpoint_ops *ops, void *ctx)
 {
@@ -29,7 +36,7 @@ void hf_checkpoint_init(struct hf_checkpoint *c, struct hf_qmp *qmp,
 
 void hf_checkpoint_fini(struct hf_checkpoint *c)
 {
-	hf_fd_close(&c->stream_fd);
+	close_stream(c);
 	free(c->state);
 	c->state = NULL;
 }
@@ -44,7 +51,7 @@ static void on_cont_after_failure(void *ctx __attribute__((unused)),
 static void fail(struct hf_checkpoint *c, const char *why)
 {
 	c->step = HF_CHECKPOINT_IDLE;
-	hf_fd_close(&c->stream_fd);
+	close_stream(c);
 	/* QEMU runs on by itself after most failures; `cont` of a running VM does no harm. */
 	if (c->was_running)
 		(void)!hf_qmp_call(c->qmp, "cont", NULL, on_cont_after_failure, NULL);
@@ -157,7 +164,7 @@ static void finish_if_over(struct hf_checkpoint *c)
 /* The socket is of no use any more; QEMU notices when it writes, and reports the migration failed. */
 static void stop_reading(struct hf_checkpoint *c)
 {
-	hf_fd_close(&c->stream_fd);
+	close_stream(c);
 	if (c->step == HF_CHECKPOINT_SAVING)
 		fail(c, "the device state is larger than 64 MiB, or could not be read");
 }
@@ -182,7 +189,7 @@ void hf_checkpoint_dispatch(struct hf_checkpoint *c)
 			return;
 		}
 		if (r == HF_FD_EOF) {
-			hf_fd_close(&c->stream_fd);
+			close_stream(c);
 			c->is_stream_ended = true;
 			finish_if_over(c);
 			return;
@@ -238,5 +245,5 @@ void hf_checkpoint_stay(struct hf_checkpoint *c)
 void hf_checkpoint_abort(struct hf_checkpoint *c)
 {
 	c->step = HF_CHECKPOINT_IDLE;
-	hf_fd_close(&c->stream_fd);
+	close_stream(c);
 }

@@ -36,6 +36,8 @@ struct hf_checkpoint_ops {
 	void (*on_stream_end)(void *ctx);
 	/* Nothing came of it. If the VM was stopped for it, it has been told to run on. */
 	void (*on_failed)(void *ctx, const char *why);
+	/* The stream's descriptor is about to be closed: take it out of the loop. May be NULL. */
+	void (*on_stream_close)(void *ctx);
 };
 
 enum hf_checkpoint_step {

@@ -167,6 +167,22 @@ def standby_that_may_promote() -> None:
 
 
 @check
+def broken_connection_decides_nothing() -> None:
+    """It is made anew at once; also a side that may go on alone waits that long."""
+    for options in ({"standby": ("--on-peer-loss", "promote")},
+                    {"run": ("--on-peer-loss", "promote")}):
+        with Pair(**options) as pair:
+            load = Load(pair)
+            pair.lab.run("hostA", ["ss", "-K", "dst", pair.lab.repl_addr("hostB")])
+            pair.standby.wait("lost")
+            pair.standby.wait("ready")
+            load.wait_progress()
+            expect(not pair.standby.seen("promoting"), pair.standby.log())
+            expect(not pair.primary.seen("alone"), pair.primary.log())
+            load.finish()
+
+
+@check
 def frozen_primary_thaws() -> None:
     """A keeper that stood still while its VM was promoted elsewhere: its QEMU has run all the time,
     and of what that has sent nothing may get out when the keeper goes on."""
