@@ -90,13 +90,16 @@ def no_datagram_is_missing() -> None:
     nothing is overtaken but by its own repetition."""
     count = 30000
     with Pair() as pair:
-        for how in DEATHS:
+        for how in (*DEATHS, "promote"):
             reader = BurstReader(pair, count)
             reader.start()
             poll(lambda: reader.seen() > 200, "datagrams of the burst")
             time.sleep(chance.uniform(0, 0.2))
             before = reader.seen()
-            pair.failover(how)
+            if how == "promote":
+                pair.hand_over()
+            else:
+                pair.failover(how)
             reader.join()
             expect(reader.error is None, reader.error)
             expect(set(reader.numbers) == set(range(count)),
