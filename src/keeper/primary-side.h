@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Inside of the primary's driver, shared by primary.c (decisions and the peer), epoch.c (one
- * checkpoint after the other) and sync.c (the first copy). Layer: keeper; no one else includes it.
+ * checkpoint after the other), sync.c (the first copy) and primary-orders.c (people). Layer: keeper; no one else includes it.
  */
 #pragma once
 
@@ -115,6 +115,14 @@ void hf_primary_feed(struct hf_primary_side *s, enum hf_primary_event_kind kind,
 
 /* primary.c: the connection is of no use any more. Feeds LINK_DOWN. */
 void hf_primary_drop_link(struct hf_primary_side *s, const char *why);
+
+const char *hf_primary_state_text(enum hf_primary_state state);
+
+/* primary-orders.c: struct hf_role_ops' calls for people. */
+int hf_primary_order_promote(void *role, bool is_forced, struct hf_err *err) HF_MUST_CHECK;
+int hf_primary_order_stop(void *role, bool is_forced, struct hf_err *err) HF_MUST_CHECK;
+void hf_primary_order_signal(void *role, int signal);
+void hf_primary_add_status(void *role, struct json_object *status);
 
 /* epoch.c */
 int hf_epoch_init(struct hf_primary_side *s, struct hf_err *err) HF_MUST_CHECK;

@@ -249,6 +249,11 @@ static const char *const state_texts[HF_PRIMARY_STATE_COUNT] = {
 	[HF_PRIMARY_FINISHED] = "the VM is gone",
 };
 
+const char *hf_primary_state_text(enum hf_primary_state state)
+{
+	return state_texts[state];
+}
+
 static void announce(struct hf_primary_side *s, enum hf_primary_state before)
 {
 	struct json_object *details;
@@ -603,7 +608,7 @@ static const struct hf_meeting_ops meeting_ops = {
 	.told = told,
 };
 
-/* ---- the guest and people ---- */
+/* ---- the guest ---- */
 
 static void on_qmp_event(void *role, const char *name, struct json_object *data,
 			 uint64_t timestamp_us)
@@ -652,115 +657,15 @@ static void on_over_limit(void *role)
 	hf_epoch_reschedule(s);
 }
 
-static int stop(void *role, bool is_forced, struct hf_err *err __attribute__((unused)))
-{
-	struct hf_primary_side *s = role;
-
-	if (is_forced && s->machine.state == HF_PRIMARY_ENDING) {
-		hf_log(&s->k->journal, HF_LOG_ERROR,
-		       "ended without the standby's word: a standby that holds this VM's state may "
-		       "start it");
-		hf_keeper_finish(s->k, HF_KEEPER_EXIT_ENDED);
-		return 0;
-	}
-	hf_event(&s->k->journal, "stopping", NULL, "%s",
-		 is_forced ? "an operator stops the VM" : "the guest is asked to shut down");
-	hf_keeper_qmp(s->k, is_forced ? "quit" : "system_powerdown");
-	return 0;
-}
-
-static int promote(void *role, bool is_forced __attribute__((unused)), struct hf_err *err)
-{
-	struct hf_primary_side *s = role;
-
-	hf_err_set(err, "this is the primary, the VM runs here (%s): promote on the standby's host",
-		   hf_primary_state_name(s->machine.state));
-	return -EINVAL;
-}
-
-/* The host is going down, or somebody wants the keeper gone: the VM moves if it can. */
-static void on_signal(void *role, int signal)
-{
-	struct hf_primary_side *s = role;
-
-	if (signal == SIGTERM && s->machine.state == HF_PRIMARY_PROTECTED &&
-	    !s->has_stopped_orderly) {
-		s->has_stopped_orderly = true;
-		hf_primary_feed(s, HF_PRIMARY_HANDOVER_WANTED, 0);
-		return;
-	}
-	(void)stop(s, signal == SIGINT || s->has_stopped_orderly, NULL);
-	s->has_stopped_orderly = true;
-}
-
-/* ---- status ---- */
-
-static void add_u64(struct json_object *o, const char *key, uint64_t v)
-{
-	json_object_object_add(o, key, json_object_new_uint64(v));
-}
-
-static void add_epochs(const struct hf_primary_side *s, struct json_object *status)
-{
-	struct json_object *e = json_object_new_object();
-	uint64_t frames;
-	uint64_t bytes;
-
-	hf_keeper_held(s->k, &frames, &bytes);
-	add_u64(e, "captured", s->machine.captured);
-	add_u64(e, "committed", s->machine.committed);
-	add_u64(e, "released", s->released);
-	json_object_object_add(e, "pause", hf_status_quantiles(&s->pause));
-	json_object_object_add(e, "commit", hf_status_quantiles(&s->commit));
-	add_u64(e, "dirty_pages", s->dirty_pages);
-	add_u64(e, "early_commits", s->early_commits);
-	add_u64(e, "held_frames", frames);
-	add_u64(e, "held_bytes", bytes);
-	add_u64(e, "state_bytes", s->checkpoint.state_len);
-	add_u64(e, "lag_ns", s->machine.committed ? hf_now_ns() - s->committed_ns : 0);
-	json_object_object_add(status, "epochs", e);
-}
-
-static void add_protection(const struct hf_primary_side *s, bool is_protected,
-			   struct json_object *status)
-{
-	const char *why = s->why_unprotectable ? s->why_unprotectable
-			  : s->k->meetings     ? state_texts[s->machine.state]
-					       : "started without a peer";
-	char text[sizeof(struct hf_err) + 8];
-
-	(void)snprintf(text, sizeof(text), "no: %s", why);
-	json_object_object_add(status, "protection",
-			       json_object_new_string(is_protected ? "yes" : text));
-}
-
-static void add_status(void *role, struct json_object *status)
-{
-	struct hf_primary_side *s = role;
-	bool is_protected = s->machine.state == HF_PRIMARY_PROTECTED && s->machine.committed;
-
-	json_object_object_add(status, "role", json_object_new_string("primary"));
-	json_object_object_add(status, "state",
-			       json_object_new_string(hf_primary_state_name(s->machine.state)));
-	json_object_object_add(status, "protected", json_object_new_boolean(is_protected));
-	add_protection(s, is_protected, status);
-	json_object_object_add(status, "connected", json_object_new_boolean(s->link != NULL));
-	json_object_object_add(
-		status, "tracking",
-		json_object_new_string(s->tracker ? hf_tracker_mode_name(s->tracker) : "none"));
-	add_epochs(s, status);
-	hf_sync_add_status(s, status);
-}
-
 static const struct hf_role_ops role_ops = {
 	.on_qmp_event = on_qmp_event,
 	.on_guest_gone = on_guest_gone,
 	.on_first_held = on_first_held,
 	.on_over_limit = on_over_limit,
-	.on_signal = on_signal,
-	.add_status = add_status,
-	.promote = promote,
-	.stop = stop,
+	.on_signal = hf_primary_order_signal,
+	.add_status = hf_primary_add_status,
+	.promote = hf_primary_order_promote,
+	.stop = hf_primary_order_stop,
 };
 
 /* Copying is bound by memory, which a few processors use up. */

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What people want of a primary: to know about it, to stop it, to have the VM elsewhere. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include "codec/json.h"
+#include "keeper/primary-side.h"
+
+int hf_primary_order_stop(void *role, bool is_forced, struct hf_err *err __attribute__((unused)))
+{
+	struct hf_primary_side *s = role;
+
+	if (is_forced && s->machine.state == HF_PRIMARY_ENDING) {
+		hf_log(&s->k->journal, HF_LOG_ERROR,
+		       "ended without the standby's word: a standby that holds this VM's state may "
+		       "start it");
+		hf_keeper_finish(s->k, HF_KEEPER_EXIT_ENDED);
+		return 0;
+	}
+	hf_event(&s->k->journal, "stopping", NULL, "%s",
+		 is_forced ? "an operator stops the VM" : "the guest is asked to shut down");
+	hf_keeper_qmp(s->k, is_forced ? "quit" : "system_powerdown");
+	return 0;
+}
+
+int hf_primary_order_promote(void *role, bool is_forced __attribute__((unused)), struct hf_err *err)
+{
+	struct hf_primary_side *s = role;
+
+	hf_err_set(err, "this is the primary, the VM runs here (%s): promote on the standby's host",
+		   hf_primary_state_name(s->machine.state));
+	return -EINVAL;
+}
+
+/* The host is going down, or somebody wants the keeper gone: the VM moves if it can. */
+void hf_primary_order_signal(void *role, int signal)
+{
+	struct hf_primary_side *s = role;
+
+	if (signal == SIGTERM && s->machine.state == HF_PRIMARY_PROTECTED &&
+	    !s->has_stopped_orderly) {
+		s->has_stopped_orderly = true;
+		hf_primary_feed(s, HF_PRIMARY_HANDOVER_WANTED, 0);
+		return;
+	}
+	(void)!hf_primary_order_stop(s, signal == SIGINT || s->has_stopped_orderly, NULL);
+	s->has_stopped_orderly = true;
+}
+
+static void add_u64(struct json_object *o, const char *key, uint64_t v)
+{
+	json_object_object_add(o, key, json_object_new_uint64(v));
+}
+
+static void add_epochs(const struct hf_primary_side *s, struct json_object *status)
+{
+	struct json_object *e = json_object_new_object();
+	uint64_t frames;
+	uint64_t bytes;
+
+	hf_keeper_held(s->k, &frames, &bytes);
+	add_u64(e, "captured", s->machine.captured);
+	add_u64(e, "committed", s->machine.committed);
+	add_u64(e, "released", s->released);
+	json_object_object_add(e, "pause", hf_status_quantiles(&s->pause));
+	json_object_object_add(e, "commit", hf_status_quantiles(&s->commit));
+	add_u64(e, "dirty_pages", s->dirty_pages);
+	add_u64(e, "early_commits", s->early_commits);
+	add_u64(e, "held_frames", frames);
+	add_u64(e, "held_bytes", bytes);
+	add_u64(e, "state_bytes", s->checkpoint.state_len);
+	add_u64(e, "lag_ns", s->machine.committed ? hf_now_ns() - s->committed_ns : 0);
+	json_object_object_add(status, "epochs", e);
+}
+
+static void add_protection(const struct hf_primary_side *s, bool is_protected,
+			   struct json_object *status)
+{
+	const char *why = s->why_unprotectable ? s->why_unprotectable
+			  : s->k->meetings     ? hf_primary_state_text(s->machine.state)
+					       : "started without a peer";
+	char text[sizeof(struct hf_err) + 8];
+
+	(void)snprintf(text, sizeof(text), "no: %s", why);
+	json_object_object_add(status, "protection",
+			       json_object_new_string(is_protected ? "yes" : text));
+}
+
+void hf_primary_add_status(void *role, struct json_object *status)
+{
+	struct hf_primary_side *s = role;
+	bool is_protected = s->machine.state == HF_PRIMARY_PROTECTED && s->machine.committed;
+
+	json_object_object_add(status, "role", json_object_new_string("primary"));
+	json_object_object_add(status, "state",
+			       json_object_new_string(hf_primary_state_name(s->machine.state)));
+	json_object_object_add(status, "protected", json_object_new_boolean(is_protected));
+	add_protection(s, is_protected, status);
+	json_object_object_add(status, "connected", json_object_new_boolean(s->link != NULL));
+	json_object_object_add(
+		status, "tracking",
+		json_object_new_string(s->tracker ? hf_tracker_mode_name(s->tracker) : "none"));
+	add_epochs(s, status);
+	hf_sync_add_status(s, status);
+}
