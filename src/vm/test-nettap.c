@@ -467,6 +467,28 @@ TEST(committed_frames_leave_after_qemu_died)
 	close_rig(&g);
 }
 
+TEST(what_may_leave_has_not_left_yet)
+{
+	struct rig g;
+
+	open_rig(&g, HF_NETTAP_HOLD, 0);
+	for (int i = 0; i < 2000; i++) {
+		guest_send(&g, 60);
+		settle(&g);
+	}
+	CHECK_EQ(hf_nettap_mark(g.t, 1), 0);
+	CHECK(hf_nettap_is_flushed(g.t)); /* what is held must stay */
+	CHECK_EQ(hf_nettap_release(g.t, 1, NULL), 0);
+	CHECK(!hf_nettap_is_flushed(g.t)); /* it writes no more than some of them at once */
+	while (!hf_nettap_is_flushed(g.t)) {
+		CHECK_EQ(hf_nettap_flush(g.t, NULL), 0);
+		while (net_take(&g))
+			;
+	}
+	CHECK_EQ(g.arrived, 2000);
+	close_rig(&g);
+}
+
 TEST(a_damaged_list_of_frames)
 {
 	static const uint8_t list[] = { 0, 0, 0, 2, 7, 7, 0, 0, 0, 3, 7, 7 };
