@@ -200,7 +200,9 @@ static int send_pages(struct hf_primary_side *s)
 static void overflow(struct hf_primary_side *s)
 {
 	s->work.is_overflowing = true;
-	s->early_commits++;
+	if (!s->work.has_overflowed)
+		s->early_commits++;
+	s->work.has_overflowed = true;
 	if (!s->link || s->machine.state == HF_PRIMARY_HOLDING || send_pages(s) < 0) {
 		s->work.is_broken = true;
 		end_standstill(s);

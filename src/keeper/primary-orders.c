@@ -78,7 +78,9 @@ static void add_epochs(const struct hf_primary_side *s, struct json_object *stat
 static void add_protection(const struct hf_primary_side *s, bool is_protected,
 			   struct json_object *status)
 {
+	bool is_first_under_way = s->machine.state == HF_PRIMARY_PROTECTED && !is_protected;
 	const char *why = s->why_unprotectable ? s->why_unprotectable
+			  : is_first_under_way ? "the first epoch is on its way to the standby"
 			  : s->k->meetings     ? hf_primary_state_text(s->machine.state)
 					       : "started without a peer";
 	char text[sizeof(struct hf_err) + 8];

@@ -28,6 +28,7 @@ struct hf_epoch_work {
 	bool is_guest_running;
 	bool is_broken; /* the link went while a part of it was being sent from the standing VM */
 	bool has_begun; /* EPOCH_BEGIN is on the link */
+	bool has_overflowed; /* is it, or was it */
 	bool is_overflowing; /* the VM stands still until there is room for more pages */
 	size_t sent_pages; /* messages of the pages' buffer that are on the link */
 	uint64_t early_pages; /* copied before the stop */
@@ -104,6 +105,7 @@ struct hf_primary_side {
 	uint64_t early_commits;
 	bool has_stopped_orderly; /* an operator's stop is under way */
 	bool has_vm_died;
+	bool is_told_protected;
 	bool was_handed_over;
 	char death_text[96];
 	enum hf_wire_death death;

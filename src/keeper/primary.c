@@ -254,21 +254,30 @@ const char *hf_primary_state_text(enum hf_primary_state state)
 	return state_texts[state];
 }
 
+/* Protected is who has a standby with a whole epoch, not who is about to fill it: that is said with the
+ * first commit, which is no change of state. */
 static void announce(struct hf_primary_side *s, enum hf_primary_state before)
 {
+	enum hf_primary_state state = s->machine.state;
+	bool is_protected = state == HF_PRIMARY_PROTECTED && s->machine.committed;
 	struct json_object *details;
 
-	if (s->machine.state == before)
+	if (state == before && is_protected == s->is_told_protected)
 		return;
+	s->is_told_protected = is_protected;
 	details = json_object_new_object();
 	json_object_object_add(details, "role", json_object_new_string("primary"));
 	json_object_object_add(details, "state",
-			       json_object_new_string(hf_primary_state_name(s->machine.state)));
+			       json_object_new_string(hf_primary_state_name(state)));
 	json_object_object_add(details, "before",
 			       json_object_new_string(hf_primary_state_name(before)));
 	json_object_object_add(details, "epoch", json_object_new_uint64(s->machine.committed));
-	hf_event(&s->k->journal, hf_primary_state_name(s->machine.state), details, "%s",
-		 state_texts[s->machine.state]);
+	if (state == HF_PRIMARY_PROTECTED && !is_protected)
+		hf_event(&s->k->journal, "protecting", details,
+			 "outputs are held: the first epoch is on its way to the standby");
+	else
+		hf_event(&s->k->journal, hf_primary_state_name(state), details, "%s",
+			 state_texts[state]);
 }
 
 static void announce_role(struct hf_primary_side *s)
