@@ -4,12 +4,14 @@
 QEMU, its keeper, or all of its host's processes. 30 times in a normal run; with HF_SOAK_MINUTES
 500 times, or until that time is over."""
 
+import contextlib
 import sys
 import threading
 import time
-from typing import Optional
+from pathlib import Path
+from typing import Iterator, Optional
 
-from checks import chance, check, expect, main, poll, say, soak_s
+from checks import Skip, chance, check, expect, main, poll, say, soak_s
 from lab import Guest, LabError
 from protected import Load, Pair
 
@@ -109,6 +111,31 @@ def no_datagram_is_missing() -> None:
                 f"steps back: {back[:10]}")
             expect(len(back) <= 1, f"{len(back)} times a number came after a higher one")
             pair.renew()
+
+
+@contextlib.contextmanager
+def huge_pages(count: int) -> Iterator[None]:
+    """So many free ones of 2 MiB, for as long as this lasts."""
+    setting = Path("/proc/sys/vm/nr_hugepages")
+    before = int(setting.read_text())
+    setting.write_text(str(before + count))
+    try:
+        if int(setting.read_text()) < before + count:
+            raise Skip(f"no memory for {count} huge pages of 2 MiB")
+        yield
+    finally:
+        setting.write_text(str(before))
+
+
+@check
+def huge_pages_as_guest_memory() -> None:
+    with huge_pages(300), Pair(options=("--hugepages", "2M")) as pair:
+        load = Load(pair)
+        for how in DEATHS:
+            pair.failover(how)
+            load.wait_progress()
+            pair.renew()
+        load.finish()
 
 
 @check
