@@ -35,6 +35,7 @@ quick: all ## unit, scenario and static tests only; no root, a minute
 
 soak: deps all guest ## the long version of check; SOAK_MINUTES=60
 	@tools/check --build $(BUILD) --soak $(SOAK_MINUTES)
+	@$(MAKE) fuzz FUZZ_SECONDS=$$(($(SOAK_MINUTES) * 6))
 
 bench: deps all guest ## measure; prints a table, writes build/bench/*.json (root)
 	@bench/run --build $(BUILD)
