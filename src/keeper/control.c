@@ -330,9 +330,9 @@ void hf_control_free(struct hf_control *c)
 		return;
 	c->journal->listener = NULL;
 	hf_watch_remove(&c->watch);
-	while (c->n_clients) {
-		(void)flush(c->clients[0]);
-		client_free(c->clients[0]);
+	for (unsigned int i = c->n_clients; i-- > 0;) { /* each takes itself out, as the last */
+		(void)flush(c->clients[i]);
+		client_free(c->clients[i]);
 	}
 	free(c);
 }

@@ -450,8 +450,8 @@ void hf_meetings_free(struct hf_meetings *m)
 		return;
 	if (m->dial)
 		meeting_free(m->dial);
-	while (m->n_guests)
-		meeting_free(m->guests[0]);
+	for (unsigned int i = m->n_guests; i-- > 0;) /* each takes itself out, as the last */
+		meeting_free(m->guests[i]);
 	hf_watch_remove(&m->watch);
 	hf_fd_close(&m->listen_fd);
 	free(m);

@@ -16,16 +16,32 @@ struct range {
 	unsigned long long start, end, offset;
 };
 
+/* The next number of a line, and the one character behind it that must be @end. */
+static bool take_number(const char **at, int base, char end, unsigned long long *ret)
+{
+	char *stop;
+
+	errno = 0;
+	*ret = strtoull(*at, &stop, base);
+	if (errno || stop == *at || *stop != end)
+		return false;
+	*at = stop + 1;
+	return true;
+}
+
 /* Is this line about the file? */
 static bool parse_line(const char *line, const struct stat *st, struct range *ret)
 {
-	unsigned int major_no, minor_no;
-	unsigned long long inode;
+	unsigned long long major_no, minor_no, inode;
 
-	return sscanf(line, "%llx-%llx %*4s %llx %x:%x %llu", &ret->start, &ret->end, &ret->offset,
-		      &major_no, &minor_no, &inode) == 6 &&
-	       major_no == major(st->st_dev) && minor_no == minor(st->st_dev) &&
-	       inode == st->st_ino;
+	if (!take_number(&line, 16, '-', &ret->start) || !take_number(&line, 16, ' ', &ret->end))
+		return false;
+	line += strcspn(line, " "); /* permissions */
+	line += *line == ' ';
+	return take_number(&line, 16, ' ', &ret->offset) &&
+	       take_number(&line, 16, ':', &major_no) && take_number(&line, 16, ' ', &minor_no) &&
+	       take_number(&line, 10, ' ', &inode) && major_no == major(st->st_dev) &&
+	       minor_no == minor(st->st_dev) && inode == st->st_ino;
 }
 
 /* One mapping may be told in several lines, when parts of it differ in their advice. */
