@@ -136,8 +136,8 @@ static void on_primary_gone(struct hf_standby *s, const struct hf_standby_event 
 		s->is_link_up = false;
 	if (holds_epoch(s))
 		promote(s, out);
-	else if (s->state ==
-		 HF_STANDBY_SYNCING) /* a keeper that still speaks waits for an answer */
+	else if (s->state == HF_STANDBY_SYNCING)
+		/* a keeper that still speaks waits for an answer */
 		discard(s, /* is_asked_to= */ ev->kind == HF_STANDBY_VM_DIED, out);
 }
 

@@ -13,8 +13,7 @@
 
 struct hf_pace_settings {
 	uint64_t interval_ns; /* the largest interval between the starts of two epochs */
-	unsigned int
-		stop_share; /* percent, 1..90: the largest share of time spent standing still */
+	unsigned int stop_share; /* percent, 1..90: largest share of time spent standing still */
 	uint64_t epoch_bytes; /* an epoch larger than this is committed early */
 };
 

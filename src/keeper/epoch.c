@@ -84,9 +84,8 @@ static void on_stream_close(void *ctx)
 
 static int begin_checkpoint(struct hf_primary_side *s, struct hf_err *err)
 {
-	int r;
+	int r = hf_checkpoint_begin(&s->checkpoint, s->k->is_guest_running, err);
 
-	r = hf_checkpoint_begin(&s->checkpoint, s->k->is_guest_running, err);
 	if (r < 0)
 		return r;
 	/* Without this watch the checkpoint would never end; it only fails for lack of memory. */

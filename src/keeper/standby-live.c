@@ -177,10 +177,10 @@ void hf_standby_live_event(struct hf_standby_side *s, const char *name, struct j
 		if (strcmp(status, "failed") == 0)
 			hf_standby_load_failed(s, "see its own message on stderr");
 	}
+	/* The user's -S is for the start of a VM, not for this. */
 	if (is_completed && hf_inbox_is_vm_running(s->inbox) &&
 	    hf_guest_is_paused_by_user(s->k->guest))
-		hf_keeper_qmp(s->k,
-			      "cont"); /* the user's -S is for the start of a VM, not for this */
+		hf_keeper_qmp(s->k, "cont");
 	if (strcmp(name, "RESUME") == 0 || (is_completed && !hf_inbox_is_vm_running(s->inbox)))
 		announce_live(s);
 }
