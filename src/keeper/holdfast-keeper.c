@@ -34,7 +34,7 @@ static void on_qmp_event(void *ctx, const char *name, struct json_object *data,
 		k->is_guest_running = true;
 	else if (strcmp(name, "STOP") == 0)
 		k->is_guest_running = false;
-	else if (strcmp(name, "RESET") == 0) /* after a shutdown: kept by -no-shutdown, begun anew */
+	else if (strcmp(name, "RESET") == 0) /* shut down, kept by -no-shutdown, begun anew */
 		k->guest_end = HF_GUEST_END_UNKNOWN;
 	else if (strcmp(name, "SHUTDOWN") == 0 && hf_json_str(data, "reason", &reason, NULL) == 0)
 		k->guest_end = strcmp(reason, "guest-panic") == 0  ? HF_GUEST_END_PANIC

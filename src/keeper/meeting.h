@@ -21,7 +21,8 @@
 /* Strangers that may stand in the door at once; each has HF_MEETING_PATIENCE_NS to introduce itself. */
 #define HF_MEETING_GUESTS_MAX 8
 #define HF_MEETING_PATIENCE_NS 5000000000ull
-/* A connection without a session to protect is given up after so many times the peer's time-out. */
+/* A silent connection is given up after so many times the peer's time-out: by a primary always, by a
+ * standby while it holds nothing that could be promoted. */
 #define HF_MEETING_SILENCE_MAX 5
 /* How long a dial may take before it counts as unanswered. */
 #define HF_MEETING_DIAL_NS 2000000000ull

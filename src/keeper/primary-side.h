@@ -141,5 +141,4 @@ void hf_epoch_reschedule(struct hf_primary_side *s);
 void hf_sync_begin(struct hf_primary_side *s);
 void hf_sync_stop(struct hf_primary_side *s);
 void hf_sync_link_moved(struct hf_primary_side *s);
-void hf_sync_silence(struct hf_primary_side *s, uint64_t silent_ns);
 void hf_sync_add_status(const struct hf_primary_side *s, struct json_object *status);

@@ -446,7 +446,10 @@ static void beat(void *ctx)
 	if (s->link && !s->machine.is_peer_silent &&
 	    now_ns - s->heard_ns > s->k->set->peer_timeout_ns)
 		hf_primary_feed(s, HF_PRIMARY_PEER_SILENT, 0);
-	hf_sync_silence(s, now_ns - s->heard_ns);
+	/* TCP would try less and less often, and notice only minutes later that a cut cable has healed; and
+	 * a standby that has hung while it was filled keeps another one out. */
+	if (s->link && now_ns - s->heard_ns > s->k->set->peer_timeout_ns * HF_MEETING_SILENCE_MAX)
+		hf_primary_drop_link(s, "the standby has fallen silent");
 	hf_timer_set(&s->beat_timer, &s->k->loop, now_ns + period_ns, beat, s);
 }
 

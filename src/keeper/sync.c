@@ -154,14 +154,6 @@ void hf_sync_begin(struct hf_primary_side *s)
 		start_round(s);
 }
 
-/* Nothing can be promoted yet, so nothing is lost with a standby that has hung: another may come. */
-void hf_sync_silence(struct hf_primary_side *s, uint64_t silent_ns)
-{
-	if (s->link && s->machine.state == HF_PRIMARY_SYNCING &&
-	    silent_ns > s->k->set->peer_timeout_ns * HF_MEETING_SILENCE_MAX)
-		hf_primary_drop_link(s, "the standby has fallen silent");
-}
-
 /* If the VM stands still for us at this moment, on_stopped() lets it run. */
 void hf_sync_stop(struct hf_primary_side *s)
 {
