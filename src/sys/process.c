@@ -51,6 +51,8 @@ struct plan {
 	const struct hf_process_spec *spec;
 	char path[PATH_MAX];
 	char **env;
+	/* "NAME=1234", one of env: the child writes the number into its own copy of this memory. */
+	char env_pid[HF_PROCESS_ENV_PID_MAX + 16];
 	int report_fd; /* the child's end of the pipe */
 	pid_t parent;
 };
@@ -115,21 +117,39 @@ static size_t count(const char *const *list)
 	return n;
 }
 
-/* An array of pointers to strings that belong to others. */
-static char **build_env(const struct hf_process_spec *spec)
+/* An array of pointers to strings that belong to others. @pid_entry: "NAME=", or NULL. */
+static char **build_env(const struct hf_process_spec *spec, char *pid_entry)
 {
+	const char *const pid_list[] = { pid_entry, NULL };
 	size_t n = count((const char *const *)environ) + count(spec->env_set), used = 0;
-	char **env = calloc(n + 1, sizeof(*env));
+	char **env = calloc(n + 2, sizeof(*env));
 
 	if (!env)
 		return NULL;
 	for (char **e = environ; e && *e; e++) {
-		if (!is_listed(*e, spec->env_set) && !is_listed(*e, spec->env_unset))
+		if (!is_listed(*e, spec->env_set) && !is_listed(*e, spec->env_unset) &&
+		    !is_listed(*e, pid_list))
 			env[used++] = *e;
 	}
-	for (const char *const *s = spec->env_set; s && *s; s++)
-		memcpy(&env[used++], s, sizeof(*s));
+	for (const char *const *s = spec->env_set; s && *s; s++) {
+		if (!is_listed(*s, pid_list))
+			memcpy(&env[used++], s, sizeof(*s));
+	}
+	env[used] = pid_entry;
 	return env;
+}
+
+/* In the child, where nothing may be called that could wait for a lock. */
+static void write_own_pid(char *entry)
+{
+	unsigned int pid = (unsigned int)getpid();
+	char digits[16], *p = digits + sizeof(digits);
+
+	*--p = '\0';
+	do
+		*--p = (char)('0' + pid % 10);
+	while (pid /= 10);
+	memcpy(strchr(entry, '\0'), p, (size_t)(digits + sizeof(digits) - p));
 }
 
 /* Past libc, which does not let its own two real-time signals be touched: whoever started this
@@ -199,6 +219,8 @@ __attribute__((noreturn)) static void run_child(struct plan *plan)
 		_exit(127);
 	if (place_fds(plan) < 0)
 		fail_child(plan->report_fd >= 0 ? plan->report_fd : report_fd, STEP_DESCRIPTORS);
+	if (plan->spec->env_pid)
+		write_own_pid(plan->env_pid);
 	(void)execve(plan->path, as_exec_argv(plan->spec->argv), plan->env);
 	fail_child(plan->report_fd, STEP_EXEC);
 }
@@ -283,6 +305,21 @@ static int start(struct plan *plan, struct hf_process *ret, struct hf_err *err)
 	return r;
 }
 
+static int check_spec(const struct hf_process_spec *spec, struct hf_err *err)
+{
+	if (spec->n_fds > HF_PROCESS_FDS_MAX) {
+		hf_err_set(err, "%zu descriptors for '%.100s' are too many: the limit is %d",
+			   spec->n_fds, spec->argv[0], HF_PROCESS_FDS_MAX);
+		return -EINVAL;
+	}
+	if (spec->env_pid && strlen(spec->env_pid) > HF_PROCESS_ENV_PID_MAX) {
+		hf_err_set(err, "the variable '%.100s' for '%.100s' has more than %d letters",
+			   spec->env_pid, spec->argv[0], HF_PROCESS_ENV_PID_MAX);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 int hf_process_spawn(const struct hf_process_spec *spec, struct hf_process *ret, struct hf_err *err)
 {
 	struct plan plan = { .spec = spec, .parent = getpid() };
@@ -290,15 +327,15 @@ int hf_process_spawn(const struct hf_process_spec *spec, struct hf_process *ret,
 
 	assert(gettid() == getpid());
 	assert(spec->argv[0]);
-	if (spec->n_fds > HF_PROCESS_FDS_MAX) {
-		hf_err_set(err, "%zu descriptors for '%.100s' are too many: the limit is %d",
-			   spec->n_fds, spec->argv[0], HF_PROCESS_FDS_MAX);
-		return -EINVAL;
-	}
+	r = check_spec(spec, err);
+	if (r < 0)
+		return r;
 	r = find_program(spec->argv[0], plan.path, err);
 	if (r < 0)
 		return r;
-	plan.env = build_env(spec);
+	if (spec->env_pid)
+		(void)snprintf(plan.env_pid, sizeof(plan.env_pid), "%s=", spec->env_pid);
+	plan.env = build_env(spec, spec->env_pid ? plan.env_pid : NULL);
 	if (!plan.env) {
 		hf_err_set(err, "no memory for the environment of '%.300s'", plan.path);
 		return -ENOMEM;

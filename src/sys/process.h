@@ -14,6 +14,7 @@
 #include "base/error.h"
 
 #define HF_PROCESS_FDS_MAX 32
+#define HF_PROCESS_ENV_PID_MAX 31
 
 /* The child finds our @parent_fd as its @child_fd. */
 struct hf_process_fd {
@@ -25,6 +26,9 @@ struct hf_process_spec {
 	const char *const *argv; /* NULL-terminated; [0] without a slash is looked up in PATH */
 	const char *const *env_set; /* "NAME=value", NULL-terminated, or NULL */
 	const char *const *env_unset; /* "NAME", NULL-terminated, or NULL */
+	/* NULL, or a variable that is set to the child's own pid: LISTEN_PID of sd_listen_fds(3). At
+	 * most HF_PROCESS_ENV_PID_MAX letters. */
+	const char *env_pid;
 	/* Descriptors 0, 1 and 2 are inherited unless they are redirected here. Each child_fd may
 	 * stand here once. */
 	const struct hf_process_fd *fds;
@@ -48,7 +52,7 @@ struct hf_process {
  * long as the file system answers). Allocates and frees.
  * Return: 0; -errno with @err: -ENOENT (no such program: says where it was looked for), -EACCES,
  * what else execve(2) gave, -EAGAIN/-ENOMEM (no process could be made), -EINVAL (more descriptors
- * than HF_PROCESS_FDS_MAX). No child is left behind.
+ * than HF_PROCESS_FDS_MAX, or an env_pid that is too long). No child is left behind.
  */
 int hf_process_spawn(const struct hf_process_spec *spec, struct hf_process *ret,
 		     struct hf_err *err) HF_MUST_CHECK;

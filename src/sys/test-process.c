@@ -90,6 +90,29 @@ TEST(status_and_signal)
 	CHECK_EQ(hf_process_kill(&p, SIGKILL), 0);
 }
 
+TEST(own_pid_in_the_environment)
+{
+	static const char *const set[] = { "HF_TEST_PID=stale", "HF_TEST_OTHER=kept", NULL };
+	struct hf_process_fd fds[1];
+	struct hf_process_spec spec = { .env_set = set, .env_pid = "HF_TEST_PID" };
+	struct hf_process p = HF_PROCESS_NONE;
+	const char *const argv[] = { "true", NULL };
+	struct hf_err err;
+
+	CHECK_EQ(setenv("HF_TEST_PID", "older", 1), 0);
+	CHECK_STR(output_of("test $HF_TEST_PID = $$ && echo $HF_TEST_OTHER"
+			    " && grep -zc ^HF_TEST_PID= /proc/$$/environ",
+			    spec, fds, 0),
+		  "kept\n1\n");
+	CHECK_STR(getenv("HF_TEST_PID"), "older");
+	CHECK_EQ(unsetenv("HF_TEST_PID"), 0);
+
+	spec.argv = argv;
+	spec.env_pid = "A_NAME_OF_MORE_THAN_THIRTY_ONE_LETTERS";
+	CHECK_EQ(hf_process_spawn(&spec, &p, &err), -EINVAL);
+	CHECK_CONTAINS(err.text, "has more than 31 letters");
+}
+
 TEST(programs_that_cannot_be_run)
 {
 	struct hf_process p = HF_PROCESS_NONE;
