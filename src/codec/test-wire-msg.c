@@ -44,10 +44,14 @@ static struct hf_wire_msg sample(enum hf_wire_type type)
 		m.reason = (struct hf_wire_reason){ 2, "the other VM is called \"db\"" };
 	else if (type == HF_WIRE_ACK || type == HF_WIRE_HANDOVER_REQUEST)
 		m.mark.epoch = 12;
+	else if (type == HF_WIRE_SETTLED)
+		m.mark.epoch = 11;
+	else if (type == HF_WIRE_SYNC_MARK || type == HF_WIRE_SYNC_DONE)
+		m.mark.sync_mark = 0x0102030405060708;
 	else if (type == HF_WIRE_ABANDON || type == HF_WIRE_DISCARDED)
 		m.mark.session = some_id;
 	else
-		m.mark = (struct hf_wire_mark){ 12, some_id };
+		m.mark = (struct hf_wire_mark){ .epoch = 12, .session = some_id };
 	return m;
 }
 
@@ -129,7 +133,7 @@ TEST(every_message_comes_back)
 			check_fixed(type, &in, &out);
 		}
 	}
-	CHECK_EQ(n, 16);
+	CHECK_EQ(n, 19);
 }
 
 /* Copied to memory of exactly that size, so that a sanitizer sees any read beyond the end. */
@@ -230,6 +234,7 @@ static const struct patch patches[] = {
 	{ HF_WIRE_ACK, 0, 8, 0, "the epoch is 0" },
 	{ HF_WIRE_PROMOTED, 0, 8, 0, "the epoch is 0" },
 	{ HF_WIRE_HANDOVER, 0, 8, 0, "the epoch is 0" },
+	{ HF_WIRE_SETTLED, 0, 8, 0, "the epoch is 0" },
 };
 
 TEST(every_limit_is_enforced)

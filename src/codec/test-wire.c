@@ -106,7 +106,7 @@ struct tampered {
 /* With a right checksum: what only a peer of another mind would send. */
 static const struct tampered headers[] = {
 	{ 4, 0, HF_WIRE_E_TYPE, "unknown message type 0" },
-	{ 4, 20, HF_WIRE_E_TYPE, "unknown message type 20" },
+	{ 4, HF_WIRE_TYPE_COUNT, HF_WIRE_E_TYPE, "unknown message type 25" },
 	{ 5, 1, HF_WIRE_E_TYPE, "unknown message type 266" },
 	{ 6, 1, HF_WIRE_E_HEADER_RESERVED, "has to be zero" },
 	{ 7, 0x80, HF_WIRE_E_HEADER_RESERVED, "has to be zero" },
@@ -298,6 +298,8 @@ TEST(names_and_limits_of_types)
 	CHECK_STR(hf_wire_type_name(0), "?");
 	CHECK_STR(hf_wire_type_name(99999), "?");
 	CHECK_EQ(hf_wire_payload_max(HF_WIRE_PAGES), HF_WIRE_PAYLOAD_MAX);
+	CHECK_EQ(hf_wire_payload_max(HF_WIRE_DISK), HF_WIRE_PAYLOAD_MAX);
+	CHECK_EQ(hf_wire_payload_max(HF_WIRE_DISK_SYNC), HF_WIRE_PAYLOAD_MAX);
 	CHECK_EQ(hf_wire_payload_max(HF_WIRE_ACK), HF_WIRE_CONTROL_MAX);
 	CHECK_EQ(hf_wire_payload_max(0), 0);
 	for (unsigned int type = 1; type < HF_WIRE_TYPE_COUNT; type++)
@@ -308,8 +310,8 @@ TEST(names_and_limits_of_types)
 TEST(who_may_send_what)
 {
 	static const char *const senders[HF_WIRE_TYPE_COUNT] = {
-		"",   "PSI", "PS", "P",  "P",  "P", "P", "P", "P", "S",
-		"PS", "PS",  "PS", "PS", "PS", "S", "P", "P", "S", "PSI",
+		"",   "PSI", "PS", "P", "P", "P", "P",   "P", "P", "S", "PS", "PS", "PS",
+		"PS", "PS",  "S",  "P", "P", "S", "PSI", "P", "P", "P", "S",  "PS",
 	};
 
 	for (unsigned int type = 1; type < HF_WIRE_TYPE_COUNT; type++)

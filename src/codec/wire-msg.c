@@ -157,6 +157,11 @@ static const struct field session_fields[] = {
 	END,
 };
 
+static const struct field sync_mark_fields[] = {
+	U64(mark.sync_mark, "the mark"),
+	END,
+};
+
 static const struct field *const fields[HF_WIRE_TYPE_COUNT] = {
 	[HF_WIRE_HELLO] = hello_fields,
 	[HF_WIRE_REFUSE] = reason_fields,
@@ -174,6 +179,9 @@ static const struct field *const fields[HF_WIRE_TYPE_COUNT] = {
 	[HF_WIRE_ABANDON] = session_fields,
 	[HF_WIRE_DISCARDED] = session_fields,
 	[HF_WIRE_ERROR] = reason_fields,
+	[HF_WIRE_SYNC_MARK] = sync_mark_fields,
+	[HF_WIRE_SYNC_DONE] = sync_mark_fields,
+	[HF_WIRE_SETTLED] = ack_fields,
 };
 
 bool hf_wire_is_control(enum hf_wire_type type)

@@ -139,11 +139,13 @@ struct hf_wire_ping {
 	uint64_t time_ns;
 };
 
-/* ACK, HANDOVER_REQUEST: epoch; HANDOVER, PROMOTED: both; ABANDON, DISCARDED: session. What a type
- * does not carry is left alone by encode and zero after decode. */
+/* ACK, HANDOVER_REQUEST, SETTLED: epoch; HANDOVER, PROMOTED: epoch and session; ABANDON, DISCARDED:
+ * session; SYNC_MARK, SYNC_DONE: sync_mark. What a type does not carry is left alone by encode and
+ * zero after decode. */
 struct hf_wire_mark {
 	uint64_t epoch;
 	struct hf_id session;
+	uint64_t sync_mark; /* the primary's own; the standby only repeats it */
 };
 
 struct hf_wire_msg {

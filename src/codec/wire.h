@@ -5,7 +5,7 @@
  * its limits and its promises are docs/wire-format.md.
  *
  * Here: framing, checksums, who may send what. wire-msg.h has the control messages, wire-bulk.h the
- * three that carry guest data.
+ * three that carry the guest's RAM, device state and frames, wire-disk.h the two that carry its disks.
  */
 #pragma once
 
@@ -49,6 +49,11 @@ enum hf_wire_type {
 	HF_WIRE_ABANDON = 17,
 	HF_WIRE_DISCARDED = 18,
 	HF_WIRE_ERROR = 19,
+	HF_WIRE_DISK = 20,
+	HF_WIRE_DISK_SYNC = 21,
+	HF_WIRE_SYNC_MARK = 22,
+	HF_WIRE_SYNC_DONE = 23,
+	HF_WIRE_SETTLED = 24,
 	HF_WIRE_TYPE_COUNT
 };
 

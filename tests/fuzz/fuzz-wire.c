@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "codec/wire-bulk.h"
+#include "codec/wire-disk.h"
 
 static uint8_t reader_buf[HF_WIRE_MESSAGE_MAX + 65536];
 static uint8_t out[HF_WIRE_MESSAGE_MAX];
@@ -104,6 +105,35 @@ static void check_frames(const struct hf_wire_view *view)
 	FUZZ_CHECK(memcmp(out + HF_WIRE_HEADER_BYTES, view->payload, view->len) == 0);
 }
 
+static void check_disk(const struct hf_wire_view *view)
+{
+	static const uint64_t disk_bytes[] = { 1u << 20, HF_WIRE_DISK_BYTES_MAX };
+	const uint8_t *records = view->payload + HF_WIRE_DISK_HEAD_BYTES;
+	size_t len = view->len - HF_WIRE_DISK_HEAD_BYTES;
+	struct hf_wire_disk_cursor cursor = { 0 };
+	struct hf_wire_disk_record r;
+	struct hf_err err = { "" };
+	uint32_t n = 0;
+	uint8_t *at = out + HF_WIRE_HEADER_BYTES + HF_WIRE_DISK_HEAD_BYTES;
+
+	if (hf_wire_disk_check(view->payload, view->len, disk_bytes, 2, &n, &err) != 0) {
+		FUZZ_CHECK(err.text[0] != '\0');
+		return;
+	}
+	while (hf_wire_disk_next(records, len, &cursor, &r, NULL) == HF_WIRE_DISK_RECORD) {
+		FUZZ_CHECK(r.disk < 2 && r.offset_bytes <= disk_bytes[r.disk]);
+		FUZZ_CHECK(r.length_bytes <= disk_bytes[r.disk] - r.offset_bytes);
+		if (r.data)
+			memcpy(at + HF_WIRE_DISK_RECORD_BYTES, r.data, (size_t)r.length_bytes);
+		hf_wire_disk_put_record(at, &r);
+		at += hf_wire_disk_record_bytes(r.kind, r.length_bytes);
+	}
+	FUZZ_CHECK(cursor.offset == len && cursor.n == n);
+	FUZZ_CHECK(hf_wire_disk_finish(out, view->type, n, len) ==
+		   HF_WIRE_HEADER_BYTES + view->len);
+	FUZZ_CHECK(memcmp(out + HF_WIRE_HEADER_BYTES, view->payload, view->len) == 0);
+}
+
 static void check_message(const struct hf_wire_view *view)
 {
 	FUZZ_CHECK(view->len <= hf_wire_payload_max(view->type));
@@ -113,6 +143,8 @@ static void check_message(const struct hf_wire_view *view)
 		check_state(view);
 	else if (view->type == HF_WIRE_FRAMES)
 		check_frames(view);
+	else if (view->type == HF_WIRE_DISK || view->type == HF_WIRE_DISK_SYNC)
+		check_disk(view);
 	else
 		check_control(view);
 }
