@@ -235,6 +235,63 @@ static enum hf_wire_refusal check_netdevs(const struct pair *p, struct hf_err *e
 	return 0;
 }
 
+static const char *skip_word(const char *text)
+{
+	text += strcspn(text, " ");
+	return text + strspn(text, " ");
+}
+
+static bool is_same_word(const char *a, const char *b)
+{
+	size_t n = strcspn(a, " ");
+
+	return n == strcspn(b, " ") && memcmp(a, b, n) == 0;
+}
+
+static int shown_word_len(const char *word)
+{
+	size_t n = strcspn(word, " ");
+
+	return n > DEVICE_SHOWN_MAX ? shown_len(word) : (int)n;
+}
+
+/* "ID LAYOUT FORMAT BYTES", word by word; what comes behind the last word counts as the last. */
+static void name_disk_difference(const struct pair *p, unsigned int i, const char *a, const char *b,
+				 struct hf_err *err)
+{
+	static const char *const names[] = { "id", "layout", "format", "size in bytes" };
+	size_t word = 0;
+
+	while (word < sizeof(names) / sizeof(names[0]) - 1 && is_same_word(a, b)) {
+		a = skip_word(a);
+		b = skip_word(b);
+		word++;
+	}
+	hf_err_set(err, "disk number %u differs: its %s is '%.*s' on %s, '%.*s' on %s", i + 1,
+		   names[word], shown_word_len(a), a, p->me, shown_word_len(b), b, p->them);
+}
+
+/* In order, because a disk record names its disk by its index. */
+static enum hf_wire_refusal check_disks(const struct pair *p, struct hf_err *err)
+{
+	const struct hf_wire_list *mine = &p->mine->disks, *theirs = &p->theirs->disks;
+
+	for (unsigned int i = 0; i < mine->n || i < theirs->n; i++) {
+		bool is_mine = i < mine->n, is_theirs = i < theirs->n;
+		const char *some = is_mine ? mine->item[i] : theirs->item[i];
+
+		if (is_mine && is_theirs && strcmp(some, theirs->item[i]) == 0)
+			continue;
+		if (is_mine && is_theirs)
+			name_disk_difference(p, i, some, theirs->item[i], err);
+		else
+			hf_err_set(err, "disk number %u differs: only %s has '%.*s'", i + 1,
+				   is_mine ? p->me : p->them, shown_len(some), some);
+		return HF_WIRE_REFUSE_DISKS;
+	}
+	return 0;
+}
+
 static enum hf_wire_refusal check_settings(const struct pair *p, struct hf_err *err)
 {
 	if (p->mine->on_peer_loss != HF_WIRE_LOSS_PROMOTE ||
@@ -265,6 +322,8 @@ static enum hf_wire_refusal check_pair(const struct pair *p, struct hf_err *err)
 		code = check_devices(p, err);
 	if (!code)
 		code = check_netdevs(p, err);
+	if (!code)
+		code = check_disks(p, err);
 	return code ? code : check_settings(p, err);
 }
 
@@ -304,7 +363,8 @@ static size_t list_bytes(const struct hf_wire_list *list)
 static size_t hello_bytes(const struct hf_wire_hello *h)
 {
 	return text_bytes(h->holdfast) + text_bytes(h->vm) + text_bytes(h->machine) +
-	       text_bytes(h->qemu) + list_bytes(&h->devices) + list_bytes(&h->netdevs);
+	       text_bytes(h->qemu) + list_bytes(&h->devices) + list_bytes(&h->netdevs) +
+	       list_bytes(&h->disks);
 }
 
 static void keep_text(const char **text, char **at)
@@ -337,5 +397,6 @@ int hf_hello_copy(const struct hf_wire_hello *from, struct hf_hello_own *ret)
 	keep_text(&h->qemu, &at);
 	keep_list(&h->devices, &at);
 	keep_list(&h->netdevs, &at);
+	keep_list(&h->disks, &at);
 	return 0;
 }

@@ -16,8 +16,8 @@ enum { HF_HELLO_REFUSED = 1 };
  *
  * Looked at in this order: a common version; the VM's name; that it is not this very keeper; RAM,
  * page size and vCPUs; machine type; QEMU's major and minor version; devices, in any order; held
- * netdevs, in order; that not both sides would go live when they lose each other. When one of the
- * two is an inquirer only the first two are. When no version is common nothing else of @theirs is
+ * netdevs, in order; disks (id, layout, format, size), in order; that not both sides would go live
+ * when they lose each other. When one of the two is an inquirer only the first two are. When no version is common nothing else of @theirs is
  * read, so it may hold only hf_wire_hello_versions().
  *
  * Not looked at: whether the roles and states go together. That is the commit protocol's matter; a

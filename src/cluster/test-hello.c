@@ -21,6 +21,7 @@ static struct hf_wire_hello plain(enum hf_wire_role role)
 		.devices = { .n = 3,
 			     .item = { "net0 virtio-net-pci", "net0 virtio-net-pci", "v vga" } },
 		.netdevs = { .n = 2, .item = { "lan", "wan" } },
+		.disks = { .n = 2, .item = { "root replicated raw 1048576", "d shared qcow2 9" } },
 	};
 
 	return h;
@@ -162,6 +163,39 @@ static void set_netdev_more(struct hf_wire_hello *h)
 {
 	h->netdevs.item[h->netdevs.n++] = "dmz";
 }
+static void set_disk_less(struct hf_wire_hello *h)
+{
+	h->disks.n = 1;
+}
+static void set_disk_more(struct hf_wire_hello *h)
+{
+	h->disks.item[h->disks.n++] = "swap shared raw 4096";
+}
+static void set_disk_order(struct hf_wire_hello *h)
+{
+	h->disks.item[0] = "d shared qcow2 9";
+	h->disks.item[1] = "root replicated raw 1048576";
+}
+static void set_disk_layout(struct hf_wire_hello *h)
+{
+	h->disks.item[1] = "d replicated qcow2 9";
+}
+static void set_disk_format(struct hf_wire_hello *h)
+{
+	h->disks.item[1] = "d shared raw 9";
+}
+static void set_disk_size(struct hf_wire_hello *h)
+{
+	h->disks.item[0] = "root replicated raw 1048577";
+}
+static void set_disk_longer(struct hf_wire_hello *h)
+{
+	h->disks.item[1] = "d shared qcow2 90";
+}
+static void set_disk_odd(struct hf_wire_hello *h)
+{
+	h->disks.item[1] = "d shared";
+}
 
 static const struct {
 	void (*change)(struct hf_wire_hello *h);
@@ -186,6 +220,22 @@ static const struct {
 	{ set_netdev_order, HF_WIRE_REFUSE_DEVICES, "number 1", "the standby has 'wan'", false },
 	{ set_netdev_less, HF_WIRE_REFUSE_DEVICES, "primary has 'wan'", "(none)", false },
 	{ set_netdev_more, HF_WIRE_REFUSE_DEVICES, "number 3", "standby has 'dmz'", false },
+	{ set_disk_less, HF_WIRE_REFUSE_DISKS, "disk number 2 differs",
+	  "only the primary has 'd shared qcow2 9'", false },
+	{ set_disk_more, HF_WIRE_REFUSE_DISKS, "disk number 3 differs",
+	  "only the standby has 'swap shared raw 4096'", false },
+	{ set_disk_order, HF_WIRE_REFUSE_DISKS, "disk number 1 differs",
+	  "its id is 'root' on the primary, 'd' on the standby", false },
+	{ set_disk_layout, HF_WIRE_REFUSE_DISKS, "disk number 2 differs",
+	  "its layout is 'shared' on the primary, 'replicated' on the standby", false },
+	{ set_disk_format, HF_WIRE_REFUSE_DISKS, "disk number 2 differs",
+	  "its format is 'qcow2' on the primary, 'raw' on the standby", false },
+	{ set_disk_size, HF_WIRE_REFUSE_DISKS, "disk number 1 differs",
+	  "its size in bytes is '1048576' on the primary, '1048577' on the standby", false },
+	{ set_disk_longer, HF_WIRE_REFUSE_DISKS, "disk number 2 differs",
+	  "its size in bytes is '9' on the primary, '90' on the standby", false },
+	{ set_disk_odd, HF_WIRE_REFUSE_DISKS, "disk number 2 differs",
+	  "its format is 'qcow2' on the primary, '' on the standby", false },
 };
 
 TEST(each_difference_is_named)
@@ -237,6 +287,7 @@ TEST(long_texts_still_fit_into_a_refusal)
 	static char text[HF_WIRE_DEVICES_MAX][HF_WIRE_DEVICE_TEXT_MAX];
 	struct hf_wire_hello a = plain(HF_WIRE_ROLE_PRIMARY), b = plain(HF_WIRE_ROLE_STANDBY);
 	char machine[2][HF_WIRE_MACHINE_TEXT_MAX], qemu[2][HF_WIRE_QEMU_TEXT_MAX];
+	char disk[2][HF_WIRE_DISK_TEXT_MAX];
 	char name[2][64], netdev[2][HF_WIRE_NETDEV_TEXT_MAX];
 
 	for (int i = 0; i < 2; i++) {
@@ -249,6 +300,17 @@ TEST(long_texts_still_fit_into_a_refusal)
 		memset(netdev[i], 'a' + i, sizeof(netdev[i]) - 1);
 		netdev[i][sizeof(netdev[i]) - 1] = '\0';
 	}
+	for (int i = 0; i < 2; i++) {
+		memset(disk[i], 'a' + i, 61);
+		(void)snprintf(disk[i] + 61, 99, " replicated raw 1%s", "\xc3\xa9");
+	}
+	a.disks.item[0] = disk[0];
+	b.disks.item[0] = disk[1];
+	check_refused(&a, &b, HF_WIRE_REFUSE_DISKS, "its id is 'aaaaaaa", "'bbbbbbb");
+	a.disks.n = 0;
+	memset(disk[1], 'b', 59);
+	memcpy(disk[1] + 59, "\xc3\xa9", 2); /* the 60 bytes shown end inside it */
+	check_refused(&a, &b, HF_WIRE_REFUSE_DISKS, "only the standby has 'bbbb", "bbbb'");
 	a.netdevs.item[0] = netdev[0];
 	b.netdevs.item[0] = netdev[1];
 	check_refused(&a, &b, HF_WIRE_REFUSE_DEVICES, netdev[0], netdev[1]);
@@ -275,16 +337,18 @@ TEST(copy_outlives_its_message)
 {
 	static struct hf_hello_own own;
 	struct hf_wire_hello a = plain(HF_WIRE_ROLE_PRIMARY);
-	char vm[] = "web", device[] = "v vga";
+	char vm[] = "web", device[] = "v vga", disk[] = "d shared qcow2 9";
 
 	a.vm = vm;
 	a.devices.item[2] = device;
+	a.disks.item[1] = disk;
 	a.qemu = NULL;
 	CHECK_EQ(hf_hello_copy(&a, &own), 0);
-	vm[0] = device[0] = 'X';
+	vm[0] = device[0] = disk[0] = 'X';
 	CHECK_STR(own.hello.vm, "web");
 	CHECK_STR(own.hello.devices.item[2], "v vga");
 	CHECK_STR(own.hello.netdevs.item[1], "wan");
+	CHECK_STR(own.hello.disks.item[1], "d shared qcow2 9");
 	CHECK_STR(own.hello.machine, "pc-q35-7.2");
 	CHECK_STR(own.hello.holdfast, "0.1.0");
 	CHECK_STR(own.hello.qemu, "");

@@ -3,6 +3,7 @@
 
 #include "../../tests/test.h"
 #include "base/bytes.h"
+#include "codec/wire-disk.h"
 #include "codec/wire-msg.h"
 
 static const struct hf_id some_id = { .hi = 0x0123456789abcdef, .lo = 0xfedcba9876543210 };
@@ -21,6 +22,8 @@ static struct hf_wire_msg sample(enum hf_wire_type type)
 			.instance = some_id,
 			.session = { 1, 2 },
 			.epoch = 77,
+			.disk_condition = HF_WIRE_DISKS_HELD,
+			.disk_session = { 3, 4 },
 			.ram_bytes = (uint64_t)256 << 20,
 			.page_bytes = 4096,
 			.vcpus = 2,
@@ -30,13 +33,18 @@ static struct hf_wire_msg sample(enum hf_wire_type type)
 			.qemu = "7.2.22 (Debian \xc3\xa9)",
 			.devices = { 2, { "net0 virtio-net-pci", "disk0 virtio-blk-pci" } },
 			.netdevs = { 1, { "n0" } },
+			.disks = { 2, { "disk0 replicated raw 1073741824", "d1 shared qcow2 9" } },
 		};
 	else if (type == HF_WIRE_SYNC_BEGIN)
-		m.sync_begin = (struct hf_wire_sync_begin){ some_id, 65536, 9 };
+		m.sync_begin = (struct hf_wire_sync_begin){ .session = some_id,
+							    .ram_bytes = 65536,
+							    .pages = 9,
+							    .disks = HF_WIRE_SYNC_DISKS_DELTA };
 	else if (type == HF_WIRE_EPOCH_BEGIN)
 		m.epoch_begin = (struct hf_wire_epoch_begin){ 5, 1, 1, 123456789 };
 	else if (type == HF_WIRE_EPOCH_END)
-		m.epoch_end = (struct hf_wire_epoch_end){ 5, 6, 7, 8, 9, 300000, 0xdeadbeef, 4 };
+		m.epoch_end = (struct hf_wire_epoch_end){ 5,      6,          7, 8,  9,
+							  300000, 0xdeadbeef, 4, 10, 11 };
 	else if (type == HF_WIRE_PING || type == HF_WIRE_PONG)
 		m.ping = (struct hf_wire_ping){ UINT64_MAX, 42 };
 	else if (type == HF_WIRE_REFUSE || type == HF_WIRE_ERROR || type == HF_WIRE_DEAD ||
@@ -78,6 +86,9 @@ static void check_hello(const struct hf_wire_hello *h)
 	CHECK_EQ(h->session.hi, 1);
 	CHECK_EQ(h->session.lo, 2);
 	CHECK_EQ(h->epoch, 77);
+	CHECK_EQ(h->disk_condition, HF_WIRE_DISKS_HELD);
+	CHECK_EQ(h->disk_session.hi, 3);
+	CHECK_EQ(h->disk_session.lo, 4);
 	CHECK_EQ(h->ram_bytes, 256 << 20);
 	CHECK_EQ(h->page_bytes, 4096);
 	CHECK_EQ(h->vcpus, 2);
@@ -90,13 +101,24 @@ static void check_hello(const struct hf_wire_hello *h)
 	CHECK_STR(h->devices.item[1], "disk0 virtio-blk-pci");
 	CHECK_EQ(h->netdevs.n, 1);
 	CHECK_STR(h->netdevs.item[0], "n0");
+	CHECK_EQ(h->disks.n, 2);
+	CHECK_STR(h->disks.item[0], "disk0 replicated raw 1073741824");
+	CHECK_STR(h->disks.item[1], "d1 shared qcow2 9");
+}
+
+static void check_sync_begin(const struct hf_wire_sync_begin *b)
+{
+	CHECK(hf_id_is_equal(b->session, some_id));
+	CHECK_EQ(b->ram_bytes, 65536);
+	CHECK_EQ(b->pages, 9);
+	CHECK_EQ(b->disks, HF_WIRE_SYNC_DISKS_DELTA);
 }
 
 static void check_fixed(enum hf_wire_type type, const struct hf_wire_msg *in,
 			const struct hf_wire_msg *out)
 {
 	if (type == HF_WIRE_SYNC_BEGIN)
-		CHECK(memcmp(&in->sync_begin, &out->sync_begin, sizeof(in->sync_begin)) == 0);
+		check_sync_begin(&out->sync_begin);
 	else if (type == HF_WIRE_EPOCH_BEGIN)
 		CHECK(memcmp(&in->epoch_begin, &out->epoch_begin, sizeof(in->epoch_begin)) == 0);
 	else if (type == HF_WIRE_EPOCH_END)
@@ -200,23 +222,24 @@ static const struct patch patches[] = {
 	{ HF_WIRE_HELLO, 4, 1, 0, "the role is 0, possible is 1 to 3" },
 	{ HF_WIRE_HELLO, 4, 1, 4, "the role is 4" },
 	{ HF_WIRE_HELLO, 5, 1, 2, "on-peer-loss is 2" },
-	{ HF_WIRE_HELLO, 6, 1, 1, "a reserved field is not zero" },
+	{ HF_WIRE_HELLO, 6, 1, 5, "the disks' condition is 5, possible is 0 to 4" },
+	{ HF_WIRE_HELLO, 7, 1, 1, "a reserved field is not zero" },
 	{ HF_WIRE_HELLO, 8, 4, 32, "the state is 32" },
 	{ HF_WIRE_HELLO, 15, 1, 1, "a reserved field is not zero" },
-	{ HF_WIRE_HELLO, 56, 8, 0, "not a number of whole pages" },
-	{ HF_WIRE_HELLO, 56, 8, 4097, "not a number of whole pages" },
-	{ HF_WIRE_HELLO, 56, 8, UINT64_MAX, "the RAM size is" },
-	{ HF_WIRE_HELLO, 64, 4, 8192, "the page size is 8192" },
-	{ HF_WIRE_HELLO, 68, 4, 0, "the VM has no vCPU" },
-	{ HF_WIRE_HELLO, 68, 4, 4097, "the number of vCPUs is 4097" },
-	{ HF_WIRE_HELLO, 72, 2, 0, "the holdfast version has a text" },
-	{ HF_WIRE_HELLO, 72, 2, 65535, "it ends inside the holdfast version" },
-	{ HF_WIRE_HELLO, 74, 1, 7, "not printable UTF-8" },
-	{ HF_WIRE_HELLO, 74, 1, 0xff, "not printable UTF-8" },
-	{ HF_WIRE_HELLO, 74, 1, 0, "not printable UTF-8" },
-	{ HF_WIRE_HELLO, 79, 1, 'x', "the holdfast version has a text without its NUL" },
-	{ HF_WIRE_HELLO, 82, 1, '.', "is not a possible name of a VM" },
-	{ HF_WIRE_HELLO, 82, 1, '/', "is not a possible name of a VM" },
+	{ HF_WIRE_HELLO, 72, 8, 0, "not a number of whole pages" },
+	{ HF_WIRE_HELLO, 72, 8, 4097, "not a number of whole pages" },
+	{ HF_WIRE_HELLO, 72, 8, UINT64_MAX, "the RAM size is" },
+	{ HF_WIRE_HELLO, 80, 4, 8192, "the page size is 8192" },
+	{ HF_WIRE_HELLO, 84, 4, 0, "the VM has no vCPU" },
+	{ HF_WIRE_HELLO, 84, 4, 4097, "the number of vCPUs is 4097" },
+	{ HF_WIRE_HELLO, 88, 2, 0, "the holdfast version has a text" },
+	{ HF_WIRE_HELLO, 88, 2, 65535, "it ends inside the holdfast version" },
+	{ HF_WIRE_HELLO, 90, 1, 7, "not printable UTF-8" },
+	{ HF_WIRE_HELLO, 90, 1, 0xff, "not printable UTF-8" },
+	{ HF_WIRE_HELLO, 90, 1, 0, "not printable UTF-8" },
+	{ HF_WIRE_HELLO, 95, 1, 'x', "the holdfast version has a text without its NUL" },
+	{ HF_WIRE_HELLO, 98, 1, '.', "is not a possible name of a VM" },
+	{ HF_WIRE_HELLO, 98, 1, '/', "is not a possible name of a VM" },
 	{ HF_WIRE_REFUSE, 0, 4, 0, "the code is 0" },
 	{ HF_WIRE_REFUSE, 0, 4, 256, "the code is 256" },
 	{ HF_WIRE_REFUSE, 4, 4, 1, "a reserved field" },
@@ -224,6 +247,9 @@ static const struct patch patches[] = {
 	{ HF_WIRE_SYNC_BEGIN, 16, 8, 4095, "the RAM size is 4095" },
 	{ HF_WIRE_SYNC_BEGIN, 16, 8, 4097, "not a number of whole pages" },
 	{ HF_WIRE_SYNC_BEGIN, 24, 8, UINT64_MAX, "the number of pages" },
+	{ HF_WIRE_SYNC_BEGIN, 32, 1, 3, "the kind of disk copy is 3, possible is 0 to 2" },
+	{ HF_WIRE_SYNC_BEGIN, 33, 1, 1, "a reserved field" },
+	{ HF_WIRE_SYNC_BEGIN, 39, 1, 1, "a reserved field" },
 	{ HF_WIRE_EPOCH_BEGIN, 0, 8, 0, "the epoch is 0" },
 	{ HF_WIRE_EPOCH_BEGIN, 8, 1, 2, "the running flag is 2" },
 	{ HF_WIRE_EPOCH_BEGIN, 9, 1, 255, "the first flag is 255" },
@@ -287,6 +313,9 @@ TEST(the_encoder_has_the_same_limits)
 	m.hello.netdevs.n = HF_WIRE_NETDEVS_MAX + 1;
 	refuse_hello(&m, "the netdev list has 17 entries");
 	m = sample(HF_WIRE_HELLO);
+	m.hello.disks.n = HF_WIRE_DISKS_MAX + 1;
+	refuse_hello(&m, "the disk list has 17 entries");
+	m = sample(HF_WIRE_HELLO);
 	m.hello.session = (struct hf_id){ 0, 0 };
 	refuse_hello(&m, "epoch 77 of no session");
 	m.hello.instance = (struct hf_id){ 0, 0 };
@@ -296,12 +325,14 @@ TEST(the_encoder_has_the_same_limits)
 TEST(the_largest_hello_fits)
 {
 	static uint8_t buf[HF_WIRE_CONTROL_BUFFER];
-	char device[HF_WIRE_DEVICE_TEXT_MAX + 1], text[65];
+	char device[HF_WIRE_DEVICE_TEXT_MAX + 1], disk[HF_WIRE_DISK_TEXT_MAX + 1], text[65];
 	struct hf_wire_msg out, m = sample(HF_WIRE_HELLO);
 	struct hf_wire_view view;
 
 	memset(device, 'd', sizeof(device) - 1);
 	device[sizeof(device) - 1] = '\0';
+	memset(disk, 'k', sizeof(disk) - 1);
+	disk[sizeof(disk) - 1] = '\0';
 	memset(text, 't', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
 	m.hello.holdfast = text + 64 - HF_WIRE_VERSION_TEXT_MAX;
@@ -313,11 +344,15 @@ TEST(the_largest_hello_fits)
 	m.hello.netdevs.n = HF_WIRE_NETDEVS_MAX;
 	for (unsigned int i = 0; i < HF_WIRE_NETDEVS_MAX; i++)
 		m.hello.netdevs.item[i] = text;
+	m.hello.disks.n = HF_WIRE_DISKS_MAX;
+	for (unsigned int i = 0; i < HF_WIRE_DISKS_MAX; i++)
+		m.hello.disks.item[i] = disk;
 	encoded(&m, buf, &view);
 	CHECK(view.len <= HF_WIRE_HELLO_MAX);
 	CHECK_EQ(hf_wire_decode(&view, &out, NULL), 0);
 	CHECK_STR(out.hello.devices.item[HF_WIRE_DEVICES_MAX - 1], device);
 	CHECK_STR(out.hello.netdevs.item[HF_WIRE_NETDEVS_MAX - 1], text);
+	CHECK_STR(out.hello.disks.item[HF_WIRE_DISKS_MAX - 1], disk);
 }
 
 TEST(the_longest_reason_fits)
@@ -383,6 +418,7 @@ TEST(names_of_numbers)
 	CHECK_STR(hf_wire_vm_state_name(HF_WIRE_VM_FAILED), "failed");
 	CHECK_STR(hf_wire_vm_state_name(HF_WIRE_STATE_MAX), "?");
 	CHECK_STR(hf_wire_refusal_name(HF_WIRE_REFUSE_PROTOCOL), "protocol");
+	CHECK_STR(hf_wire_refusal_name(HF_WIRE_REFUSE_DISKS), "disks");
 	CHECK_STR(hf_wire_refusal_name(0), "?");
 	CHECK_STR(hf_wire_death_name(HF_WIRE_DEATH_FROZEN), "frozen");
 	CHECK_STR(hf_wire_ending_name(HF_WIRE_ENDING_GUEST_PANIC), "guest panicked");

@@ -20,6 +20,7 @@
 #include "base/bytes.h"
 #include "base/text.h"
 #include "codec/utf8.h"
+#include "codec/wire-disk.h"
 
 enum kind {
 	KIND_END,
@@ -73,12 +74,15 @@ static const struct field hello_fields[] = {
 	NUMBER(KIND_U16, hello.version_max, 1, UINT16_MAX, "the highest version"),
 	NUMBER(KIND_U8, hello.role, 1, HF_WIRE_ROLE_COUNT - 1, "the role"),
 	NUMBER(KIND_U8, hello.on_peer_loss, 0, 1, "on-peer-loss"),
-	ZERO(2),
+	NUMBER(KIND_U8, hello.disk_condition, 0, HF_WIRE_DISKS_CONDITION_COUNT - 1,
+	       "the disks' condition"),
+	ZERO(1),
 	NUMBER(KIND_U32, hello.state, 0, HF_WIRE_STATE_MAX, "the state"),
 	ZERO(4),
 	ID(hello.instance, "the instance"),
 	ID(hello.session, "the session"),
 	U64(hello.epoch, "the epoch"),
+	ID(hello.disk_session, "the disks' session"),
 	NUMBER(KIND_U64, hello.ram_bytes, 0, HF_WIRE_RAM_BYTES_MAX, "the RAM size"),
 	NUMBER(KIND_U32, hello.page_bytes, HF_WIRE_PAGE_BYTES, HF_WIRE_PAGE_BYTES, "the page size"),
 	NUMBER(KIND_U32, hello.vcpus, 0, HF_WIRE_VCPUS_MAX, "the number of vCPUs"),
@@ -88,6 +92,7 @@ static const struct field hello_fields[] = {
 	TEXT(hello.qemu, 0, HF_WIRE_QEMU_TEXT_MAX, "the QEMU version"),
 	LIST(hello.devices, HF_WIRE_DEVICES_MAX, HF_WIRE_DEVICE_TEXT_MAX, "the device list"),
 	LIST(hello.netdevs, HF_WIRE_NETDEVS_MAX, HF_WIRE_NETDEV_TEXT_MAX, "the netdev list"),
+	LIST(hello.disks, HF_WIRE_DISKS_MAX, HF_WIRE_DISK_TEXT_MAX, "the disk list"),
 	END,
 };
 
@@ -105,6 +110,8 @@ static const struct field sync_begin_fields[] = {
 	       "the RAM size"),
 	NUMBER(KIND_U64, sync_begin.pages, 0, HF_WIRE_RAM_BYTES_MAX / HF_WIRE_PAGE_BYTES,
 	       "the number of pages"),
+	NUMBER(KIND_U8, sync_begin.disks, 0, HF_WIRE_SYNC_DISKS_COUNT - 1, "the kind of disk copy"),
+	ZERO(7),
 	END,
 };
 
@@ -127,6 +134,8 @@ static const struct field epoch_end_fields[] = {
 	NUMBER(KIND_U32, epoch_end.state_crc32c, 0, UINT32_MAX, "the state's checksum"),
 	ZERO(4),
 	U64(epoch_end.released, "the released epoch"),
+	U64(epoch_end.disk_messages, "the number of DISK messages"),
+	U64(epoch_end.disk_records, "the number of disk records"),
 	END,
 };
 

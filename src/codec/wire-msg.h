@@ -15,6 +15,7 @@
 #define HF_WIRE_DEVICE_TEXT_MAX 128
 #define HF_WIRE_NETDEVS_MAX 16
 #define HF_WIRE_NETDEV_TEXT_MAX 64
+#define HF_WIRE_DISK_TEXT_MAX 160
 #define HF_WIRE_REASON_TEXT_MAX 256
 #define HF_WIRE_VCPUS_MAX 4096
 #define HF_WIRE_RAM_BYTES_MAX ((uint64_t)1 << 46)
@@ -46,6 +47,24 @@ enum hf_wire_vm_state {
 };
 #define HF_WIRE_STATE_MAX 31
 
+/* What a host's disk images are; the numbers are also disk/diskctl.h's. */
+enum hf_wire_disk_condition {
+	HF_WIRE_DISKS_FRESH = 0, /* nothing known, or there are no disks */
+	HF_WIRE_DISKS_OWNED = 1, /* the VM runs or ran on them alone */
+	HF_WIRE_DISKS_HELD = 2, /* owned, and changed only by whole epochs of the session */
+	HF_WIRE_DISKS_REPLICATED = 3, /* a standby's whole copy in the session */
+	HF_WIRE_DISKS_PARTIAL = 4, /* a standby's copy that is being filled in the session */
+	HF_WIRE_DISKS_CONDITION_COUNT
+};
+
+/* What a session begins with for the standby's images. */
+enum hf_wire_sync_disks {
+	HF_WIRE_SYNC_DISKS_NONE = 0, /* there are none, or both hosts use the same */
+	HF_WIRE_SYNC_DISKS_FULL = 1, /* all that is allocated is copied */
+	HF_WIRE_SYNC_DISKS_DELTA = 2, /* only what may differ is */
+	HF_WIRE_SYNC_DISKS_COUNT
+};
+
 enum hf_wire_on_peer_loss { HF_WIRE_LOSS_WAIT = 0, HF_WIRE_LOSS_PROMOTE = 1 };
 
 /* Why a connection is refused or ended. */
@@ -61,6 +80,7 @@ enum hf_wire_refusal {
 	HF_WIRE_REFUSE_BUSY = 9,
 	HF_WIRE_REFUSE_STATE = 10,
 	HF_WIRE_REFUSE_PROTOCOL = 11,
+	HF_WIRE_REFUSE_DISKS = 12,
 	HF_WIRE_REFUSE_COUNT
 };
 
@@ -93,6 +113,8 @@ struct hf_wire_hello {
 	struct hf_id instance; /* random for each start of a keeper */
 	struct hf_id session; /* none: holds no session */
 	uint64_t epoch; /* last whole epoch of that session */
+	uint8_t disk_condition; /* enum hf_wire_disk_condition */
+	struct hf_id disk_session; /* that it belongs to; none: to no session */
 	uint64_t ram_bytes;
 	uint32_t page_bytes; /* HF_WIRE_PAGE_BYTES */
 	uint32_t vcpus;
@@ -102,6 +124,9 @@ struct hf_wire_hello {
 	const char *qemu;
 	struct hf_wire_list devices; /* "id type" each, so that a difference can be named */
 	struct hf_wire_list netdevs; /* ids of the held ones; their order gives FRAMES' index */
+	/* HF_WIRE_DISKS_MAX at most, "ID LAYOUT FORMAT BYTES" each, as in "d0 replicated raw 1048576";
+	 * their order gives the index in disk records. */
+	struct hf_wire_list disks;
 };
 
 /* REFUSE, ERROR: enum hf_wire_refusal; DEAD: enum hf_wire_death; ENDED: enum hf_wire_ending. */
@@ -114,6 +139,7 @@ struct hf_wire_sync_begin {
 	struct hf_id session;
 	uint64_t ram_bytes;
 	uint64_t pages; /* estimate of those to come */
+	uint8_t disks; /* enum hf_wire_sync_disks */
 };
 
 struct hf_wire_epoch_begin {
@@ -132,6 +158,8 @@ struct hf_wire_epoch_end {
 	uint64_t state_bytes; /* of the whole device state, after the delta has been applied */
 	uint32_t state_crc32c;
 	uint64_t released; /* frames of epochs up to this one have left */
+	uint64_t disk_messages; /* DISK; DISK_SYNC counts nowhere */
+	uint64_t disk_records;
 };
 
 struct hf_wire_ping {
@@ -161,7 +189,7 @@ struct hf_wire_msg {
 	};
 };
 
-/* Does hf_wire_decode() take this type? The others are wire-bulk.h's. */
+/* Does hf_wire_decode() take this type? The others are wire-bulk.h's and wire-disk.h's. */
 bool hf_wire_is_control(enum hf_wire_type type);
 
 /**

@@ -21,8 +21,8 @@ const char *hf_wire_vm_state_name(uint32_t state)
 const char *hf_wire_refusal_name(uint32_t code)
 {
 	static const char *const names[HF_WIRE_REFUSE_COUNT] = {
-		NULL,   "version", "name",     "role", "size",  "machine",
-		"qemu", "devices", "settings", "busy", "state", "protocol",
+		NULL,      "version",  "name", "role",  "size",     "machine", "qemu",
+		"devices", "settings", "busy", "state", "protocol", "disks",
 	};
 
 	return name_of(names, HF_WIRE_REFUSE_COUNT, code);

@@ -12,9 +12,10 @@ from typing import Callable
 
 from checks import chance, check, expect, main, poll, say
 from protected import Keeper, Load, Pair
-from wirepeer import (ACK, DEAD, DISCARDED, EPOCH_BEGIN, EPOCH_END, ERROR, HELLO, PAGES, PING,
-                      PRIMARY, PROMOTED, REFUSE, STANDBY, STATE, SYNC_BEGIN, Hello, Link, accept,
-                      crc32c, dial, inquire, listen, message)
+from wirepeer import (ACK, DEAD, DISCARDED, DISK, DISK_FLUSH, DISK_SYNC, DISK_WRITE, DISK_ZERO,
+                      EPOCH_BEGIN, EPOCH_END, ERROR, HELLO, PAGES, PING, PRIMARY, PROMOTED, REFUSE,
+                      STANDBY, STATE, SYNC_BEGIN, SYNC_DONE, Hello, Link, accept, crc32c, dial,
+                      disk_payload, disk_record, inquire, listen, message)
 
 PAGE = 4096
 LEAK_MAX_KIB = 8 << 10
@@ -134,7 +135,7 @@ def compose(pair: Pair) -> Hello:
         return struct.pack("<H", len(value)) + value.encode() + b"\0"
 
     rest = struct.pack("<QII", 0, PAGE, 0) + text("0.1") + text(pair.vm.name) + text("") + \
-        text("") + struct.pack("<HH", 0, 0)
+        text("") + struct.pack("<HHH", 0, 0, 0)
     return Hello(1, 1, 3, 0, os.urandom(16), bytes(16), 0, rest)
 
 
@@ -194,6 +195,9 @@ def stops_reading(link: Link) -> None:
 SILENT = (acknowledges_what_it_has_not, stops_reading)
 MISBEHAVIOURS: dict[str, Callable[[Link], None]] = {
     "pages from a standby": says_nonsense(message(PAGES, pages(0, 1))),
+    "disk writes from a standby": says_nonsense(message(
+        DISK, disk_payload(disk_record(DISK_FLUSH, 0, 0, 0)))),
+    "a cut SYNC_DONE": says_nonsense(message(SYNC_DONE, bytes(7))),
     "random bytes": says_nonsense(bytes(range(256)) * 8),
     "wrong checksum": says_nonsense(message(ACK, struct.pack("<Q", 1), payload_crc=1)),
     "an oversized length": says_nonsense(message(ACK, bytes(8), length=1 << 30)),
@@ -277,7 +281,7 @@ def become_primary(pair: Pair) -> Link:
 
 
 def session(ram_bytes: int) -> bytes:
-    return message(SYNC_BEGIN, os.urandom(16) + struct.pack("<QQ", ram_bytes, 1))
+    return message(SYNC_BEGIN, os.urandom(16) + struct.pack("<QQB7x", ram_bytes, 1, 0))
 
 
 def epoch_begin(number: int) -> bytes:
@@ -285,8 +289,8 @@ def epoch_begin(number: int) -> bytes:
 
 
 def epoch_end(number: int, state: bytes, crc: int, pages_messages: int = 0) -> bytes:
-    return message(EPOCH_END, struct.pack("<QQQQQQI4xQ", number, pages_messages, 0, pages_messages,
-                                          0, len(state), crc, 0))
+    return message(EPOCH_END, struct.pack("<QQQQQQI4xQQQ", number, pages_messages, 0,
+                                          pages_messages, 0, len(state), crc, 0, 0, 0))
 
 
 def state_of(data: bytes) -> bytes:
@@ -314,6 +318,12 @@ def bad_sessions(ram: int) -> dict[str, bytes]:
         epoch_end(1, b"abc", 0xDEAD, 5),
         "wrong state checksum": start + epoch_begin(1) + state_of(b"abc") +
         epoch_end(1, b"abc", 0xDEAD),
+        "disk writes of a VM without disks": start + epoch_begin(1) + message(
+            DISK, disk_payload(disk_record(DISK_WRITE, 0, 0, 8, b"x" * 8))),
+        "a first copy of disks that are not there": start + message(
+            DISK_SYNC, disk_payload(disk_record(DISK_ZERO, 0, 0, 1 << 20))),
+        "disk writes outside of an epoch": start + message(
+            DISK, disk_payload(disk_record(DISK_FLUSH, 0, 0, 0))),
         "what a standby says": start + message(ACK, struct.pack("<Q", 1)),
     }
 

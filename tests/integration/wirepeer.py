@@ -16,6 +16,8 @@ from labvm import KEEPER_PORT
 
 HELLO, REFUSE, SYNC_BEGIN, PAGES, EPOCH_BEGIN, STATE, FRAMES, EPOCH_END, ACK, PING = range(1, 11)
 PONG, DEAD, ENDED, PROMOTED, HANDOVER_REQUEST, HANDOVER, ABANDON, DISCARDED, ERROR = range(11, 20)
+DISK, DISK_SYNC, SYNC_MARK, SYNC_DONE, SETTLED = range(20, 25)
+DISK_WRITE, DISK_ZERO, DISK_TRIM, DISK_FLUSH = range(1, 5)
 PRIMARY, STANDBY, INQUIRER = 1, 2, 3
 HEADER = struct.Struct("<IHHII8xII")
 MAGIC = 0x31524648
@@ -59,23 +61,40 @@ class Hello:
     session: bytes
     epoch: int
     rest: bytes
+    disk_condition: int = 0
+    disk_session: bytes = bytes(16)
 
-    FORM = struct.Struct("<HHBB2xI4x16s16sQ")
+    FORM = struct.Struct("<HHBBBxI4x16s16sQ16s")
 
     @classmethod
     def decode(cls, payload: bytes) -> "Hello":
-        low, high, role, _, state, instance, session, epoch = cls.FORM.unpack_from(payload)
-        return cls(low, high, role, state, instance, session, epoch, payload[cls.FORM.size:])
+        low, high, role, _, condition, state, instance, session, epoch, disk_session = \
+            cls.FORM.unpack_from(payload)
+        return cls(low, high, role, state, instance, session, epoch, payload[cls.FORM.size:],
+                   condition, disk_session)
 
     def encode(self) -> bytes:
-        return self.FORM.pack(self.version_min, self.version_max, self.role, 0, self.state,
-                              self.instance, self.session, self.epoch) + self.rest
+        return self.FORM.pack(self.version_min, self.version_max, self.role, 0,
+                              self.disk_condition, self.state, self.instance, self.session,
+                              self.epoch, self.disk_session) + self.rest
 
     def as_role(self, role: int, session: bytes = bytes(16), epoch: int = 0) -> "Hello":
-        """Another keeper that fits the one that said this. States: alone, waiting, starting."""
+        """Another keeper that fits the one that said this, with the same disks, of which it has no
+        copy. States: alone, waiting, starting."""
         state = {PRIMARY: 1, STANDBY: 11, INQUIRER: 0}[role]
         return replace(self, role=role, state=state, session=session, epoch=epoch,
-                       instance=secrets.token_bytes(16))
+                       instance=secrets.token_bytes(16), disk_condition=0, disk_session=bytes(16))
+
+
+def disk_record(kind: int, disk: int, offset: int, length: int, data: bytes = b"",
+                flags: int = 0) -> bytes:
+    """One record of DISK or DISK_SYNC."""
+    return struct.pack("<QQBBB5x", offset, length, kind, disk, flags) + data + \
+        bytes(-len(data) % 8)
+
+
+def disk_payload(*records: bytes) -> bytes:
+    return struct.pack("<II", len(records), 0) + b"".join(records)
 
 
 @dataclass
