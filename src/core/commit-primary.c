@@ -122,11 +122,30 @@ static void begin_sync(struct hf_primary *p, struct hf_id fresh, struct hf_prima
 	add_session(out, HF_PRIMARY_BEGIN_SYNC, fresh);
 }
 
+/* On shared storage a late write of this side would land over what the standby writes once it is live. */
+static void cut_disks(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	if (p->is_storage_shared && !p->is_cut)
+		add(out, HF_PRIMARY_CUT_DISKS, 0);
+}
+
+/* The word on which the standby goes live at once: only when nothing of this side can be in its way. */
+static void tell_to_go_live(const struct hf_primary *p, struct hf_primary_actions *out)
+{
+	if (!p->is_link_up || (p->is_storage_shared && !p->is_cut))
+		return;
+	if (p->state == HF_PRIMARY_DEAD)
+		add(out, HF_PRIMARY_SEND_DEAD, 0);
+	else
+		add(out, HF_PRIMARY_SEND_HANDOVER, p->committed);
+}
+
 static void supersede(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	move(p, HF_PRIMARY_SUPERSEDED);
 	add(out, HF_PRIMARY_DISCARD, 0);
 	add(out, HF_PRIMARY_FREEZE, 0);
+	cut_disks(p, out);
 	add(out, HF_PRIMARY_FINISH, 0);
 }
 
@@ -151,7 +170,8 @@ static void acknowledged(struct hf_primary *p, struct hf_primary_actions *out)
 	}
 	move(p, HF_PRIMARY_HANDED_OVER);
 	add(out, HF_PRIMARY_FREEZE, 0);
-	add(out, HF_PRIMARY_SEND_HANDOVER, p->committed);
+	cut_disks(p, out);
+	tell_to_go_live(p, out);
 }
 
 static void on_ack(struct hf_primary *p, const struct hf_primary_event *ev,
@@ -209,12 +229,10 @@ static void on_link_up(struct hf_primary *p, const struct hf_primary_event *ev,
 		rejoin(p, ev, out);
 	} else if (p->state == HF_PRIMARY_LEAVING && is_ours) {
 		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
-	} else if (p->state == HF_PRIMARY_DEAD && is_ours) {
-		add(out, HF_PRIMARY_SEND_DEAD, 0);
+	} else if ((p->state == HF_PRIMARY_DEAD || p->state == HF_PRIMARY_HANDED_OVER) && is_ours) {
+		tell_to_go_live(p, out);
 	} else if (p->state == HF_PRIMARY_ENDING && is_ours) {
 		add(out, HF_PRIMARY_SEND_ENDED, 0);
-	} else if (p->state == HF_PRIMARY_HANDED_OVER && is_ours) {
-		add(out, HF_PRIMARY_SEND_HANDOVER, p->committed);
 	} else {
 		p->is_link_up = false;
 		add(out, HF_PRIMARY_REFUSE, 0);
@@ -394,8 +412,8 @@ static void on_vm_died(struct hf_primary *p, const struct hf_primary_event *ev U
 	case HF_PRIMARY_HANDING_OVER:
 	case HF_PRIMARY_LEAVING:
 		move(p, HF_PRIMARY_DEAD);
-		if (p->is_link_up)
-			add(out, HF_PRIMARY_SEND_DEAD, 0);
+		cut_disks(p, out);
+		tell_to_go_live(p, out);
 		break;
 	case HF_PRIMARY_HANDED_OVER:
 	case HF_PRIMARY_DEAD:
@@ -495,6 +513,17 @@ static void on_epoch_due(struct hf_primary *p, const struct hf_primary_event *ev
 		capture(p, out);
 }
 
+static void on_disks_cut(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+			 struct hf_primary_actions *out)
+{
+	if (!p->is_storage_shared || p->is_cut)
+		return;
+	if (p->state != HF_PRIMARY_DEAD && p->state != HF_PRIMARY_HANDED_OVER)
+		return; /* nothing to tell: SUPERSEDED, or nobody asked for it */
+	p->is_cut = true;
+	tell_to_go_live(p, out);
+}
+
 typedef void handler(struct hf_primary *p, const struct hf_primary_event *ev,
 		     struct hf_primary_actions *out);
 
@@ -517,6 +546,7 @@ static handler *const handlers[HF_PRIMARY_EVENT_COUNT] = {
 	[HF_PRIMARY_VM_ENDED] = on_vm_ended,
 	[HF_PRIMARY_HANDOVER_WANTED] = on_handover_wanted,
 	[HF_PRIMARY_ABANDON_WANTED] = on_abandon_wanted,
+	[HF_PRIMARY_DISKS_CUT] = on_disks_cut,
 };
 
 static void check(const struct hf_primary *p)
@@ -536,6 +566,8 @@ static void check(const struct hf_primary *p)
 	/* Who counts on an acknowledgement to come has heard of the standby: else the arbiter is asked. */
 	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER)
 		assert(!p->is_peer_silent);
+	if (p->is_cut)
+		assert(!hf_primary_is_holding(p) && p->state != HF_PRIMARY_ALONE);
 }
 
 void hf_primary_init(struct hf_primary *p, uint64_t last_epoch)

@@ -77,12 +77,13 @@ static void discard(struct hf_standby *s, bool is_asked_to, struct hf_standby_ac
 	s->epoch = 0;
 }
 
-static void promote(struct hf_standby *s, struct hf_standby_actions *out)
+/* @is_proven: by the death of all that could write for the old primary, or by its own word. */
+static void promote(struct hf_standby *s, bool is_proven, struct hf_standby_actions *out)
 {
 	assert(holds_epoch(s));
 	assert(s->epoch);
 	add(s, out, HF_STANDBY_DROP_PARTIAL);
-	add(s, out, HF_STANDBY_PROMOTE);
+	add(s, out, HF_STANDBY_PROMOTE)->must_wait = s->is_storage_shared && !is_proven;
 	move(s, HF_STANDBY_PROMOTING);
 }
 
@@ -135,7 +136,7 @@ static void on_primary_gone(struct hf_standby *s, const struct hf_standby_event 
 	if (ev->kind == HF_STANDBY_PEER_DEAD)
 		s->is_link_up = false;
 	if (holds_epoch(s))
-		promote(s, out);
+		promote(s, /* is_proven= */ true, out);
 	else if (s->state == HF_STANDBY_SYNCING)
 		/* a keeper that still speaks waits for an answer */
 		discard(s, /* is_asked_to= */ ev->kind == HF_STANDBY_VM_DIED, out);
@@ -174,7 +175,7 @@ static void on_handover(struct hf_standby *s, const struct hf_standby_event *ev,
 			struct hf_standby_actions *out)
 {
 	if (holds_epoch(s) && ev->epoch == s->epoch)
-		promote(s, out);
+		promote(s, /* is_proven= */ true, out);
 }
 
 static void on_order(struct hf_standby *s, const struct hf_standby_event *ev,
@@ -183,7 +184,7 @@ static void on_order(struct hf_standby *s, const struct hf_standby_event *ev,
 	if (s->state == HF_STANDBY_READY)
 		add(s, out, HF_STANDBY_REQUEST_HANDOVER);
 	else if (s->state == HF_STANDBY_LOST && ev->kind == HF_STANDBY_PROMOTE_FORCED)
-		promote(s, out);
+		promote(s, /* is_proven= */ false, out);
 	else
 		add(s, out, HF_STANDBY_REFUSE_ORDER);
 }
@@ -222,7 +223,7 @@ static void on_arbiter(struct hf_standby *s, const struct hf_standby_event *ev,
 	if (s->state != HF_STANDBY_LOST)
 		return; /* an answer to a question that no longer stands */
 	if (ev->kind == HF_STANDBY_ARBITER_GRANTED)
-		promote(s, out);
+		promote(s, /* is_proven= */ false, out);
 	else
 		discard(s, /* is_asked_to= */ true, out);
 }

@@ -78,6 +78,7 @@ enum hf_primary_event_kind {
 	HF_PRIMARY_VM_ENDED, /* guest shut down, or an operator stopped the VM */
 	HF_PRIMARY_HANDOVER_WANTED, /* by command, or requested by the standby */
 	HF_PRIMARY_ABANDON_WANTED, /* give up protection: by command, or because capturing fails */
+	HF_PRIMARY_DISKS_CUT, /* proven: no write of this side can begin or land in the image any more */
 	HF_PRIMARY_EVENT_COUNT
 };
 
@@ -106,6 +107,7 @@ enum hf_primary_action_kind {
 	HF_PRIMARY_SEND_ABANDON, /* discard `session`, and say so; without a link: as soon as it is met */
 	HF_PRIMARY_ASK_ARBITER, /* may I go on alone? (answer at any later time, or never) */
 	HF_PRIMARY_REFUSE, /* this peer cannot be used now: tell it and let go of it */
+	HF_PRIMARY_CUT_DISKS, /* shared storage: kill the disk path, for good, and report DISKS_CUT */
 	HF_PRIMARY_FINISH, /* nothing left to do on this side */
 	HF_PRIMARY_ACTION_COUNT
 };
@@ -140,6 +142,12 @@ struct hf_primary {
 	uint64_t captured; /* last epoch number given out; never goes back, over all sessions */
 	uint64_t committed; /* last committed epoch of this session, 0: none yet */
 	unsigned int failures; /* captures that failed in a row */
+	/*
+	 * Both hosts reach the same image. Set by the driver after hf_primary_init(). Then the standby is not
+	 * told to go live (SEND_DEAD, SEND_HANDOVER) before the disks are cut.
+	 */
+	bool is_storage_shared;
+	bool is_cut;
 };
 
 /* After so many failed captures in a row protection is given up rather than hold for ever. */
@@ -220,6 +228,12 @@ struct hf_standby_action {
 	enum hf_standby_action_kind kind;
 	uint64_t epoch;
 	struct hf_id session;
+	/*
+	 * PROMOTE on shared storage, without proof that the old path to it is dead: nothing may be written
+	 * here, and the VM may not run, before 5/4 of the peer time-out have passed since the primary was
+	 * heard last. What can be done without that may be done meanwhile.
+	 */
+	bool must_wait;
 };
 
 #define HF_STANDBY_ACTIONS_MAX 4
@@ -235,6 +249,7 @@ struct hf_standby {
 	bool is_link_up;
 	struct hf_id session;
 	uint64_t epoch; /* last whole epoch */
+	bool is_storage_shared; /* both hosts reach the same image; set by the driver after the init */
 };
 
 void hf_standby_init(struct hf_standby *s);

@@ -45,6 +45,11 @@ static bool is_leave_to_go_alone(const struct hf_primary *before, const struct h
 	return ev->kind == HF_PRIMARY_PEER_DEAD || ev->kind == HF_PRIMARY_ARBITER_GRANTED;
 }
 
+static bool is_word_to_go_live(const struct hf_primary_action *a)
+{
+	return a->kind == HF_PRIMARY_SEND_DEAD || a->kind == HF_PRIMARY_SEND_HANDOVER;
+}
+
 static void check_primary(const struct hf_primary *before, const struct hf_primary_event *ev,
 			  const struct hf_primary_actions *out, bool *is_over)
 {
@@ -55,6 +60,9 @@ static void check_primary(const struct hf_primary *before, const struct hf_prima
 			CHECK(is_word_of_the_standby(before, ev, a->epoch));
 		if (a->kind == HF_PRIMARY_PASS)
 			CHECK(is_leave_to_go_alone(before, ev));
+		if (before->is_storage_shared && is_word_to_go_live(a))
+			CHECK(before->is_cut || ev->kind == HF_PRIMARY_DISKS_CUT);
+		CHECK(before->is_storage_shared || a->kind != HF_PRIMARY_CUT_DISKS);
 		if (*is_over)
 			CHECK(a->kind != HF_PRIMARY_PASS && a->kind != HF_PRIMARY_RELEASE &&
 			      a->kind != HF_PRIMARY_RESUME && a->kind != HF_PRIMARY_CAPTURE);
@@ -93,6 +101,7 @@ TEST(the_primary_takes_any_event_in_any_state)
 		struct hf_primary p;
 
 		hf_primary_init(&p, draw(3));
+		p.is_storage_shared = draw(2);
 		for (unsigned int n = 0; n < STEPS; n++) {
 			struct hf_primary_event ev = draw_primary_event(&p);
 			struct hf_primary before = p;
@@ -115,6 +124,12 @@ static bool is_leave_to_promote(const struct hf_standby *before, const struct hf
 	       ev->kind == HF_STANDBY_ARBITER_GRANTED || ev->kind == HF_STANDBY_PROMOTE_FORCED;
 }
 
+static bool is_proof(const struct hf_standby_event *ev)
+{
+	return ev->kind == HF_STANDBY_PEER_DEAD || ev->kind == HF_STANDBY_VM_DIED ||
+	       ev->kind == HF_STANDBY_HANDOVER;
+}
+
 static void check_standby(const struct hf_standby *before, const struct hf_standby_event *ev,
 			  const struct hf_standby_actions *out, bool *is_promoted)
 {
@@ -125,6 +140,7 @@ static void check_standby(const struct hf_standby *before, const struct hf_stand
 			CHECK(!*is_promoted);
 			CHECK(is_leave_to_promote(before, ev));
 			CHECK(before->epoch && a->epoch == before->epoch);
+			CHECK_EQ(a->must_wait, before->is_storage_shared && !is_proof(ev));
 			*is_promoted = true;
 		}
 		if (*is_promoted)
@@ -154,6 +170,7 @@ TEST(the_standby_takes_any_event_in_any_state)
 		struct hf_standby s;
 
 		hf_standby_init(&s);
+		s.is_storage_shared = draw(2);
 		for (unsigned int n = 0; n < STEPS; n++) {
 			struct hf_standby_event ev = draw_standby_event(&s);
 			struct hf_standby before = s;

@@ -305,3 +305,108 @@ TEST(after_promotion_nothing_is_acknowledged)
 	standby(HF_STANDBY_EPOCH_WHOLE, 2, S1);
 	CHECK(!standby_did(HF_STANDBY_ACK));
 }
+
+static void protect_shared(void)
+{
+	protect();
+	p.is_storage_shared = true;
+}
+
+TEST(on_shared_storage_a_death_is_told_only_when_the_disks_are_cut)
+{
+	protect_shared();
+	primary(HF_PRIMARY_VM_DIED, 0, S1);
+	CHECK(did(HF_PRIMARY_CUT_DISKS));
+	CHECK(!did(HF_PRIMARY_SEND_DEAD));
+	primary(HF_PRIMARY_LINK_DOWN, 0, S1);
+	primary(HF_PRIMARY_LINK_UP, 1, S1);
+	CHECK(p.is_link_up);
+	CHECK(!did(HF_PRIMARY_SEND_DEAD));
+	primary(HF_PRIMARY_DISKS_CUT, 0, S1);
+	CHECK(did(HF_PRIMARY_SEND_DEAD));
+	primary(HF_PRIMARY_LINK_DOWN, 0, S1);
+	primary(HF_PRIMARY_LINK_UP, 1, S1);
+	CHECK(did(HF_PRIMARY_SEND_DEAD));
+}
+
+TEST(disks_that_are_cut_while_nobody_listens_are_told_of_later)
+{
+	protect_shared();
+	primary(HF_PRIMARY_LINK_DOWN, 0, S1);
+	primary(HF_PRIMARY_VM_DIED, 0, S1);
+	CHECK(did(HF_PRIMARY_CUT_DISKS));
+	primary(HF_PRIMARY_DISKS_CUT, 0, S1);
+	CHECK(!did(HF_PRIMARY_SEND_DEAD));
+	primary(HF_PRIMARY_LINK_UP, 1, S1);
+	CHECK(did(HF_PRIMARY_SEND_DEAD));
+}
+
+TEST(on_shared_storage_a_hand_over_is_told_only_when_the_disks_are_cut)
+{
+	protect_shared();
+	primary(HF_PRIMARY_HANDOVER_WANTED, 0, S1);
+	primary(HF_PRIMARY_CAPTURED, 2, S1);
+	primary(HF_PRIMARY_ACK, 2, S1);
+	CHECK_EQ(p.state, HF_PRIMARY_HANDED_OVER);
+	CHECK(did(HF_PRIMARY_FREEZE));
+	CHECK(did(HF_PRIMARY_CUT_DISKS));
+	CHECK(!did(HF_PRIMARY_SEND_HANDOVER));
+	primary(HF_PRIMARY_DISKS_CUT, 0, S1);
+	CHECK(did(HF_PRIMARY_SEND_HANDOVER));
+	CHECK_EQ(pa.a[0].epoch, 2);
+}
+
+TEST(disks_are_cut_when_the_standby_went_live_and_only_on_shared_storage)
+{
+	protect_shared();
+	primary(HF_PRIMARY_PEER_PROMOTED, 1, S1);
+	CHECK(did(HF_PRIMARY_CUT_DISKS));
+	protect();
+	primary(HF_PRIMARY_PEER_PROMOTED, 1, S1);
+	CHECK(!did(HF_PRIMARY_CUT_DISKS));
+	protect();
+	primary(HF_PRIMARY_VM_DIED, 0, S1);
+	CHECK(!did(HF_PRIMARY_CUT_DISKS));
+	CHECK(did(HF_PRIMARY_SEND_DEAD));
+}
+
+/* LOST with epoch 1, on shared storage or not. */
+static void be_lost(bool is_storage_shared)
+{
+	hf_standby_init(&s);
+	s.is_storage_shared = is_storage_shared;
+	standby(HF_STANDBY_LINK_UP, 0, S1);
+	standby(HF_STANDBY_SYNC_BEGIN, 0, S1);
+	standby(HF_STANDBY_EPOCH_WHOLE, 1, S1);
+	standby(HF_STANDBY_PEER_SILENT, 0, S1);
+	CHECK_EQ(s.state, HF_STANDBY_LOST);
+}
+
+static bool did_promote_at_once(void)
+{
+	CHECK_EQ(sa.n, 2);
+	CHECK_EQ(sa.a[1].kind, HF_STANDBY_PROMOTE);
+	return !sa.a[1].must_wait;
+}
+
+TEST(without_proof_a_promotion_on_shared_storage_waits_for_the_write_deadline)
+{
+	const enum hf_standby_event_kind proofs[] = { HF_STANDBY_PEER_DEAD, HF_STANDBY_VM_DIED,
+						      HF_STANDBY_HANDOVER };
+	const enum hf_standby_event_kind others[] = { HF_STANDBY_ARBITER_GRANTED,
+						      HF_STANDBY_PROMOTE_FORCED };
+
+	for (unsigned int i = 0; i < 3; i++) {
+		be_lost(true);
+		standby(proofs[i], 1, S1);
+		CHECK(did_promote_at_once());
+	}
+	for (unsigned int i = 0; i < 2; i++) {
+		be_lost(true);
+		standby(others[i], 1, S1);
+		CHECK(!did_promote_at_once());
+		be_lost(false);
+		standby(others[i], 1, S1);
+		CHECK(did_promote_at_once());
+	}
+}

@@ -26,6 +26,7 @@ const char *const sim_primary_event_names[HF_PRIMARY_EVENT_COUNT] = {
 	[HF_PRIMARY_VM_ENDED] = "vm-ended",
 	[HF_PRIMARY_HANDOVER_WANTED] = "handover-wanted",
 	[HF_PRIMARY_ABANDON_WANTED] = "abandon-wanted",
+	[HF_PRIMARY_DISKS_CUT] = "disks-cut",
 };
 
 const char *const sim_primary_action_names[HF_PRIMARY_ACTION_COUNT] = {
@@ -46,6 +47,7 @@ const char *const sim_primary_action_names[HF_PRIMARY_ACTION_COUNT] = {
 	[HF_PRIMARY_SEND_ABANDON] = "send-abandon",
 	[HF_PRIMARY_ASK_ARBITER] = "ask-arbiter",
 	[HF_PRIMARY_REFUSE] = "refuse",
+	[HF_PRIMARY_CUT_DISKS] = "cut-disks",
 	[HF_PRIMARY_FINISH] = "finish",
 };
 

@@ -219,6 +219,8 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 	case HF_PRIMARY_REFUSE:
 		refuse(w, k);
 		break;
+	case HF_PRIMARY_CUT_DISKS:
+		break;
 	case HF_PRIMARY_FINISH:
 		finish(w, k);
 		break;
