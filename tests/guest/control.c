@@ -8,6 +8,11 @@
  *   spin N                N threads that only compute; 0 stops
  *   mem MIB               a buffer of that size with a known content (dirty works on it, too)
  *   memcheck              verify every page of the buffer
+ *   mount DEVICE [OPTIONS] | umount | trim     an ext4 file system; the whole of it is trimmed
+ *   files WRITERS FILES KIB RATE               write files and make them durable; see files.c
+ *   filecheck             stop writing, read all files from the disk and verify them
+ *   raw DEVICE MIB BATCH RATE                  write blocks of a device; see raw.c
+ *   rawcheck DEVICE MIB TOLD                   stop writing, read the blocks and verify them
  *   burst COUNT BYTES     COUNT numbered datagrams to the sender (u64 number first), then the reply
  *   reboot | poweroff | panic
  *
@@ -33,11 +38,12 @@
 #define BURST_COUNT_MAX 1000000
 #define BURST_BYTES_MAX 1472
 #define END_GRACE_NS 100000000
+#define ARGS_MAX 4
 
 struct request {
 	char token[TOKEN_MAX];
 	char command[16];
-	char arg[2][24];
+	char arg[ARGS_MAX][24];
 	struct sockaddr_in peer;
 };
 
@@ -81,16 +87,19 @@ static void do_stat(char *reply)
 	uint64_t dirtied, spun, pages;
 
 	guest_work_counts(&dirtied, &spun, &pages);
-	(void)snprintf(reply, GUEST_TEXT_MAX,
-		       "ok boot=%u uptime_ns=%llu counter=%llu violated=%d streamed=%llu "
-		       "echoed=%llu mismatches=%llu pings=%llu dirtied=%llu spun=%llu pages=%llu",
-		       guest_boot_id(), (unsigned long long)guest_now_ns(),
-		       (unsigned long long)guest_stats.counter, guest_stats.is_violated,
-		       (unsigned long long)guest_stats.streamed_bytes,
-		       (unsigned long long)guest_stats.echoed_bytes,
-		       (unsigned long long)guest_stats.mismatches,
-		       (unsigned long long)guest_stats.pings, (unsigned long long)dirtied,
-		       (unsigned long long)spun, (unsigned long long)pages);
+	(void)snprintf(
+		reply, GUEST_TEXT_MAX,
+		"ok boot=%u uptime_ns=%llu counter=%llu violated=%d streamed=%llu "
+		"echoed=%llu mismatches=%llu pings=%llu dirtied=%llu spun=%llu pages=%llu "
+		"io_errors=%llu io_errno=%d files=%llu raw=%llu",
+		guest_boot_id(), (unsigned long long)guest_now_ns(),
+		(unsigned long long)guest_stats.counter, guest_stats.is_violated,
+		(unsigned long long)guest_stats.streamed_bytes,
+		(unsigned long long)guest_stats.echoed_bytes,
+		(unsigned long long)guest_stats.mismatches, (unsigned long long)guest_stats.pings,
+		(unsigned long long)dirtied, (unsigned long long)spun, (unsigned long long)pages,
+		(unsigned long long)guest_stats.io_errors, guest_stats.io_errno,
+		(unsigned long long)guest_files_count(), (unsigned long long)guest_raw_count());
 }
 
 static void do_dirty(const struct request *req, char *reply)
@@ -134,11 +143,52 @@ static void do_burst(const struct request *req, char *reply)
 	(void)snprintf(reply, GUEST_TEXT_MAX, "ok sent=%llu", (unsigned long long)count);
 }
 
+/* The arguments from @first on, which may be left out at the end and are 0 then. */
+static bool to_numbers(const struct request *req, unsigned int first, uint64_t *ret, char *reply)
+{
+	for (unsigned int i = first; i < ARGS_MAX; i++) {
+		ret[i] = 0;
+		if (req->arg[i][0] && !to_number(req->arg[i], &ret[i], reply))
+			return false;
+	}
+	return true;
+}
+
+/* Was it one of these? */
+static bool run_disk_job(const struct request *req, char *reply)
+{
+	uint64_t n[ARGS_MAX];
+
+	if (strcmp(req->command, "mount") == 0) {
+		guest_disk_mount(req->arg[0], req->arg[1], reply);
+	} else if (strcmp(req->command, "umount") == 0) {
+		guest_disk_unmount(reply);
+	} else if (strcmp(req->command, "trim") == 0) {
+		guest_disk_trim(reply);
+	} else if (strcmp(req->command, "filecheck") == 0) {
+		guest_files_check(reply);
+	} else if (strcmp(req->command, "files") == 0) {
+		if (to_numbers(req, 0, n, reply))
+			guest_files_start(n[0], n[1], n[2], n[3], reply);
+	} else if (strcmp(req->command, "raw") == 0) {
+		if (to_numbers(req, 1, n, reply))
+			guest_raw_start(req->arg[0], n[1], n[2], n[3], reply);
+	} else if (strcmp(req->command, "rawcheck") == 0) {
+		if (to_numbers(req, 1, n, reply))
+			guest_raw_check(req->arg[0], n[1], n[2], reply);
+	} else {
+		return false;
+	}
+	return true;
+}
+
 static void run_job(const struct request *req, char *reply)
 {
 	uint64_t n;
 
 	(void)snprintf(reply, GUEST_TEXT_MAX, "error internal");
+	if (run_disk_job(req, reply))
+		return;
 	if (strcmp(req->command, "memcheck") == 0)
 		guest_work_memcheck(reply);
 	else if (strcmp(req->command, "burst") == 0)
@@ -251,7 +301,9 @@ static bool is_one_of(const char *word, const char *const *list)
 
 static void dispatch(const struct request *req)
 {
-	static const char *const jobs[] = { "mem", "memcheck", "burst", "dirty", NULL };
+	static const char *const jobs[] = { "mem",   "memcheck", "burst",    "dirty",
+					    "mount", "umount",   "trim",     "filecheck",
+					    "files", "raw",      "rawcheck", NULL };
 	static const char *const ends[] = { "reboot", "poweroff", "panic", NULL };
 	char reply[GUEST_TEXT_MAX] = "error unknown command";
 	uint64_t n;
@@ -283,7 +335,8 @@ static void control_ready(struct guest_source *source, uint32_t events)
 	if (n <= 0)
 		return;
 	line[n] = '\0';
-	if (sscanf(line, "%31s %15s %23s %23s", req.token, req.command, req.arg[0], req.arg[1]) < 2)
+	if (sscanf(line, "%31s %15s %23s %23s %23s %23s", req.token, req.command, req.arg[0],
+		   req.arg[1], req.arg[2], req.arg[3]) < 2)
 		answer(&req, "error want \"TOKEN command\"");
 	else
 		dispatch(&req);

@@ -12,6 +12,8 @@
  *   UDP 7003  control  "TOKEN command arguments" -> "TOKEN ok ..." or "TOKEN error ..."; see
  *                      control.c for the commands
  *   UDP 7004  ping     each datagram comes back as it is
+ *   UDP 7005  durable  u64 nonce -> what is durable on the disks, to the guest's knowledge; see
+ *                      udp.c
  */
 #pragma once
 
@@ -26,6 +28,7 @@
 #define GUEST_PORT_COUNTER 7002
 #define GUEST_PORT_CONTROL 7003
 #define GUEST_PORT_PING 7004
+#define GUEST_PORT_DURABLE 7005
 
 #define GUEST_TEXT_MAX 512
 
@@ -44,6 +47,9 @@ struct guest_stats {
 	_Atomic uint64_t mismatches;
 	_Atomic uint64_t pings;
 	_Atomic bool is_violated;
+	/* of disks */
+	_Atomic uint64_t io_errors;
+	_Atomic int io_errno; /* of the first */
 };
 
 extern struct guest_stats guest_stats;
@@ -77,3 +83,36 @@ void guest_work_mem(uint64_t mib, char *reply);
 void guest_work_memcheck(char *reply);
 /* Pages dirtied and loops spun since boot, and pages in the buffer. */
 void guest_work_counts(uint64_t *ret_dirtied, uint64_t *ret_spun, uint64_t *ret_pages);
+
+/* disk.c: the file system at GUEST_MOUNT, and what the jobs below have in common. */
+#define GUEST_MOUNT "/disk"
+/* Counts what no disk may do to a guest, and says it on the console. */
+void guest_io_error(const char *what, int error);
+/* Nothing of the disks is in memory any more: what is read next comes from them. */
+void guest_drop_caches(void);
+/* @device: "vda"; @options: of the file system, "" for none. */
+void guest_disk_mount(const char *device, const char *options, char *reply);
+void guest_disk_unmount(char *reply);
+void guest_disk_trim(char *reply);
+
+/* files.c: writers that make files durable, one version after the other. */
+#define GUEST_FILES_MAX 64
+/* @writers: 0 stops; @rate: versions per second of each writer, 0: as fast as it goes. */
+void guest_files_start(uint64_t writers, uint64_t files, uint64_t max_kib, uint64_t rate,
+		       char *reply);
+/* Stops the writers, then reads everything. */
+void guest_files_check(char *reply);
+/* Stops the writers and forgets what they knew: another file system may come. */
+void guest_files_forget(void);
+/* The version of file @i that was made durable by this boot, and the one that a check has found. */
+uint64_t guest_files_durable(unsigned int i);
+uint64_t guest_files_found(unsigned int i);
+uint64_t guest_files_count(void); /* versions written since boot */
+
+/* raw.c: a job that writes blocks of a device without a file system. */
+/* @batch: writes under way at a time, 0 stops; @rate: writes per second, 0: as fast as it goes. */
+void guest_raw_start(const char *device, uint64_t mib, uint64_t batch, uint64_t rate, char *reply);
+/* @told: the highest guest_raw_durable() that anybody outside has seen, of any boot. */
+void guest_raw_check(const char *device, uint64_t mib, uint64_t told, char *reply);
+uint64_t guest_raw_durable(void);
+uint64_t guest_raw_count(void); /* blocks written since boot */

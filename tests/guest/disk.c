@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The guest's file system: the host has made it, an ext4 one on a virtio disk. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+void guest_io_error(const char *what, int error)
+{
+	int none = 0;
+
+	guest_stats.io_errors++;
+	if (atomic_compare_exchange_strong(&guest_stats.io_errno, &none, error))
+		printf("guest: I/O ERROR: %s: %s\n", what, strerror(error));
+}
+
+void guest_drop_caches(void)
+{
+	int fd;
+
+	sync();
+	fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "3", 1) != 1)
+		guest_io_error("drop_caches", errno);
+	if (fd >= 0)
+		(void)close(fd);
+}
+
+void guest_disk_mount(const char *device, const char *options, char *reply)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/dev/%s", device);
+	(void)mkdir(GUEST_MOUNT, 0755);
+	if (mount(path, GUEST_MOUNT, "ext4", MS_NOATIME, options) < 0)
+		(void)snprintf(reply, GUEST_TEXT_MAX, "error mount %s: %s", path, strerror(errno));
+	else
+		(void)snprintf(reply, GUEST_TEXT_MAX, "ok");
+}
+
+void guest_disk_unmount(char *reply)
+{
+	guest_files_forget();
+	if (umount(GUEST_MOUNT) < 0)
+		(void)snprintf(reply, GUEST_TEXT_MAX, "error umount: %s", strerror(errno));
+	else
+		(void)snprintf(reply, GUEST_TEXT_MAX, "ok");
+}
+
+void guest_disk_trim(char *reply)
+{
+	struct fstrim_range range = { .len = UINT64_MAX };
+	int fd = open(GUEST_MOUNT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || ioctl(fd, FITRIM, &range) < 0)
+		(void)snprintf(reply, GUEST_TEXT_MAX, "error trim: %s", strerror(errno));
+	else
+		(void)snprintf(reply, GUEST_TEXT_MAX, "ok bytes=%llu",
+			       (unsigned long long)range.len);
+	if (fd >= 0)
+		(void)close(fd);
+}
