@@ -13,6 +13,8 @@
  * buffers, frames in a list. All checks are made before the epoch is called whole, because after
  * that the primary is told that it may let outputs leave.
  *
+ * Disk records are handed on as they come: where they go they wait for their epoch to be committed.
+ *
  * Only the pages of the first copy go to RAM at once. A session whose first epoch never becomes
  * whole leaves a RAM that is of no use, but then it also left nothing to promote.
  */
@@ -27,12 +29,14 @@
 #include "base/crc32c.h"
 #include "cluster/inbox-internal.h"
 #include "codec/delta.h"
+#include "codec/wire-disk.h"
 
 /* The epoch that is arriving. */
 struct partial {
 	struct hf_wire_epoch_begin begin;
 	uint64_t pages_messages, data_pages, zero_pages, frames, lost_frames;
 	uint64_t pages_bytes;
+	uint64_t disk_messages, disk_records, disk_bytes;
 	uint64_t state_total, state_received; /* as sent: of a delta, or of the state itself */
 	uint8_t state_mode;
 	size_t state_len; /* of the device state, once it is whole */
@@ -83,6 +87,8 @@ int hf_inbox_new(const struct hf_inbox_config *config, struct hf_inbox **ret, st
 	assert(config->ram->size_bytes % HF_WIRE_PAGE_BYTES == 0);
 	assert(config->state_max_bytes <= HF_WIRE_STATE_BYTES_MAX);
 	assert(config->n_netdevs <= HF_WIRE_NETDEVS_MAX);
+	assert(config->disks.n_disks <= HF_WIRE_DISKS_MAX);
+	assert(config->disks.n_disks == 0 || (config->disks.disk_bytes && config->disks.take));
 	if (in) {
 		in->config = *config;
 		if (in->config.state_max_bytes == 0)
@@ -120,8 +126,13 @@ void hf_inbox_free(struct hf_inbox *in)
 
 void hf_inbox_drop_partial(struct hf_inbox *in)
 {
-	if (in->phase != PHASE_BETWEEN)
+	const struct hf_inbox_disks *d = &in->config.disks;
+
+	if (in->phase != PHASE_BETWEEN) {
 		in->stats.dropped_epochs++;
+		if (d->n_disks > 0 && d->drop_partial)
+			d->drop_partial(d->ctx, in->partial.begin.epoch);
+	}
 	in->phase = PHASE_BETWEEN;
 	in->is_broken = false;
 	in->partial = (struct partial){ 0 };
@@ -302,6 +313,71 @@ static int take_frames(struct hf_inbox *in, const struct hf_wire_view *view, str
 	return 0;
 }
 
+/* Is there anything that it could belong to? */
+static int check_disk_place(const struct hf_inbox *in, const struct hf_wire_view *view,
+			    struct hf_err *err)
+{
+	bool is_sync = view->type == HF_WIRE_DISK_SYNC;
+
+	if (in->config.disks.n_disks == 0)
+		hf_err_set(err, "replication link: %s, but this VM has no protected disks",
+			   hf_wire_type_name(view->type));
+	else if (is_sync && in->config.disks.is_shared)
+		hf_err_set(err, "replication link: DISK_SYNC of disks that both hosts share");
+	else if (is_sync ? in->epoch > 0 : in->phase != PHASE_ARRIVING)
+		return out_of_order(in, view, err);
+	else
+		return 0;
+	return -EBADMSG;
+}
+
+static int hand_on_records(struct hf_inbox *in, const struct hf_wire_view *view, uint32_t n,
+			   struct hf_err *err)
+{
+	const struct hf_inbox_disks *d = &in->config.disks;
+	bool is_sync = view->type == HF_WIRE_DISK_SYNC;
+	uint64_t epoch = is_sync ? 0 : in->partial.begin.epoch;
+	int r = d->take(d->ctx, epoch, is_sync, view->payload + HF_WIRE_DISK_HEAD_BYTES,
+			view->len - HF_WIRE_DISK_HEAD_BYTES, n);
+
+	if (r == 0)
+		return 0;
+	if (is_sync)
+		hf_err_set(err, "the copy of the disks finds no room: %s", strerror(-r));
+	else
+		hf_err_set(err, "the disk writes of epoch %" PRIu64 " find no room: %s", epoch,
+			   strerror(-r));
+	return r == -ENOBUFS ? -EBADMSG : r;
+}
+
+static int take_disk(struct hf_inbox *in, const struct hf_wire_view *view, struct hf_err *err)
+{
+	const struct hf_inbox_disks *d = &in->config.disks;
+	struct partial *p = &in->partial;
+	uint32_t n = 0;
+	int r = check_disk_place(in, view, err);
+
+	if (r < 0)
+		return r;
+	r = hf_wire_disk_check(view->payload, view->len, d->disk_bytes, d->n_disks, &n, err);
+	if (r < 0) {
+		hf_err_prefix(err, "replication link: a bad %s: ", hf_wire_type_name(view->type));
+		return r;
+	}
+	if (view->type == HF_WIRE_DISK_SYNC) {
+		in->stats.sync_disk_messages++;
+		in->stats.sync_disk_records += n;
+		in->stats.sync_disk_bytes += view->len;
+		return hand_on_records(in, view, n, err);
+	}
+	p->disk_messages++;
+	p->disk_records += n;
+	p->disk_bytes += view->len;
+	if (d->epoch_max_bytes > 0 && p->disk_bytes > d->epoch_max_bytes)
+		return too_large(in, "the disk", p->disk_bytes, d->epoch_max_bytes, err);
+	return hand_on_records(in, view, n, err);
+}
+
 /* ---- is it whole? ---- */
 
 static int differs(const struct hf_inbox *in, const char *what, uint64_t sent, uint64_t arrived,
@@ -326,7 +402,11 @@ static int check_counts(const struct hf_inbox *in, const struct hf_wire_epoch_en
 		r = differs(in, "data pages", end->data_pages, p->data_pages, err);
 	if (r == 0)
 		r = differs(in, "zero pages", end->zero_pages, p->zero_pages, err);
-	return r == 0 ? differs(in, "frames", end->frames, p->frames, err) : r;
+	if (r == 0)
+		r = differs(in, "frames", end->frames, p->frames, err);
+	if (r == 0)
+		r = differs(in, "DISK messages", end->disk_messages, p->disk_messages, err);
+	return r == 0 ? differs(in, "disk records", end->disk_records, p->disk_records, err) : r;
 }
 
 static int check_end(const struct hf_inbox *in, const struct hf_wire_epoch_end *end,
@@ -419,7 +499,8 @@ static int take_end(struct hf_inbox *in, const struct hf_wire_view *view, uint64
 bool hf_inbox_wants(enum hf_wire_type type)
 {
 	return type == HF_WIRE_PAGES || type == HF_WIRE_EPOCH_BEGIN || type == HF_WIRE_STATE ||
-	       type == HF_WIRE_FRAMES || type == HF_WIRE_EPOCH_END;
+	       type == HF_WIRE_FRAMES || type == HF_WIRE_DISK || type == HF_WIRE_DISK_SYNC ||
+	       type == HF_WIRE_EPOCH_END;
 }
 
 static int take(struct hf_inbox *in, const struct hf_wire_view *view, uint64_t *ret_epoch,
@@ -431,6 +512,8 @@ static int take(struct hf_inbox *in, const struct hf_wire_view *view, uint64_t *
 		return take_state(in, view, err);
 	if (view->type == HF_WIRE_FRAMES)
 		return take_frames(in, view, err);
+	if (view->type == HF_WIRE_DISK || view->type == HF_WIRE_DISK_SYNC)
+		return take_disk(in, view, err);
 	if (view->type == HF_WIRE_EPOCH_BEGIN)
 		return take_begin(in, view, err);
 	return take_end(in, view, ret_epoch, err);
@@ -464,12 +547,17 @@ static void note_applied(struct hf_inbox *in)
 	s->data_pages += p->data_pages;
 	s->zero_pages += p->zero_pages;
 	s->lost_frames += p->lost_frames;
+	s->disk_records += p->disk_records;
+	s->disk_bytes += p->disk_bytes;
 	s->last.epoch = p->begin.epoch;
 	s->last.sent_ns = p->begin.time_ns;
 	s->last.data_pages = p->data_pages;
 	s->last.zero_pages = p->zero_pages;
 	s->last.frames = p->frames;
 	s->last.pages_bytes = p->pages_bytes;
+	s->last.disk_messages = p->disk_messages;
+	s->last.disk_records = p->disk_records;
+	s->last.disk_bytes = p->disk_bytes;
 	s->last.state_bytes = p->state_len;
 	s->last.state_received_bytes = p->state_received;
 }
@@ -528,6 +616,7 @@ void hf_inbox_get_stats(const struct hf_inbox *in, struct hf_inbox_stats *ret)
 
 	stats.partial_epoch = in->partial.begin.epoch;
 	stats.partial_bytes = in->partial.pages_bytes;
+	stats.partial_disk_bytes = in->partial.disk_bytes;
 	stats.kept_frames = in->kept.n;
 	stats.kept_frame_bytes = in->kept.bytes;
 	stats.held_bytes = in->pages.touched;

@@ -68,6 +68,14 @@ int hf_outbox_pages(struct hf_outbox *o, struct hf_link *link, uint8_t *message,
 	return hf_link_send_bulk(link, message, len);
 }
 
+int hf_outbox_disk(struct hf_outbox *o, struct hf_link *link, uint8_t *message, size_t len,
+		   uint32_t n_records)
+{
+	o->end.disk_messages++;
+	o->end.disk_records += n_records;
+	return hf_link_send_bulk(link, message, len);
+}
+
 static int send_pieces(struct hf_outbox *o, struct hf_link *link, enum hf_wire_state_mode mode,
 		       const uint8_t *bytes, size_t len)
 {

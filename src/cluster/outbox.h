@@ -3,7 +3,7 @@
  * The primary's side of a session: lays an epoch out on the link. Layer: cluster. Main thread. The
  * counterpart of cluster/inbox.h.
  *
- *   begin, pages..., state, frames..., end
+ *   begin, pages..., disk..., state, frames..., end
  *
  * The device state travels as a patch of the last committed epoch's, which both sides hold.
  */
@@ -49,11 +49,16 @@ int hf_outbox_begin(struct hf_outbox *o, struct hf_link *link,
 /* @message stays the caller's, untouched until it has left. */
 int hf_outbox_pages(struct hf_outbox *o, struct hf_link *link, uint8_t *message,
 		    size_t len) HF_MUST_CHECK;
+/* A DISK message of the epoch, as hf_wire_disk_finish() made it; DISK_SYNC belongs to no epoch and
+ * goes past the outbox. @message: as above; it may lie in memory that another process writes to. */
+int hf_outbox_disk(struct hf_outbox *o, struct hf_link *link, uint8_t *message, size_t len,
+		   uint32_t n_records) HF_MUST_CHECK;
 int hf_outbox_state(struct hf_outbox *o, struct hf_link *link, const uint8_t *state,
 		    size_t len) HF_MUST_CHECK;
 /* Frames of one netdev in a row, netdevs in any order. */
 int hf_outbox_frame(struct hf_outbox *o, struct hf_link *link, uint8_t netdev, const uint8_t *frame,
 		    size_t len) HF_MUST_CHECK;
+/* Its counts of messages, frames and disk records are the outbox's own. */
 int hf_outbox_end(struct hf_outbox *o, struct hf_link *link, uint64_t data_pages,
 		  uint64_t zero_pages, uint64_t released) HF_MUST_CHECK;
 
