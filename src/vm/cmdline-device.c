@@ -22,6 +22,10 @@ static const struct {
 	{ "vhost-scsi", "its disk is in this host's kernel and takes no part in the epochs" },
 	{ "ivshmem-", "its memory is shared with other processes and is not copied" },
 	{ "x-pci-proxy-dev", "its state is in another process" },
+	{ "scsi-block",
+	  "the guest's commands go to the host's device itself, past its disk's epochs" },
+	{ "scsi-generic",
+	  "the guest's commands go to the host's device itself, past its disk's epochs" },
 	{ "usb-host", "the standby has not got this host's USB device" },
 };
 

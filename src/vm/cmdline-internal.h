@@ -17,6 +17,7 @@ enum hf_cmdline_fate {
 	HF_FATE_DROP,
 	HF_FATE_NET, /* becomes a stream netdev: the one numbered net */
 	HF_FATE_RAM, /* becomes our memory backend */
+	HF_FATE_DISK, /* its node at @leaf becomes an NBD client: the disk numbered disk */
 };
 
 /* One option of the line. @arg is NULL when it has none, @kv filled when the option is_keyval. */
@@ -27,6 +28,8 @@ struct hf_cmdline_entry {
 	struct hf_keyval kv;
 	enum hf_cmdline_fate fate;
 	size_t net;
+	size_t disk;
+	char *leaf;
 };
 
 /* The next entry of this kind, or NULL. Start with NULL for @after. */
@@ -53,5 +56,34 @@ bool hf_cmdline_is_valid_id(const char *id);
 /* The parts. */
 void hf_cmdline_check_ram(struct hf_cmdline *cmd, const struct hf_cmdline_want *want);
 void hf_cmdline_check_nets(struct hf_cmdline *cmd, const struct hf_cmdline_want *want);
-void hf_cmdline_check_disks(struct hf_cmdline *cmd);
+void hf_cmdline_check_disks(struct hf_cmdline *cmd, const struct hf_cmdline_want *want);
 void hf_cmdline_check_devices(struct hf_cmdline *cmd);
+
+/*
+ * A node of QEMU's block graph as an option spells it: its keys begin with @prefix, "" or "file." or
+ * "file.file."...
+ */
+#define HF_CMDLINE_PREFIX_MAX 128
+struct hf_cmdline_node {
+	struct hf_cmdline_entry *e;
+	char prefix[HF_CMDLINE_PREFIX_MAX];
+};
+
+const char *hf_cmdline_node_get(const struct hf_cmdline_node *node, const char *key);
+
+/* Where an image is, in the form of hf_cmdline_disk.location, to be freed: of a name that QEMU would
+ * look into for a protocol ("nbd://..."), or of the keys of a node. NULL: the reason is a problem of @id. */
+char *hf_cmdline_image_of_name(struct hf_cmdline *cmd, const char *id, const char *name);
+char *hf_cmdline_image_of_file(struct hf_cmdline *cmd, const char *id, const char *path);
+char *hf_cmdline_image_of_nbd(struct hf_cmdline *cmd, const char *id,
+			      const struct hf_cmdline_node *node);
+
+/* Can the node at @leaf be exchanged? Not when its option is JSON of a form that QEMU refuses. */
+bool hf_cmdline_may_swap_disk(const struct hf_cmdline_entry *e, const char *leaf);
+
+/* The argument of an entry whose fate is HF_FATE_DISK, to be freed. 0; -ENOMEM, -E2BIG. */
+int hf_cmdline_swap_disk(const struct hf_cmdline_entry *e, const char *socket,
+			 char **ret) HF_MUST_CHECK;
+
+/* Says so, and what is left out. */
+void hf_cmdline_note_swap(struct hf_cmdline *cmd, const struct hf_cmdline_entry *e);

@@ -290,7 +290,7 @@ static int examine(struct hf_cmdline *cmd, const struct hf_cmdline_want *want, s
 	hf_cmdline_check_devices(cmd);
 	hf_cmdline_check_ram(cmd, want);
 	hf_cmdline_check_nets(cmd, want);
-	hf_cmdline_check_disks(cmd);
+	hf_cmdline_check_disks(cmd, want);
 	note_additions(cmd);
 	return cmd->has_failed ? -ENOMEM : apply_wishes(cmd, want, err);
 }
@@ -382,6 +382,19 @@ static void put_net(struct writer *w, const struct hf_cmdline_net *net, int fd)
 	put(w, "stream,id=%s,server=off,addr.type=fd,addr.str=%d", net->id, fd);
 }
 
+static void put_disk(struct writer *w, const struct hf_cmdline_entry *e,
+		     const struct hf_cmdline_fds *fds)
+{
+	char *arg = NULL;
+
+	if (w->result < 0)
+		return;
+	w->result = hf_cmdline_swap_disk(e, fds->disk_socket, &arg);
+	put(w, "%s", e->word);
+	put(w, "%s", arg);
+	free(arg);
+}
+
 static void put_entry(struct writer *w, const struct hf_cmdline *cmd,
 		      const struct hf_cmdline_entry *e, const struct hf_cmdline_fds *fds)
 {
@@ -396,6 +409,9 @@ static void put_entry(struct writer *w, const struct hf_cmdline *cmd,
 		break;
 	case HF_FATE_RAM:
 		put_ram(w, cmd, fds);
+		break;
+	case HF_FATE_DISK:
+		put_disk(w, e, fds);
 		break;
 	case HF_FATE_DROP:
 		break;
@@ -438,6 +454,10 @@ int hf_cmdline_render(const struct hf_cmdline *cmd, const struct hf_cmdline_fds 
 			   first ? first->text : "QEMU's command line has too many problems");
 		return -EPERM;
 	}
+	if (cmd->disk_count && !fds->disk_socket) {
+		hf_err_set(err, "disk '%s': nobody serves it", cmd->disk[0].id);
+		return -EINVAL;
+	}
 	put(&w, "%s", cmd->program);
 	for (size_t i = 0; i < cmd->entry_count; i++)
 		put_entry(&w, cmd, &cmd->entry[i], fds);
@@ -459,6 +479,13 @@ static void free_net(struct hf_cmdline_net *net)
 	free(net->downscript);
 }
 
+static void free_disk(struct hf_cmdline_disk *disk)
+{
+	free(disk->id);
+	free(disk->option);
+	free(disk->location);
+}
+
 void hf_cmdline_free(struct hf_cmdline *cmd)
 {
 	if (!cmd)
@@ -466,6 +493,7 @@ void hf_cmdline_free(struct hf_cmdline *cmd)
 	for (size_t i = 0; i < cmd->entry_count; i++) {
 		free(cmd->entry[i].word);
 		free(cmd->entry[i].arg);
+		free(cmd->entry[i].leaf);
 		hf_keyval_fini(&cmd->entry[i].kv);
 	}
 	for (size_t i = 0; i < cmd->problem_count; i++) {
@@ -474,7 +502,10 @@ void hf_cmdline_free(struct hf_cmdline *cmd)
 	}
 	for (size_t i = 0; i < cmd->net_count; i++)
 		free_net(&cmd->net[i]);
+	for (size_t i = 0; i < cmd->disk_count; i++)
+		free_disk(&cmd->disk[i]);
 	free(cmd->entry);
+	free(cmd->disk);
 	free(cmd->problem);
 	free(cmd->net);
 	hf_words_free(cmd->notes);

@@ -67,6 +67,27 @@ struct hf_cmdline_net {
 };
 
 /**
+ * struct hf_cmdline_disk - a disk that the guest can write to, and where it was before
+ *
+ * QEMU reaches it as an NBD export, called HF_CMDLINE_EXPORT with its index in hf_cmdline.disk, at
+ * hf_cmdline_fds.disk_socket. Whoever serves that opens @location.
+ * @id: id of the drive, or name of the node on top; hf_is_valid_name(), different for each disk
+ * @option: the user's option that names the image, "-drive file=...", for messages
+ * @location: path as the user wrote it (maybe relative), or nbd://, nbd+unix:// URI
+ * @format: "raw" or "qcow2": what QEMU reads in the export
+ * @is_direct: it is to be past the host's page cache (cache=none, cache.direct=on)
+ */
+struct hf_cmdline_disk {
+	char *id;
+	char *option;
+	char *location;
+	const char *format;
+	bool is_direct;
+};
+
+#define HF_CMDLINE_EXPORT "disk" /* and the index: "disk0" */
+
+/**
  * struct hf_cmdline_problem - something that could not be protected
  * @what: "disk", "netdev", "device", "files", "memory", "option"
  * @id: by which --unprotected names it
@@ -91,6 +112,7 @@ struct hf_cmdline_entry;
  * @is_paused: the user gave -S: the guest is not to be started
  * @net, @net_count: the held netdevs, in the order of the line; at most
  *	HF_WIRE_NETDEVS_MAX
+ * @disk, @disk_count: the protected disks; at most HF_WIRE_DISKS_MAX
  * @problem, @problem_count: all of them, also those let through
  * @refused_count: those not let through: with any, the line cannot be rendered
  * @notes: what was added, changed and left out, a sentence each; NULL-terminated, may be NULL
@@ -101,6 +123,8 @@ struct hf_cmdline {
 	bool is_paused;
 	struct hf_cmdline_net *net;
 	size_t net_count;
+	struct hf_cmdline_disk *disk;
+	size_t disk_count;
 	struct hf_cmdline_problem *problem;
 	size_t problem_count;
 	size_t refused_count;
@@ -119,11 +143,13 @@ struct hf_cmdline {
 };
 
 /* Descriptors that QEMU inherits: they must be open in the child, without close-on-exec.
- * @net has one for each of hf_cmdline.net, in that order. */
+ * @net has one for each of hf_cmdline.net, in that order.
+ * @disk_socket: path of the unix socket on which the disks are served; may be NULL without disks */
 struct hf_cmdline_fds {
 	int qmp;
 	int ram;
 	const int *net;
+	const char *disk_socket;
 };
 
 /**
@@ -146,7 +172,8 @@ int hf_cmdline_refusal(const struct hf_cmdline *cmd, char **ret) HF_MUST_CHECK;
 /**
  * hf_cmdline_render() - the line to execute
  * @ret: NULL-terminated, to be released with hf_words_free()
- * Return: 0; -EPERM when something is refused, with the first in @err; -ENOMEM; -E2BIG.
+ * Return: 0; -EPERM when something is refused, with the first in @err; -EINVAL when there are disks and
+ * no socket for them; -ENOMEM; -E2BIG.
  */
 int hf_cmdline_render(const struct hf_cmdline *cmd, const struct hf_cmdline_fds *fds, char ***ret,
 		      struct hf_err *err) HF_MUST_CHECK;

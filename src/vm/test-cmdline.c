@@ -81,7 +81,9 @@ static char *join(char *const *words)
 static void check_rendered(const struct hf_cmdline *cmd, const char *want)
 {
 	static const int nets[] = { 20, 21, 22 };
-	const struct hf_cmdline_fds fds = { .qmp = 10, .ram = 11, .net = nets };
+	const struct hf_cmdline_fds fds = {
+		.qmp = 10, .ram = 11, .net = nets, .disk_socket = "/run/d"
+	};
 	char **words = NULL;
 	struct hf_err err = { "" };
 	char *text;
@@ -110,7 +112,7 @@ static void check_becomes(const char *line, const char *hold, const char *unprot
 static void check_refused(const char *line, const char *hold, const char *unprotected,
 			  const char *what)
 {
-	struct hf_cmdline_fds fds = { -1, -1, NULL };
+	struct hf_cmdline_fds fds = { -1, -1, NULL, NULL };
 	char **words = NULL;
 	char *text = NULL;
 	struct setup s;
@@ -216,7 +218,9 @@ static const struct {
 TEST(ram)
 {
 	static const int nets[] = { 20 };
-	const struct hf_cmdline_fds fds = { .qmp = 10, .ram = 11, .net = nets };
+	const struct hf_cmdline_fds fds = {
+		.qmp = 10, .ram = 11, .net = nets, .disk_socket = "/run/d"
+	};
 	char line[1024];
 	char **words;
 	struct setup s;
@@ -395,63 +399,6 @@ TEST(nets_that_go_on)
 			      "134217728") ADDED_QMP " -S");
 }
 
-static const struct {
-	const char *line;
-	const char *id; /* NULL: no problem */
-} disks[] = {
-	{ "-drive file=/a.img", "drive0" },
-	{ "-drive file=/a.img,if=virtio,id=d", "d" },
-	{ "-drive if=pflash,readonly=on,file=/c.fd -drive if=pflash,file=/v.fd", "drive1" },
-	{ "-drive file=/a.iso,media=cdrom", NULL },
-	{ "-drive file=/a.img,readonly=on", NULL },
-	{ "-drive file=/a.img,read-only=off", "drive0" },
-	{ "-drive if=none,id=empty", NULL },
-	{ "-drive file=null-co://,if=virtio,id=d", NULL },
-	{ "-drive file.driver=nbd,file.host=x,id=d", "d" },
-	{ "-cdrom /a.iso", NULL },
-	{ "-hda /a.img", "hda" },
-	{ "-sd /a.img", "sd" },
-	{ "-fdb /a.img", "fdb" },
-	{ "/a.img", "hda" },
-	{ "-snapshot -drive file=/a.img,id=d", "d" },
-	{ "-blockdev file,node-name=f,filename=/a", "f" },
-	{ "-blockdev file,node-name=f,filename=/a,read-only=on", NULL },
-	{ "-blockdev null-co,node-name=f", NULL },
-	{ "-blockdev file,node-name=f,filename=/a -blockdev qcow2,node-name=q,file=f", "q" },
-	{ "-blockdev file,node-name=f,filename=/a -blockdev qcow2,node-name=q,file=f,read-only=on",
-	  NULL },
-	{ "-blockdev file,node-name=f,filename=/a -blockdev qcow2,node-name=q,file=f,read-only=on "
-	  "-device virtio-blk-pci,drive=f",
-	  "f" },
-	/* A node cannot stand on a later one: this names a file of that name. */
-	{ "-blockdev file,node-name=q,filename=f,read-only=on -blockdev "
-	  "file,node-name=f,filename=q",
-	  "f" },
-	{ "-blockdev '{\"driver\":\"qcow2\",\"node-name\":\"q\",\"backing\":null,"
-	  "\"file\":{\"driver\":\"file\",\"filename\":\"/a\"}}'",
-	  "q" },
-};
-
-TEST(disk_problems)
-{
-	char line[512];
-	struct setup s;
-
-	for (size_t i = 0; i < sizeof(disks) / sizeof(disks[0]); i++) {
-		(void)snprintf(line, sizeof(line), "qemu -nodefaults %s", disks[i].line);
-		run(&s, line, "", disks[i].id ? disks[i].id : "", false);
-		CHECK_STR(s.err.text, "");
-		CHECK_EQ(s.cmd->refused_count, 0);
-		CHECK_EQ(s.cmd->problem_count, disks[i].id ? 1 : 0);
-		CHECK(!disks[i].id || s.cmd->problem[0].is_passed);
-		done(&s);
-		if (disks[i].id)
-			check_refused(line, "", "", "or let it through with --unprotected");
-	}
-	check_refused("qemu -nodefaults -hda /a", "", "", "the disk may be ahead of the memory");
-	check_refused("qemu -nodefaults -hda /a -snapshot", "", "", "temporary file");
-}
-
 TEST(all_problems_are_listed)
 {
 	struct setup s;
@@ -562,14 +509,16 @@ static const char libvirt_line[] =
 TEST(a_line_of_libvirt)
 {
 	static const int nets[] = { 20 };
-	const struct hf_cmdline_fds fds = { .qmp = 10, .ram = 11, .net = nets };
+	const struct hf_cmdline_fds fds = {
+		.qmp = 10, .ram = 11, .net = nets, .disk_socket = "/run/d"
+	};
 	char **words = NULL;
 	struct setup s;
 	char *text;
 
-	run(&s, libvirt_line, "hostnet0", "libvirt-1-format", false);
+	run(&s, libvirt_line, "hostnet0", "", false);
 	CHECK_STR(s.err.text, "");
-	CHECK_EQ(s.cmd->problem_count, 1);
+	CHECK_EQ(s.cmd->problem_count, 0);
 	CHECK_EQ(s.cmd->refused_count, 0);
 	CHECK_EQ(s.cmd->ram_bytes, 4096 * M);
 	CHECK(s.cmd->is_paused);
@@ -581,6 +530,16 @@ TEST(a_line_of_libvirt)
 	CHECK_CONTAINS(text,
 		       "-netdev stream,id=hostnet0,server=off,addr.type=fd,addr.str=20 -device");
 	CHECK_CONTAINS(text, "\"backing\":null}");
+	CHECK_EQ(s.cmd->disk_count, 1);
+	CHECK_STR(s.cmd->disk[0].id, "libvirt-1-format");
+	CHECK_STR(s.cmd->disk[0].location, "/v/web.qcow2");
+	CHECK_STR(s.cmd->disk[0].format, "qcow2");
+	CHECK_CONTAINS(text,
+		       "-blockdev {\"node-name\":\"libvirt-1-storage\",\"auto-read-only\":true,"
+		       "\"discard\":\"unmap\",\"driver\":\"nbd\",\"server\":{\"type\":\"unix\","
+		       "\"path\":\"/run/d\"},\"export\":\"disk0\","
+		       "\"reconnect-delay\":4294967295}");
+	CHECK_CONTAINS(text, "/usr/share/OVMF/OVMF_CODE_4M.fd");
 	CHECK_CONTAINS(text, "-machine memory-backend=pc.ram,suppress-vmdesc=on");
 	free(text);
 	hf_words_free(words);
@@ -613,12 +572,14 @@ TEST(a_line_of_quickemu)
 	    "-monitor unix:u.monitor,server,nowait -serial unix:u.serial,server,nowait",
 	    "", "", false);
 	CHECK_STR(s.err.text, "");
-	CHECK_EQ(s.cmd->refused_count, 4);
+	CHECK_EQ(s.cmd->refused_count, 2);
 	CHECK_EQ(hf_cmdline_refusal(s.cmd, &text), 0);
 	CHECK_CONTAINS(text, "files 'fsdev0'");
 	CHECK_CONTAINS(text, "netdev 'nic': frames of type user");
-	CHECK_CONTAINS(text, "disk 'drive1'");
-	CHECK_CONTAINS(text, "disk 'SystemDisk'");
+	CHECK_EQ(s.cmd->disk_count, 2);
+	CHECK_STR(s.cmd->disk[0].id, "drive1");
+	CHECK_STR(s.cmd->disk[0].location, "u/OVMF_VARS.fd");
+	CHECK_STR(s.cmd->disk[1].id, "SystemDisk");
 	free(text);
 	done(&s);
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A whole command line, a word a line; words "hold:ID" and "pass:ID" are the user's wishes. A line
- * without refused problems renders, with memory shared and QMP in it, and no refused one does.
+ * without refused problems renders, with memory shared, QMP and the disks in it, and no refused one
+ * does.
  */
 #include "fuzz.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "codec/words.h"
@@ -54,10 +56,24 @@ static bool has_word_with(char *const *words, const char *part)
 	return false;
 }
 
+/* Each disk is served to one node of QEMU's, under its number. */
+static void check_disk(char *const *words, const struct hf_cmdline_disk *disk, size_t i)
+{
+	char as_key[64];
+	char as_json[64];
+
+	FUZZ_CHECK(disk->location[0]);
+	(void)snprintf(as_key, sizeof(as_key), "export=disk%zu,", i);
+	(void)snprintf(as_json, sizeof(as_json), "\"export\":\"disk%zu\"", i);
+	FUZZ_CHECK(has_word_with(words, as_key) || has_word_with(words, as_json));
+}
+
 static void check_rendered(const struct hf_cmdline *cmd)
 {
 	static const int nets[256];
-	const struct hf_cmdline_fds fds = { .qmp = 10, .ram = 11, .net = nets };
+	const struct hf_cmdline_fds fds = {
+		.qmp = 10, .ram = 11, .net = nets, .disk_socket = "/run/fuzz,d"
+	};
 	struct hf_err err = { "" };
 	char **words = NULL;
 	int r = hf_cmdline_render(cmd, &fds, &words, &err);
@@ -69,6 +85,8 @@ static void check_rendered(const struct hf_cmdline *cmd)
 	}
 	FUZZ_CHECK(has_word_with(words, ",mem-path=/proc/self/fd/11,share=on"));
 	FUZZ_CHECK(has_word_with(words, "chardev=holdfast-qmp,mode=control"));
+	for (size_t i = 0; i < cmd->disk_count; i++)
+		check_disk(words, &cmd->disk[i], i);
 	FUZZ_CHECK(cmd->ram_bytes > 0);
 	FUZZ_CHECK(cmd->ram_bytes % (cmd->page_bytes ? cmd->page_bytes : 4096) == 0);
 	hf_words_free(words);
