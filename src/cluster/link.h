@@ -89,10 +89,12 @@ int hf_link_send(struct hf_link *link, const struct hf_wire_msg *msg,
  * @message: laid out, not sealed: the link computes its checksum right before its first byte is
  *	written, so that the VM need not wait for it. Borrowed and not to be touched until
  *	hf_link_bulk_done() has grown past it, or hf_link_bulk_pending() is 0.
+ *	It may lie in memory that another process writes to: what is changed meanwhile makes the
+ *	peer refuse the message, no more.
  * @len: of the whole message, as hf_wire_*_finish() returned it
  * Keeps its place among all messages. Writes nothing yet: call hf_link_flush() after the last.
  * Return: 0: queued, or not even borrowed because the connection has ended; -ENOBUFS: more than
- * HF_LINK_SEGMENTS_MAX; -ENOMEM.
+ * HF_LINK_SEGMENTS_MAX; -EINVAL: the header's type is none, or too long for it; -ENOMEM.
  */
 int hf_link_send_bulk(struct hf_link *link, uint8_t *message, size_t len) HF_MUST_CHECK;
 

@@ -335,6 +335,33 @@ TEST(segment_queue_is_bounded)
 	close(peer);
 }
 
+/* Disk records lie in memory that another process writes to: the header is written again when its turn
+ * comes, by what was queued, and a payload that changes afterwards is for the checksum to find. */
+TEST(a_header_that_changes_does_no_harm)
+{
+	struct log log = { 0 };
+	int peer;
+	struct hf_link *a = link_and_peer(&peer), *b = link_of(peer);
+	size_t len;
+	uint8_t *bulk = pages_message(7, 3, &len);
+
+	CHECK_EQ(hf_link_send_bulk(a, bulk, len), 0);
+	memset(bulk, 0xff, HF_WIRE_HEADER_BYTES);
+	hf_link_flush(a);
+	CHECK_EQ(dispatch(b, EPOLLIN, &log), 0);
+	CHECK_EQ(log.n, 1);
+	CHECK_EQ(log.what[0], 1007);
+	bulk[4] = HF_WIRE_ACK; /* too long for it */
+	CHECK_EQ(hf_link_send_bulk(a, bulk, len), -EINVAL);
+	bulk[4] = 0;
+	CHECK_EQ(hf_link_send_bulk(a, bulk, HF_WIRE_HEADER_BYTES + 1), -EINVAL);
+	bulk[5] = 0xff;
+	CHECK_EQ(hf_link_send_bulk(a, bulk, HF_WIRE_HEADER_BYTES + 1), -EINVAL);
+	hf_link_free(a);
+	hf_link_free(b);
+	free(bulk);
+}
+
 TEST(what_cannot_be_encoded_is_not_sent)
 {
 	int peer;

@@ -115,14 +115,28 @@ void hf_wire_put_header(uint8_t *buf, enum hf_wire_type type, size_t payload_len
 	hf_le32_put(buf + AT_LENGTH, (uint32_t)payload_len);
 }
 
+unsigned int hf_wire_header_type(const uint8_t *buf)
+{
+	return hf_le16_get(buf + AT_TYPE);
+}
+
+void hf_wire_seal_as(uint8_t *buf, enum hf_wire_type type, size_t payload_len)
+{
+	uint8_t h[HF_WIRE_HEADER_BYTES];
+
+	hf_wire_put_header(h, type, payload_len);
+	hf_le32_put(h + AT_PAYLOAD_CRC, hf_crc32c(0, buf + HF_WIRE_HEADER_BYTES, payload_len));
+	hf_le32_put(h + AT_HEADER_CRC, hf_crc32c(0, h, AT_HEADER_CRC));
+	memcpy(buf, h, sizeof(h));
+}
+
 size_t hf_wire_seal(uint8_t *buf)
 {
 	size_t len = hf_le32_get(buf + AT_LENGTH);
 
 	assert(hf_le32_get(buf + AT_MAGIC) == HF_WIRE_MAGIC);
 	assert(len <= hf_wire_payload_max(hf_le16_get(buf + AT_TYPE)));
-	hf_le32_put(buf + AT_PAYLOAD_CRC, hf_crc32c(0, buf + HF_WIRE_HEADER_BYTES, len));
-	hf_le32_put(buf + AT_HEADER_CRC, hf_crc32c(0, buf, AT_HEADER_CRC));
+	hf_wire_seal_as(buf, (enum hf_wire_type)hf_le16_get(buf + AT_TYPE), len);
 	return HF_WIRE_HEADER_BYTES + len;
 }
 

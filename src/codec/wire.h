@@ -89,6 +89,9 @@ int hf_wire_negotiate(unsigned int peer_min, unsigned int peer_max,
  */
 void hf_wire_put_header(uint8_t *buf, enum hf_wire_type type, size_t payload_len);
 
+/* The type in a header that hf_wire_put_header() has laid out. */
+unsigned int hf_wire_header_type(const uint8_t *buf);
+
 /**
  * hf_wire_seal() - compute both checksums of a message that is laid out
  * @buf: header and payload; its length is taken from the header
@@ -96,6 +99,14 @@ void hf_wire_put_header(uint8_t *buf, enum hf_wire_type type, size_t payload_len
  * Return: length of the whole message in bytes, ready to be sent.
  */
 size_t hf_wire_seal(uint8_t *buf);
+
+/**
+ * hf_wire_seal_as() - the same for memory that another process may write to meanwhile
+ * @buf: HF_WIRE_HEADER_BYTES of room for the header, of which nothing is believed, and the payload
+ * @payload_len: at most hf_wire_payload_max(@type)
+ * What the other process changes afterwards, the receiver's checksums find.
+ */
+void hf_wire_seal_as(uint8_t *buf, enum hf_wire_type type, size_t payload_len);
 
 /* One message as it lies in the reader's buffer; its checksums have been verified. */
 struct hf_wire_view {
