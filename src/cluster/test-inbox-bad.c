@@ -49,7 +49,7 @@ TEST(messages_outside_of_an_epoch)
 
 	run_epochs(w, 1);
 	w->after = w->model;
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < 6; i++) {
 		clear_script(&w->script);
 		w->script.end.epoch = 9;
 		if (i == 0)
@@ -58,6 +58,10 @@ TEST(messages_outside_of_an_epoch)
 			add_frames(w, 9);
 		else if (i == 2)
 			add_state_pieces(w, HF_WIRE_STATE_WHOLE, w->model.state, 10);
+		else if (i == 3)
+			add_disk(w, HF_WIRE_DISK);
+		else if (i == 4)
+			add_disk(w, HF_WIRE_DISK_SYNC);
 		else
 			add_end(w);
 		CHECK_EQ(feed(w, 0, NULL, &err), HF_INBOX_BAD);
@@ -126,6 +130,8 @@ TEST(end_that_does_not_match)
 		{ offsetof(struct hf_wire_epoch_end, data_pages), "data pages" },
 		{ offsetof(struct hf_wire_epoch_end, zero_pages), "zero pages" },
 		{ offsetof(struct hf_wire_epoch_end, frames), "frames" },
+		{ offsetof(struct hf_wire_epoch_end, disk_messages), "DISK messages" },
+		{ offsetof(struct hf_wire_epoch_end, disk_records), "disk records" },
 		{ offsetof(struct hf_wire_epoch_end, state_bytes), "bytes of device state" },
 		{ offsetof(struct hf_wire_epoch_end, state_crc32c), "checksum" },
 		{ offsetof(struct hf_wire_epoch_end, epoch), "the end of epoch" },

@@ -15,6 +15,7 @@
 #include "cluster/inbox-internal.h"
 #include "cluster/inbox.h"
 #include "codec/delta.h"
+#include "codec/wire-disk.h"
 
 enum {
 	PAGE = HF_WIRE_PAGE_BYTES,
@@ -23,7 +24,10 @@ enum {
 	N_MESSAGES = 64,
 	N_FRAMES = 400,
 	N_NETDEVS = 3,
+	N_DISKS = 2,
 };
+
+static const uint64_t disk_bytes[N_DISKS] = { 1 << 20, UINT64_C(3) << 40 };
 
 static uint64_t seed = 1;
 
@@ -47,6 +51,18 @@ struct model {
 	bool is_running;
 	unsigned int n_frames; /* not released */
 	struct frame frame[N_FRAMES];
+	uint32_t disk_crc; /* of all records of whole epochs, in order */
+	uint64_t disk_records;
+};
+
+/* Where the inbox hands disk records on to. */
+struct sink {
+	uint32_t crc, partial_crc, sync_crc;
+	uint64_t records, partial_records, sync_records;
+	uint64_t partial_epoch; /* 0: nothing is there */
+	uint64_t dropped_epoch;
+	unsigned int n_drops;
+	int result; /* what take() returns instead of taking */
 };
 
 /* One epoch on its way. */
@@ -62,6 +78,7 @@ struct script {
 struct world {
 	struct hf_ram ram;
 	struct hf_inbox *in;
+	struct sink sink;
 	struct model model;
 	struct script script;
 	struct model after; /* what the script makes of the model */
@@ -131,6 +148,54 @@ static inline void add_pages(struct world *w, uint32_t step_max, bool has_gaps)
 	}
 	add(&w->script, buf, hf_wire_pages_finish(&b));
 	w->script.end.pages_messages++;
+}
+
+/* Records for @disk up to its very end, of all kinds. */
+static inline struct hf_wire_disk_record random_record(void)
+{
+	struct hf_wire_disk_record r = { .kind = (enum hf_wire_disk_kind)(1 + random_below(4)),
+					 .disk = (uint8_t)random_below(N_DISKS) };
+
+	if (r.kind == HF_WIRE_DISK_FLUSH)
+		return r;
+	r.length_bytes = 1 + random_below(9000);
+	r.offset_bytes = disk_bytes[r.disk] - r.length_bytes - random_below(2) * random_below(500);
+	r.flags = random_below(2) ? HF_WIRE_DISK_FUA : 0;
+	return r;
+}
+
+static inline size_t fill_records(uint8_t *records, uint32_t n)
+{
+	size_t used = 0;
+
+	while (n-- > 0) {
+		struct hf_wire_disk_record r = random_record();
+
+		if (r.kind == HF_WIRE_DISK_WRITE)
+			memset(records + used + HF_WIRE_DISK_RECORD_BYTES, (int)random_below(256),
+			       (size_t)r.length_bytes);
+		hf_wire_disk_put_record(records + used, &r);
+		used += hf_wire_disk_record_bytes(r.kind, r.length_bytes);
+	}
+	return used;
+}
+
+/* DISK counts for the epoch, DISK_SYNC nowhere. */
+static inline void add_disk(struct world *w, enum hf_wire_type type)
+{
+	uint8_t *buf = new_message(), *records;
+	uint32_t n = 1 + random_below(20);
+	size_t used;
+
+	records = buf + HF_WIRE_HEADER_BYTES + HF_WIRE_DISK_HEAD_BYTES;
+	used = fill_records(records, n);
+	if (type == HF_WIRE_DISK) {
+		w->after.disk_crc = hf_crc32c(w->after.disk_crc, records, used);
+		w->after.disk_records += n;
+		w->script.end.disk_messages++;
+		w->script.end.disk_records += n;
+	}
+	add(&w->script, buf, hf_wire_disk_finish(buf, type, n, used));
 }
 
 static inline void mutate_state(struct model *m)
@@ -245,12 +310,62 @@ static inline void make_epoch(struct world *w)
 		add_pages(w, 1 + random_below(30), /* has_gaps= */ true);
 	for (uint32_t n = random_below(3); n > 0; n--)
 		add_frames(w, epoch);
+	for (uint32_t n = random_below(3); n > 0; n--)
+		add_disk(w, HF_WIRE_DISK);
 	add_state(w);
+	if (random_below(3) == 0)
+		add_disk(w, HF_WIRE_DISK);
 	for (uint32_t n = random_below(3); n > 0; n--)
 		add_pages(w, 4, /* has_gaps= */ true);
 	w->script.end.released = epoch > 3 ? epoch - 1 - random_below(3) : 0;
 	release(&w->after, w->script.end.released);
 	add_end(w);
+}
+
+/* ---- taking disk records ---- */
+
+static inline int sink_take(void *ctx, uint64_t epoch, bool is_sync, const uint8_t *records,
+			    size_t len, uint32_t n_records)
+{
+	struct sink *k = ctx;
+
+	CHECK_EQ(epoch == 0, is_sync);
+	if (k->result)
+		return k->result;
+	if (is_sync) {
+		k->sync_crc = hf_crc32c(k->sync_crc, records, len);
+		k->sync_records += n_records;
+		return 0;
+	}
+	if (k->partial_epoch == 0)
+		k->partial_crc = k->crc;
+	else
+		CHECK_EQ(k->partial_epoch, epoch);
+	k->partial_epoch = epoch;
+	k->partial_crc = hf_crc32c(k->partial_crc, records, len);
+	k->partial_records += n_records;
+	return 0;
+}
+
+static inline void sink_drop(void *ctx, uint64_t epoch)
+{
+	struct sink *k = ctx;
+
+	CHECK(k->partial_epoch == 0 || k->partial_epoch == epoch);
+	k->partial_epoch = 0;
+	k->partial_records = 0;
+	k->dropped_epoch = epoch;
+	k->n_drops++;
+}
+
+static inline void sink_apply(struct sink *k, uint64_t epoch)
+{
+	if (k->partial_epoch == 0)
+		return;
+	CHECK_EQ(k->partial_epoch, epoch);
+	k->crc = k->partial_crc;
+	k->records += k->partial_records;
+	k->partial_epoch = k->partial_records = 0;
 }
 
 /* ---- feeding them ---- */
@@ -312,6 +427,8 @@ static inline void check_equals_model(const struct world *w)
 	CHECK_EQ(hf_inbox_is_vm_running(w->in), w->model.is_running);
 	hf_inbox_each_frame(w->in, check_frame, &c);
 	CHECK_EQ(c.n, w->model.n_frames);
+	CHECK_EQ(w->sink.crc, w->model.disk_crc);
+	CHECK_EQ(w->sink.records, w->model.disk_records);
 	hf_inbox_get_stats(w->in, &stats);
 	CHECK_EQ(stats.kept_frames, w->model.n_frames);
 	CHECK_EQ(stats.lost_frames, 0);
@@ -320,6 +437,7 @@ static inline void check_equals_model(const struct world *w)
 static inline void apply(struct world *w)
 {
 	hf_inbox_apply(w->in);
+	sink_apply(&w->sink, w->after.epoch);
 	w->model = w->after;
 	check_equals_model(w);
 }
@@ -333,27 +451,44 @@ static inline void check_bad(struct world *w, const char *part)
 	CHECK_CONTAINS(err.text, part);
 	CHECK_EQ(feed(w, 0, NULL, &err), HF_INBOX_BAD); /* it does not go on as if nothing were */
 	hf_inbox_drop_partial(w->in);
+	CHECK_EQ(w->sink.partial_epoch, 0);
 	check_equals_model(w);
 }
 
 /* ---- a world ---- */
 
-static inline struct world *new_world(uint64_t with_seed, uint64_t epoch_max, uint64_t frames_max)
+static inline struct world *world_with_disks(uint64_t with_seed, uint64_t epoch_max,
+					     uint64_t frames_max, struct hf_inbox_disks disks)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	struct hf_inbox_config config = { .epoch_max_bytes = epoch_max,
 					  .state_max_bytes = STATE_MAX,
 					  .frames_max_bytes = frames_max,
-					  .n_netdevs = N_NETDEVS };
+					  .n_netdevs = N_NETDEVS,
+					  .disks = disks };
 
 	CHECK(w);
 	seed = with_seed;
 	w->ram = HF_RAM_NONE;
 	CHECK_EQ(hf_ram_open("test", HF_RAM_PAGES_DEFAULT, sizeof(w->model.ram), &w->ram, NULL), 0);
 	config.ram = &w->ram;
+	config.disks.ctx = &w->sink;
 	CHECK_EQ(hf_inbox_new(&config, &w->in, NULL), 0);
 	check_equals_model(w);
 	return w;
+}
+
+static inline struct hf_inbox_disks plain_disks(void)
+{
+	return (struct hf_inbox_disks){ .n_disks = N_DISKS,
+					.disk_bytes = disk_bytes,
+					.take = sink_take,
+					.drop_partial = sink_drop };
+}
+
+static inline struct world *new_world(uint64_t with_seed, uint64_t epoch_max, uint64_t frames_max)
+{
+	return world_with_disks(with_seed, epoch_max, frames_max, plain_disks());
 }
 
 static inline struct world *plain_world(uint64_t with_seed)

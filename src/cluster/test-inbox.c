@@ -37,6 +37,10 @@ TEST(dropped_at_each_message)
 			check_equals_model(w);
 			hf_inbox_get_stats(w->in, &stats);
 			CHECK_EQ(stats.dropped_epochs, cut);
+			CHECK_EQ(w->sink.n_drops, cut);
+			CHECK(cut == 0 || w->sink.dropped_epoch == w->script.end.epoch);
+			CHECK_EQ(w->sink.partial_epoch, 0);
+			CHECK_EQ(stats.partial_disk_bytes, 0);
 			CHECK_EQ(stats.partial_epoch, 0);
 		}
 		/* The very same epoch, sent again from its beginning. */
@@ -109,6 +113,10 @@ TEST(new_session_forgets_everything)
 	make_epoch(w);
 	CHECK_EQ(feed(w, 0, NULL, NULL), 0);
 	hf_inbox_clear(w->in);
+	CHECK_EQ(w->sink.n_drops, 1);
+	CHECK_EQ(w->sink.dropped_epoch, w->script.end.epoch);
+	hf_inbox_clear(w->in);
+	CHECK_EQ(w->sink.n_drops, 1);
 	w->model.epoch = 0;
 	w->model.state_len = 0;
 	w->model.n_frames = 0;
@@ -218,12 +226,13 @@ TEST(statistics)
 {
 	struct world *w = plain_world(17);
 	struct hf_inbox_stats stats;
-	uint64_t data = 0, zero = 0, epoch;
+	uint64_t data = 0, zero = 0, records = 0, epoch;
 
 	for (int i = 0; i < 5; i++) {
 		make_epoch(w);
 		data += w->script.end.data_pages;
 		zero += w->script.end.zero_pages;
+		records += w->script.end.disk_records;
 		CHECK_EQ(feed(w, 0, &epoch, NULL), 0);
 		hf_inbox_get_stats(w->in, &stats);
 		CHECK_EQ(stats.partial_epoch, w->script.end.epoch);
@@ -236,10 +245,15 @@ TEST(statistics)
 	CHECK_EQ(stats.dropped_epochs, 5);
 	CHECK_EQ(stats.data_pages, data);
 	CHECK_EQ(stats.zero_pages, zero);
+	CHECK(records > 0);
+	CHECK_EQ(stats.disk_records, records);
+	CHECK(stats.disk_bytes > records * HF_WIRE_DISK_RECORD_BYTES);
 	CHECK_EQ(stats.last.epoch, w->model.epoch);
 	CHECK_EQ(stats.last.sent_ns, w->model.epoch * 1000);
 	CHECK_EQ(stats.last.data_pages, w->script.end.data_pages);
 	CHECK_EQ(stats.last.frames, w->script.end.frames);
+	CHECK_EQ(stats.last.disk_messages, w->script.end.disk_messages);
+	CHECK_EQ(stats.last.disk_records, w->script.end.disk_records);
 	CHECK_EQ(stats.last.state_bytes, w->model.state_len);
 	free_world(w);
 }
