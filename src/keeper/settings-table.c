@@ -10,6 +10,7 @@
 
 #include "base/text.h"
 #include "codec/words.h"
+#include "core/disk.h"
 #include "vm/tracker.h"
 
 static const char *const peer_loss_words[] = {
@@ -19,6 +20,12 @@ static const char *const tracking_words[] = { [HF_TRACKER_AUTO] = "auto",
 					      [HF_TRACKER_PAGEMAP_SCAN] = "pagemap-scan",
 					      [HF_TRACKER_SOFT_DIRTY] = "soft-dirty",
 					      NULL };
+static const char *const layout_words[] = {
+	[HF_DISK_LAYOUT_REPLICATED] = "replicated", [HF_DISK_LAYOUT_SHARED] = "shared", NULL
+};
+static const char *const durability_words[] = {
+	[HF_DURABILITY_DISK] = "disk", [HF_DURABILITY_MEMORY] = "memory", NULL
+};
 static const char *const log_words[] = {
 	[HF_LOG_ERROR] = "error", [HF_LOG_INFO] = "info", [HF_LOG_DEBUG] = "debug", NULL
 };
@@ -148,6 +155,80 @@ static const struct hf_setting table[] = {
 	  .places = HF_IN_OPTIONS | HF_IN_PROTECTION,
 	  .group = HF_GROUP_EPOCHS,
 	  .help = "threads that look for pages and copy them; 0: as fits" },
+
+	{ .name = "disk-layout",
+	  FIELD(disk_layout),
+	  .type = HF_SETTING_WORD,
+	  .words = layout_words,
+	  .def = "replicated",
+	  .metavar = "replicated|shared",
+	  .places = HF_IN_OPTIONS | HF_IN_PROTECTION,
+	  .group = HF_GROUP_DISKS,
+	  .help = "replicated: each host has images of its own, and the standby's follow; shared: "
+		  "both "
+		  "hosts reach the same images" },
+	{ .name = "durability",
+	  FIELD(durability),
+	  .type = HF_SETTING_WORD,
+	  .words = durability_words,
+	  .def = "disk",
+	  .metavar = "disk|memory",
+	  .places = HF_IN_OPTIONS | HF_IN_PROTECTION,
+	  .group = HF_GROUP_DISKS,
+	  .help = "what a flush of the guest waits for before anything outside can know of it: "
+		  "that its "
+		  "writes are on a disk, or only that two hosts have them in memory, which the "
+		  "loss of "
+		  "both at once does not survive" },
+	{ .name = "disk-buffer",
+	  FIELD(disk_buffer_bytes),
+	  .type = HF_SETTING_SIZE,
+	  .def = "64M",
+	  .min = "8M",
+	  .max = "4G",
+	  .metavar = "SIZE",
+	  .places = HF_IN_OPTIONS | HF_IN_PROTECTION,
+	  .group = HF_GROUP_DISKS,
+	  .help = "memory for what the guest wrote until it is on the disks; an epoch that takes "
+		  "half of "
+		  "it is committed early" },
+	{ .name = "redo-journal",
+	  FIELD(redo_journal),
+	  .type = HF_SETTING_IMAGE,
+	  .metavar = "PATH|URI",
+	  .places = EVERYWHERE,
+	  .group = HF_GROUP_DISKS,
+	  .help = "where writes are made durable before they go to the images: a file, block "
+		  "device or "
+		  "NBD export; needed if disk-layout is shared, else by default a file in "
+		  "state-dir" },
+	{ .name = "state-dir",
+	  FIELD(state_dir),
+	  .type = HF_SETTING_PATH,
+	  .def = "/var/lib/holdfast",
+	  .metavar = "DIR",
+	  .places = EVERYWHERE,
+	  .group = HF_GROUP_DISKS,
+	  .help = "folder for what must survive a restart: redo journals, and maps of what the "
+		  "other "
+		  "host's images lack" },
+	{ .name = "disk-plugin",
+	  FIELD(disk_plugin),
+	  .type = HF_SETTING_PATH,
+	  .metavar = "FILE",
+	  .places = EVERYWHERE,
+	  .group = HF_GROUP_DISKS,
+	  .help = "where nbdkit-holdfast-plugin.so is; default: where it was installed, or beside "
+		  "the "
+		  "keeper" },
+	{ .name = "nbdkit",
+	  FIELD(nbdkit),
+	  .type = HF_SETTING_TEXT,
+	  .def = "nbdkit",
+	  .metavar = "PROGRAM",
+	  .places = EVERYWHERE,
+	  .group = HF_GROUP_DISKS,
+	  .help = "the nbdkit that serves the disks to QEMU" },
 
 	{ .name = "config",
 	  FIELD(config),
@@ -348,6 +429,9 @@ static int check_text(enum hf_setting_type type, const char *text, struct hf_err
 		expected = "a name (up to 63 letters, digits and ._-, not first a . or -)";
 	else if (type == HF_SETTING_PATH && text[0] != '/')
 		expected = "an absolute path";
+	else if (type == HF_SETTING_IMAGE && text[0] != '/' && strncmp(text, "nbd://", 6) != 0 &&
+		 strncmp(text, "nbd+unix://", 11) != 0)
+		expected = "an absolute path, nbd://HOST/EXPORT or nbd+unix:///EXPORT?socket=PATH";
 	else if (text[0] == '\0')
 		expected = "something";
 	if (!expected)
@@ -460,6 +544,7 @@ int hf_setting_apply(const struct hf_setting *row, struct hf_settings *s, const 
 	case HF_SETTING_NAME:
 	case HF_SETTING_TEXT:
 	case HF_SETTING_PATH:
+	case HF_SETTING_IMAGE:
 		return set_text(row->type, field, text, err);
 	case HF_SETTING_IDS:
 	case HF_SETTING_ARGS:
@@ -470,7 +555,8 @@ int hf_setting_apply(const struct hf_setting *row, struct hf_settings *s, const 
 
 static bool is_text(enum hf_setting_type type)
 {
-	return type == HF_SETTING_NAME || type == HF_SETTING_TEXT || type == HF_SETTING_PATH;
+	return type == HF_SETTING_NAME || type == HF_SETTING_TEXT || type == HF_SETTING_PATH ||
+	       type == HF_SETTING_IMAGE;
 }
 
 static bool is_list(enum hf_setting_type type)

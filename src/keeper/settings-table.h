@@ -23,6 +23,7 @@ enum hf_setting_type {
 	HF_SETTING_NAME, /* char *, hf_is_valid_name() */
 	HF_SETTING_TEXT, /* char *, not empty */
 	HF_SETTING_PATH, /* char *, absolute */
+	HF_SETTING_IMAGE, /* char *, absolute path or NBD URI */
 	HF_SETTING_IDS, /* char **; in the file several words */
 	HF_SETTING_ARGS, /* char **; in the file several words */
 };
@@ -39,6 +40,7 @@ enum hf_setting_group {
 	HF_GROUP_HOSTS,
 	HF_GROUP_GUEST,
 	HF_GROUP_EPOCHS,
+	HF_GROUP_DISKS,
 	HF_GROUP_KEEPER,
 	HF_GROUP_FILE, /* only in the file */
 	HF_GROUP_COUNT,

@@ -236,6 +236,11 @@ static int check_whole(const struct hf_settings *s, struct hf_err *err)
 	if (s->role == HF_ROLE_STANDBY && !s->listen.is_set)
 		return fail_option(err, "standby",
 				   "needs --listen ADDR[:PORT], or a definition with two hosts");
+	if (s->disk_layout == HF_DISK_LAYOUT_SHARED && !s->redo_journal)
+		return fail_option(
+			err, "disk-layout=shared",
+			"needs redo-journal, the same for both hosts, on storage that both "
+			"reach: a file beside the image, a block device or an NBD export");
 	return 0;
 }
 

@@ -24,6 +24,9 @@
 enum hf_role { HF_ROLE_RUN, HF_ROLE_STANDBY };
 
 enum hf_on_peer_loss { HF_ON_PEER_LOSS_WAIT, HF_ON_PEER_LOSS_PROMOTE };
+/* Where a VM's images are: each host has its own, or both reach the same. */
+enum hf_disk_layout { HF_DISK_LAYOUT_REPLICATED, HF_DISK_LAYOUT_SHARED };
+
 enum hf_log_level { HF_LOG_ERROR, HF_LOG_INFO, HF_LOG_DEBUG };
 
 struct hf_settings_addr {
@@ -41,6 +44,13 @@ struct hf_settings_addr {
  * @hold_net, @unprotected: ids, NULL-terminated; NULL: none
  * @hugepage_bytes: 0: as QEMU's command line says
  * @thread_count: 0: one for each processor, within reason
+ * @disk_layout: enum hf_disk_layout
+ * @durability: enum hf_durability (core/disk.h)
+ * @disk_buffer_bytes: of the log of what the guest writes, on each host
+ * @state_dir: folder for what must outlive a keeper: STATE_DIR/NAME
+ * @redo_journal: absolute path or NBD URI; NULL: a file in STATE_DIR/NAME. Set in the shared layout
+ * @disk_plugin: path of nbdkit-holdfast-plugin.so; NULL: as with @preload
+ * @nbdkit: the program, to be looked for in PATH
  * @preload: path of libholdfast-qemu.so; NULL: look in the library folder, and beside the program
  * @config: the file that was read; NULL: none
  * @host: name of the own [host]; NULL: the file names none
@@ -65,6 +75,14 @@ struct hf_settings {
 	uint64_t epoch_memory_bytes;
 	unsigned int tracking;
 	unsigned int thread_count;
+
+	unsigned int disk_layout;
+	unsigned int durability;
+	uint64_t disk_buffer_bytes;
+	char *state_dir;
+	char *redo_journal;
+	char *disk_plugin;
+	char *nbdkit;
 
 	char *config;
 	char *host;

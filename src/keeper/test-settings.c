@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "codec/words.h"
+#include "core/disk.h"
 #include "keeper/settings-table.h"
 #include "keeper/settings.h"
 #include "vm/tracker.h"
@@ -115,6 +116,12 @@ TEST(defaults)
 	CHECK_EQ(s.tracking, HF_TRACKER_AUTO);
 	CHECK_EQ(s.thread_count, 0);
 	CHECK_EQ(s.hugepage_bytes, 0);
+	CHECK_EQ(s.disk_layout, HF_DISK_LAYOUT_REPLICATED);
+	CHECK_EQ(s.durability, HF_DURABILITY_DISK);
+	CHECK_EQ(s.disk_buffer_bytes, 64 << 20);
+	CHECK_STR(s.state_dir, "/var/lib/holdfast");
+	CHECK(!s.redo_journal && !s.disk_plugin);
+	CHECK_STR(s.nbdkit, "nbdkit");
 	CHECK_STR(s.run_dir, "/run/holdfast");
 	CHECK(!s.is_detached && !s.is_forced);
 	CHECK_EQ(s.log_level, HF_LOG_INFO);
@@ -161,6 +168,31 @@ TEST(every_option)
 	hf_settings_fini(&s);
 }
 
+TEST(options_about_disks)
+{
+	struct hf_settings s = { 0 };
+	struct hf_err err;
+
+	CHECK_EQ(parse("keeper run web --disk-layout shared --durability=memory --disk-buffer 1G "
+		       "--redo-journal /san/web.redo --state-dir /var/x --disk-plugin /p.so "
+		       "--nbdkit "
+		       "/opt/nbdkit -- qemu",
+		       &s, &err),
+		 0);
+	CHECK_EQ(s.disk_layout, HF_DISK_LAYOUT_SHARED);
+	CHECK_EQ(s.durability, HF_DURABILITY_MEMORY);
+	CHECK_EQ(s.disk_buffer_bytes, 1 << 30);
+	CHECK_STR(s.redo_journal, "/san/web.redo");
+	CHECK_STR(s.state_dir, "/var/x");
+	CHECK_STR(s.disk_plugin, "/p.so");
+	CHECK_STR(s.nbdkit, "/opt/nbdkit");
+	hf_settings_fini(&s);
+	CHECK_EQ(parse("keeper run web --redo-journal nbd+unix:///r?socket=/s -- qemu", &s, &err),
+		 0);
+	CHECK_STR(s.redo_journal, "nbd+unix:///r?socket=/s");
+	hf_settings_fini(&s);
+}
+
 TEST(words_instead_of_work)
 {
 	struct hf_settings s = { 0 };
@@ -189,6 +221,8 @@ TEST(option_mistakes)
 	check_option("run web --host a -- qemu", "add --config");
 	check_option("standby web -- qemu", "standby needs --listen");
 	check_option("run web --peer :7400 -- qemu", "needs a host");
+	check_option("run web --disk-layout shared -- qemu",
+		     "disk-layout=shared needs redo-journal, the same for both hosts");
 }
 
 static const char *const bad_values[][2] = {
@@ -214,6 +248,15 @@ static const char *const bad_values[][2] = {
 	{ "--listen 10.0.0.1:99999", "--listen: " },
 	{ "--peer ::1", "--peer: " },
 	{ "--config=", "something" },
+	{ "--disk-layout both", "--disk-layout: 'both' is none of replicated|shared" },
+	{ "--durability none", "--durability: 'none' is none of disk|memory" },
+	{ "--disk-buffer 4M", "--disk-buffer: 4M is out of range: it goes from 8M to 4G" },
+	{ "--disk-buffer 5G", "it goes from 8M to 4G" },
+	{ "--state-dir x", "--state-dir: 'x' is given, but an absolute path" },
+	{ "--redo-journal x", "--redo-journal: 'x' is given, but an absolute path, nbd://HOST" },
+	{ "--redo-journal nbds://h/x", "but an absolute path, nbd://HOST" },
+	{ "--disk-plugin p.so", "an absolute path" },
+	{ "--nbdkit=", "something" },
 };
 
 TEST(bad_values)
@@ -235,19 +278,23 @@ static const char pair[] = "# one file, the same on both hosts\n"
 			   "args = -nographic\n"
 			   "hold-net = net0 net1\n"
 			   "unprotected = disk0\n"
+			   "redo-journal = nbd://san/redo\n"
 			   "log-level = error\n"
 			   "\n"
 			   "[host alpha]\n"
 			   "address = 10.0.0.1\n"
 			   "args = -name on-alpha\n"
 			   "log-level = debug\n"
+			   "state-dir = /srv/state\n"
 			   "\n"
 			   "[host beta]\n"
 			   "address = [fd00::2]:7500\n"
 			   "\n"
 			   "[protection]\n"
 			   "epoch-interval = 50ms\n"
-			   "on-peer-loss = promote\n";
+			   "on-peer-loss = promote\n"
+			   "disk-layout = shared\n"
+			   "durability = memory\n";
 
 TEST(one_file_for_both_hosts)
 {
@@ -269,6 +316,10 @@ TEST(one_file_for_both_hosts)
 	CHECK_EQ(s.log_level, HF_LOG_DEBUG);
 	CHECK_EQ(s.epoch_interval_ns, 50 * MS);
 	CHECK_EQ(s.on_peer_loss, HF_ON_PEER_LOSS_PROMOTE);
+	CHECK_EQ(s.disk_layout, HF_DISK_LAYOUT_SHARED);
+	CHECK_EQ(s.durability, HF_DURABILITY_MEMORY);
+	CHECK_STR(s.redo_journal, "nbd://san/redo");
+	CHECK_STR(s.state_dir, "/srv/state");
 	hf_settings_fini(&s);
 
 	CHECK_EQ(parse_file_as("beta", pair, "", &s, &err), 0);
@@ -276,6 +327,7 @@ TEST(one_file_for_both_hosts)
 	CHECK_STR(s.peer.addr.host, "10.0.0.1");
 	CHECK_EQ(hf_words_count(s.argv), 8);
 	CHECK_EQ(s.log_level, HF_LOG_ERROR);
+	CHECK_STR(s.state_dir, "/var/lib/holdfast");
 	hf_settings_fini(&s);
 }
 
@@ -337,6 +389,8 @@ static const struct {
 	{ "[vm]\nargs = x\n" HOSTS "run-dir = here\n", ":7:11: run-dir: 'here' is given" },
 	{ "[vm]\nargs = x\n[host gamma]\naddress = a\n[host beta]\naddress = b\n",
 	  ": this machine is called 'alpha', and the file's hosts are 'gamma' and 'beta'" },
+	{ "[vm]\nargs = x\ndisk-layout = shared\n",
+	  ":3:1: 'disk-layout' belongs into [protection]" },
 	{ "args = x\n", ":1:1: a [section] must come" },
 };
 
