@@ -102,6 +102,12 @@ static void drop_flight(struct hf_primary *p, struct hf_primary_actions *out)
 	p->stage = HF_STAGE_RUN;
 }
 
+/* What the guest wrote in the epoch that is open now goes to the disks, too: its number is used up. */
+static void pass(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	add(out, HF_PRIMARY_PASS, p->captured + 1);
+}
+
 /* The standby cannot promote our session any more: nothing has to be held. */
 static void go_alone(struct hf_primary *p, struct hf_primary_actions *out)
 {
@@ -110,7 +116,7 @@ static void go_alone(struct hf_primary *p, struct hf_primary_actions *out)
 	p->session = none;
 	p->committed = 0;
 	p->failures = 0;
-	add(out, HF_PRIMARY_PASS, 0);
+	pass(p, out);
 }
 
 static void begin_sync(struct hf_primary *p, struct hf_id fresh, struct hf_primary_actions *out)
@@ -208,7 +214,7 @@ static void rejoin(struct hf_primary *p, const struct hf_primary_event *ev,
 		move(p, HF_PRIMARY_PROTECTED);
 		return;
 	}
-	add(out, HF_PRIMARY_PASS, 0);
+	pass(p, out);
 	begin_sync(p, ev->fresh, out);
 }
 
@@ -297,7 +303,7 @@ static void on_peer_dead(struct hf_primary *p, const struct hf_primary_event *ev
 		go_alone(p, out);
 		break;
 	case HF_PRIMARY_ENDING:
-		add(out, HF_PRIMARY_PASS, 0);
+		pass(p, out);
 		finish(p, out);
 		break;
 	case HF_PRIMARY_DEAD:
@@ -317,7 +323,10 @@ static void begin_protection(struct hf_primary *p, struct hf_primary_actions *ou
 {
 	p->is_synced = false;
 	move(p, HF_PRIMARY_PROTECTED);
-	add(out, HF_PRIMARY_HOLD, 0);
+	/* An epoch was open when outputs passed last: no number names two contents. */
+	if (p->captured)
+		p->captured++;
+	add(out, HF_PRIMARY_HOLD, p->captured + 1);
 	capture(p, out);
 }
 

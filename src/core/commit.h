@@ -92,12 +92,12 @@ struct hf_primary_event {
 enum hf_primary_action_kind {
 	HF_PRIMARY_BEGIN_SYNC, /* start session `session`: copy all of RAM while the VM runs */
 	HF_PRIMARY_STOP_SYNC, /* forget about it */
-	HF_PRIMARY_HOLD, /* from now on hold outputs, each marked with its epoch */
+	HF_PRIMARY_HOLD, /* from now on hold outputs, each marked with its epoch; `epoch` is open */
 	HF_PRIMARY_CAPTURE, /* stop the VM, take `epoch`, mark the boundary, run on if `resume` */
 	HF_PRIMARY_SEND, /* send `epoch` from the buffer */
 	HF_PRIMARY_DROP, /* `epoch` will not be committed: its pages are dirty again */
 	HF_PRIMARY_RELEASE, /* outputs of epochs <= `epoch` may leave */
-	HF_PRIMARY_PASS, /* outputs held and future ones may leave at once */
+	HF_PRIMARY_PASS, /* outputs held and future ones may leave: when the disks are drained up to `epoch` */
 	HF_PRIMARY_DISCARD, /* throw held outputs away; none may ever leave again */
 	HF_PRIMARY_FREEZE, /* the VM must never run here again */
 	HF_PRIMARY_RESUME, /* run the VM on (a hand-over was called off) */
