@@ -193,6 +193,15 @@ static int do_stop(const struct options *o, const char *vm)
 	return order(o, vm, "Stop");
 }
 
+static int do_resume(const struct options *o, const char *vm)
+{
+	struct json_object *reply = NULL;
+	int code = ask(o, vm, "Resume", NULL, &reply);
+
+	json_object_put(reply);
+	return code;
+}
+
 static const struct verb verbs[] = {
 	{ .name = "list",
 	  .help = "the VMs that have a keeper on this host",
@@ -212,6 +221,10 @@ static const struct verb verbs[] = {
 	  .wants_name = true,
 	  .has_force = true,
 	  .run = do_promote },
+	{ .name = "resume",
+	  .help = "let a guest go on that stands still, as one whose disk failed",
+	  .wants_name = true,
+	  .run = do_resume },
 	{ .name = "stop",
 	  .help = "ask the guest to shut down, or end a standby; --force: at once",
 	  .wants_name = true,

@@ -77,6 +77,81 @@ static void show_epochs(struct json_object *e)
 	       hf_format_duration(number_of(e, "lag_ns"), lag, sizeof(lag)));
 }
 
+static void show_copy(struct json_object *copy)
+{
+	char done[HF_TEXT_QUANTITY];
+	char total[HF_TEXT_QUANTITY];
+	char rate[HF_TEXT_QUANTITY];
+	char left[HF_TEXT_QUANTITY];
+	uint64_t total_bytes = number_of(copy, "total_bytes");
+	uint64_t left_bytes = number_of(copy, "left_bytes");
+	uint64_t rate_bytes = number_of(copy, "rate_bytes_per_s");
+
+	if (!copy)
+		return;
+	/* The guest may write faster than the copy goes. */
+	if (left_bytes > total_bytes)
+		total_bytes = left_bytes;
+	printf("  %-18s %s of %s", "copying disks",
+	       hf_format_size(total_bytes - left_bytes, done, sizeof(done)),
+	       hf_format_size(total_bytes, total, sizeof(total)));
+	if (rate_bytes)
+		printf(", %s/s, %s left", hf_format_size(rate_bytes, rate, sizeof(rate)),
+		       hf_format_duration(number_of(copy, "remaining_ns"), left, sizeof(left)));
+	printf("\n");
+}
+
+static void show_each_disk(struct json_object *disks)
+{
+	char size[HF_TEXT_QUANTITY];
+	struct json_object *list;
+
+	if (hf_json_array(disks, "disk", &list, NULL) < 0)
+		return;
+	for (size_t i = 0; i < json_object_array_length(list); i++) {
+		struct json_object *disk = json_object_array_get_idx(list, i);
+
+		printf("  disk %-13s %s, %s\n", string_of(disk, "id"),
+		       hf_format_size(number_of(disk, "bytes"), size, sizeof(size)),
+		       string_of(disk, "format"));
+	}
+}
+
+static void show_disks(struct json_object *disks)
+{
+	char logged[HF_TEXT_QUANTITY];
+	char redo[HF_TEXT_QUANTITY];
+
+	if (!disks)
+		return;
+	printf("  %-18s %s, durability=%s, %s\n", "disks", string_of(disks, "layout"),
+	       string_of(disks, "durability"), string_of(disks, "mode"));
+	show_each_disk(disks);
+	printf("  %-18s %s waiting; epochs %" PRIu64 " in the journal, %" PRIu64
+	       " written, %" PRIu64 " durable\n",
+	       "disk writes",
+	       hf_format_size(number_of(disks, "logged_bytes"), logged, sizeof(logged)),
+	       number_of(disks, "journaled"), number_of(disks, "applied"),
+	       number_of(disks, "settled"));
+	if (number_of(disks, "redo_ns"))
+		printf("  %-18s %s\n", "last redo",
+		       hf_format_duration(number_of(disks, "redo_ns"), redo, sizeof(redo)));
+	show_copy(part_of(disks, "sync"));
+	if (hf_json_has(disks, "error"))
+		printf("  %-18s %s\n", "disk error", string_of(disks, "error"));
+}
+
+static void show_processes(struct json_object *s)
+{
+	struct json_object *disks = part_of(s, "disks");
+
+	printf("  %-18s keeper %" PRIu64 ", QEMU %" PRIu64, "process ids", number_of(s, "pid"),
+	       number_of(s, "qemu_pid"));
+	if (disks)
+		printf(", disks %" PRIu64, number_of(disks, "pid"));
+	printf("\n");
+}
+
 void hf_show_status(struct json_object *s)
 {
 	struct json_object *notes;
@@ -87,8 +162,8 @@ void hf_show_status(struct json_object *s)
 	printf("  %-18s %s\n", "peer", string_of(s, "peer"));
 	show_sync(part_of(s, "sync"));
 	show_epochs(part_of(s, "epochs"));
-	printf("  %-18s keeper %" PRIu64 ", QEMU %" PRIu64 "\n", "process ids", number_of(s, "pid"),
-	       number_of(s, "qemu_pid"));
+	show_disks(part_of(s, "disks"));
+	show_processes(s);
 	if (hf_json_array(s, "notes", &notes, NULL) == 0)
 		for (size_t i = 0; i < json_object_array_length(notes); i++)
 			printf("  note: %s\n",
