@@ -12,6 +12,23 @@
  *
  * An epoch is journaled whole before any of it is applied, so that an image can always be brought to
  * the end of an epoch, whatever dies in between.
+ *
+ * What a disk process owes these numbers (docs/replication.md has what goes wrong otherwise):
+ *  1. From DIRECT to HOLD: the direct writes end, the image is flushed, HELD is recorded; nothing is
+ *     journaled before. Else a loss of power takes direct writes that were never flushed, and redo puts
+ *     newer ones beside them: a mixture.
+ *  2. From DRAIN to DIRECT: all applied, the image flushed, OWNED recorded and the journal emptied, in this
+ *     order and durably; then the first direct write.
+ *  3. A successor with the same memory goes on behind the valid entries of the same area: it syncs them,
+ *     takes the last one's epoch for journaled, and does not add what is there. (5 6 5 and then a torn 6 would
+ *     be redone as a mixture; the other area, empty, would forget what is journaled and not settled.)
+ *  4. Who takes the other area while something is unsettled makes its header count only when the entries
+ *     that are to be redone stand in it durably.
+ *  5. A standby records PARTIAL and empties its journal before the first piece of a copy, when nothing of an
+ *     earlier session is under way to its image; pieces are durable and REPLICATED is recorded before
+ *     anything of the session's first epoch is journaled or applied, and before that is acknowledged.
+ *  6. The dirty map gets its bit before the image gets the write. A generation that ended when everything up
+ *     to epoch n had been applied or was being applied is dropped when the peer has settled n, not before.
  */
 #pragma once
 
