@@ -6,14 +6,19 @@
  */
 #include "fuzz.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/crc32c.h"
 #include "cluster/inbox.h"
 #include "codec/delta.h"
 #include "codec/wire-bulk.h"
+#include "codec/wire-disk.h"
 
 enum { RAM_PAGES = 8, STATE_MAX = 4096, EPOCH_MAX = 256 * 1024, FRAMES_MAX = 4096 };
+enum { N_DISKS = 2, DISK_EPOCH_MAX = 16 * 1024 };
+
+static const uint64_t disk_bytes[N_DISKS] = { 65536, HF_WIRE_DISK_BYTES_MAX };
 
 struct input {
 	const uint8_t *data;
@@ -27,6 +32,11 @@ struct committed {
 	uint64_t epoch, frames;
 };
 
+/* Who takes the disk records: must see those of one epoch at a time, and hear of its end. */
+struct sink {
+	uint64_t epoch, bytes, records; /* under way */
+};
+
 static struct hf_ram ram = { .fd = -1 };
 static uint8_t message[HF_WIRE_MESSAGE_MAX];
 
@@ -37,6 +47,7 @@ struct fuzz {
 	bool has_begun; /* since the last clear */
 	bool is_broken;
 	struct committed committed;
+	struct sink sink;
 };
 
 static uint8_t next(struct input *in)
@@ -86,15 +97,51 @@ static void check_unchanged(const struct fuzz *f)
 	FUZZ_CHECK(now.frames == f->committed.frames);
 }
 
+static int take_records(void *ctx, uint64_t epoch, bool is_sync, const uint8_t *records, size_t len,
+			uint32_t n_records)
+{
+	struct fuzz *f = ctx;
+	struct sink *k = &f->sink;
+	struct hf_wire_disk_cursor cursor = { 0 };
+	struct hf_wire_disk_record r;
+
+	while (hf_wire_disk_next(records, len, &cursor, &r, NULL) == HF_WIRE_DISK_RECORD) {
+		FUZZ_CHECK(r.disk < N_DISKS && r.offset_bytes <= disk_bytes[r.disk]);
+		FUZZ_CHECK(r.length_bytes <= disk_bytes[r.disk] - r.offset_bytes);
+	}
+	FUZZ_CHECK(cursor.offset == len && cursor.n == n_records && n_records > 0);
+	if (is_sync) {
+		FUZZ_CHECK(epoch == 0 && f->committed.epoch == 0);
+		return 0;
+	}
+	FUZZ_CHECK(epoch > f->committed.epoch && (k->epoch == 0 || k->epoch == epoch));
+	k->epoch = epoch;
+	k->bytes += len;
+	k->records += n_records;
+	FUZZ_CHECK(k->bytes <= DISK_EPOCH_MAX);
+	return k->records > 200 ? -ENOBUFS : 0;
+}
+
+static void drop_records(void *ctx, uint64_t epoch)
+{
+	struct sink *k = &((struct fuzz *)ctx)->sink;
+
+	FUZZ_CHECK(epoch > 0 && (k->epoch == 0 || k->epoch == epoch));
+	*k = (struct sink){ 0 };
+}
+
 static void apply(struct fuzz *f, uint64_t epoch)
 {
 	FUZZ_CHECK(f->has_begun);
 	FUZZ_CHECK(epoch > f->committed.epoch);
+	FUZZ_CHECK(f->sink.epoch == 0 || f->sink.epoch == epoch);
 	if (next(&f->in) % 4 == 0) {
 		hf_inbox_drop_partial(f->inbox);
+		FUZZ_CHECK(f->sink.epoch == 0);
 		check_unchanged(f);
 		return;
 	}
+	f->sink = (struct sink){ 0 };
 	hf_inbox_apply(f->inbox);
 	f->committed = look(f->inbox);
 	FUZZ_CHECK(f->committed.epoch == epoch);
@@ -230,6 +277,48 @@ static void send_frames(struct fuzz *f)
 	take(f, HF_WIRE_FRAMES, message + HF_WIRE_HEADER_BYTES, len - HF_WIRE_HEADER_BYTES);
 }
 
+/* Lengths and offsets are small or enormous; now and then a record lies outside of its disk. */
+static struct hf_wire_disk_record next_record(struct input *in)
+{
+	uint8_t control = next(in);
+	struct hf_wire_disk_record r = { .kind = (enum hf_wire_disk_kind)(1 + (control & 3)),
+					 .disk = control >> 2 & 1 };
+
+	if (r.kind == HF_WIRE_DISK_FLUSH)
+		return r;
+	r.length_bytes = 1 + next(in);
+	r.offset_bytes = (uint64_t)next(in) * 300;
+	r.flags = control & 16 ? HF_WIRE_DISK_FUA : 0;
+	if (r.kind != HF_WIRE_DISK_WRITE && control & 32)
+		r.length_bytes = HF_WIRE_DISK_BYTES_MAX - r.offset_bytes;
+	return r;
+}
+
+static void send_disk(struct fuzz *f)
+{
+	uint8_t *records = message + HF_WIRE_HEADER_BYTES + HF_WIRE_DISK_HEAD_BYTES;
+	uint8_t control = next(&f->in);
+	enum hf_wire_type type = control & 128 ? HF_WIRE_DISK_SYNC : HF_WIRE_DISK;
+	uint32_t n = 1 + (control & 63);
+	size_t used = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct hf_wire_disk_record r = next_record(&f->in);
+
+		if (r.kind == HF_WIRE_DISK_WRITE)
+			memset(records + used + HF_WIRE_DISK_RECORD_BYTES, control,
+			       (size_t)r.length_bytes);
+		hf_wire_disk_put_record(records + used, &r);
+		used += hf_wire_disk_record_bytes(r.kind, r.length_bytes);
+	}
+	if (type == HF_WIRE_DISK) {
+		f->end.disk_messages++;
+		f->end.disk_records += n;
+	}
+	take(f, type, message + HF_WIRE_HEADER_BYTES,
+	     hf_wire_disk_finish(message, type, n, used) - HF_WIRE_HEADER_BYTES);
+}
+
 static void send_end(struct fuzz *f)
 {
 	struct hf_wire_msg msg = { .type = HF_WIRE_EPOCH_END, .epoch_end = f->end };
@@ -243,10 +332,11 @@ static void send_end(struct fuzz *f)
 
 static void send_raw(struct fuzz *f)
 {
-	static const enum hf_wire_type types[] = { HF_WIRE_PAGES, HF_WIRE_EPOCH_BEGIN,
-						   HF_WIRE_STATE, HF_WIRE_FRAMES,
-						   HF_WIRE_EPOCH_END };
-	enum hf_wire_type type = types[next(&f->in) % 5];
+	static const enum hf_wire_type types[] = { HF_WIRE_PAGES,     HF_WIRE_EPOCH_BEGIN,
+						   HF_WIRE_STATE,     HF_WIRE_FRAMES,
+						   HF_WIRE_EPOCH_END, HF_WIRE_DISK,
+						   HF_WIRE_DISK_SYNC };
+	enum hf_wire_type type = types[next(&f->in) % 7];
 	const uint8_t *bytes;
 	size_t n = next_bytes(&f->in, &bytes, next(&f->in));
 	uint8_t *exact = malloc(n + !n); /* so that reading beyond it is noticed */
@@ -268,6 +358,7 @@ static void forget(struct fuzz *f)
 	} else {
 		hf_inbox_drop_partial(f->inbox);
 	}
+	FUZZ_CHECK(f->sink.epoch == 0);
 	f->is_broken = false;
 	check_unchanged(f);
 }
@@ -276,13 +367,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static void (*const steps[])(struct fuzz * f) = { send_begin,  send_pages, send_state,
 							  send_frames, send_end,   send_raw,
-							  forget };
+							  forget,      send_disk };
 	struct hf_inbox_config config = { .ram = &ram,
 					  .epoch_max_bytes = EPOCH_MAX,
 					  .state_max_bytes = STATE_MAX,
 					  .frames_max_bytes = FRAMES_MAX,
 					  .n_netdevs = 2 };
 	struct fuzz f = { .in = { data, size } };
+
+	config.disks = (struct hf_inbox_disks){ .n_disks = N_DISKS,
+						.disk_bytes = disk_bytes,
+						.epoch_max_bytes = DISK_EPOCH_MAX,
+						.take = take_records,
+						.drop_partial = drop_records,
+						.ctx = &f };
 
 	if (ram.fd < 0)
 		FUZZ_CHECK(hf_ram_open("fuzz", HF_RAM_PAGES_DEFAULT, RAM_PAGES * HF_WIRE_PAGE_BYTES,
@@ -291,7 +389,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	FUZZ_CHECK(hf_inbox_new(&config, &f.inbox, NULL) == 0);
 	f.committed = look(f.inbox);
 	while (f.in.size > 0)
-		steps[next(&f.in) % 7](&f);
+		steps[next(&f.in) % 8](&f);
 	hf_inbox_free(f.inbox);
 	return 0;
 }
