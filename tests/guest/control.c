@@ -9,6 +9,7 @@
  *   mem MIB               a buffer of that size with a known content (dirty works on it, too)
  *   memcheck              verify every page of the buffer
  *   mount DEVICE [OPTIONS] | umount | trim     an ext4 file system; the whole of it is trimmed
+ *   put NAME WORD | get NAME    a small file: durable when answered; read past the caches
  *   files WRITERS FILES KIB RATE               write files and make them durable; see files.c
  *   filecheck             stop writing, read all files from the disk and verify them
  *   raw DEVICE MIB BATCH RATE                  write blocks of a device; see raw.c
@@ -165,6 +166,10 @@ static bool run_disk_job(const struct request *req, char *reply)
 		guest_disk_unmount(reply);
 	} else if (strcmp(req->command, "trim") == 0) {
 		guest_disk_trim(reply);
+	} else if (strcmp(req->command, "put") == 0) {
+		guest_disk_put(req->arg[0], req->arg[1], reply);
+	} else if (strcmp(req->command, "get") == 0) {
+		guest_disk_get(req->arg[0], reply);
 	} else if (strcmp(req->command, "filecheck") == 0) {
 		guest_files_check(reply);
 	} else if (strcmp(req->command, "files") == 0) {
@@ -301,9 +306,9 @@ static bool is_one_of(const char *word, const char *const *list)
 
 static void dispatch(const struct request *req)
 {
-	static const char *const jobs[] = { "mem",   "memcheck", "burst",    "dirty",
-					    "mount", "umount",   "trim",     "filecheck",
-					    "files", "raw",      "rawcheck", NULL };
+	static const char *const jobs[] = { "mem",    "memcheck", "burst",    "dirty", "mount",
+					    "umount", "trim",     "put",      "get",   "filecheck",
+					    "files",  "raw",      "rawcheck", NULL };
 	static const char *const ends[] = { "reboot", "poweroff", "panic", NULL };
 	char reply[GUEST_TEXT_MAX] = "error unknown command";
 	uint64_t n;

@@ -67,3 +67,60 @@ void guest_disk_trim(char *reply)
 	if (fd >= 0)
 		(void)close(fd);
 }
+
+int guest_disk_sync_names(void)
+{
+	int fd = open(GUEST_MOUNT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int r = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+
+	if (fd >= 0)
+		(void)close(fd);
+	return r;
+}
+
+static int write_word(int fd, const char *word)
+{
+	ssize_t n = write(fd, word, strlen(word));
+
+	if (n != (ssize_t)strlen(word))
+		return n < 0 ? -errno : -ENOSPC;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+static int open_named(const char *name, int flags)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), GUEST_MOUNT "/%s", name);
+	return open(path, flags | O_CLOEXEC, 0644);
+}
+
+void guest_disk_put(const char *name, const char *word, char *reply)
+{
+	int fd = open_named(name, O_WRONLY | O_CREAT | O_TRUNC);
+	int r = fd < 0 ? -errno : write_word(fd, word);
+
+	if (r == 0)
+		r = guest_disk_sync_names();
+	if (fd >= 0)
+		(void)close(fd);
+	if (r < 0)
+		(void)snprintf(reply, GUEST_TEXT_MAX, "error put: %s", strerror(-r));
+	else
+		(void)snprintf(reply, GUEST_TEXT_MAX, "ok");
+}
+
+void guest_disk_get(const char *name, char *reply)
+{
+	char word[64] = "";
+	int fd;
+
+	guest_drop_caches();
+	fd = open_named(name, O_RDONLY);
+	if (fd < 0 || read(fd, word, sizeof(word) - 1) < 0)
+		(void)snprintf(reply, GUEST_TEXT_MAX, "error get: %s", strerror(errno));
+	else
+		(void)snprintf(reply, GUEST_TEXT_MAX, "ok word=%s", word);
+	if (fd >= 0)
+		(void)close(fd);
+}

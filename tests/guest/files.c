@@ -138,16 +138,6 @@ static void path_of(char *path, size_t size, const char *what, unsigned int i, u
 		(void)snprintf(path, size, GUEST_MOUNT "/%s-%u", what, i);
 }
 
-static int sync_folder(void)
-{
-	int fd = open(GUEST_MOUNT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r = fd < 0 || fsync(fd) < 0 ? -errno : 0;
-
-	if (fd >= 0)
-		(void)close(fd);
-	return r;
-}
-
 /* Writes, makes durable, closes. */
 static int write_out(const char *path, int flags, const uint8_t *buf, size_t len, off_t offset)
 {
@@ -178,7 +168,7 @@ static int write_ring(unsigned int i, uint64_t version, const uint8_t *buf, size
 
 	path_of(path, sizeof(path), "ring", i, 0);
 	r = write_out(path, 0, buf, len, (off_t)(version % SLOTS * SLOT_BYTES));
-	return r == 0 && version <= SLOTS ? sync_folder() : r;
+	return r == 0 && version <= SLOTS ? guest_disk_sync_names() : r;
 }
 
 static int write_rename(unsigned int i, const uint8_t *buf, size_t len)
@@ -191,7 +181,7 @@ static int write_rename(unsigned int i, const uint8_t *buf, size_t len)
 	r = write_out(temporary, O_TRUNC, buf, len, 0);
 	if (r == 0 && rename(temporary, path) < 0)
 		r = -errno;
-	return r < 0 ? r : sync_folder();
+	return r < 0 ? r : guest_disk_sync_names();
 }
 
 static int write_replace(unsigned int i, uint64_t version, const uint8_t *buf, size_t len)
@@ -201,7 +191,7 @@ static int write_replace(unsigned int i, uint64_t version, const uint8_t *buf, s
 
 	path_of(path, sizeof(path), "gen", i, version);
 	r = write_out(path, O_TRUNC, buf, len, 0);
-	return r < 0 ? r : sync_folder();
+	return r < 0 ? r : guest_disk_sync_names();
 }
 
 static void remove_replaced(unsigned int i, uint64_t version)

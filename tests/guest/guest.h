@@ -94,6 +94,11 @@ void guest_drop_caches(void);
 void guest_disk_mount(const char *device, const char *options, char *reply);
 void guest_disk_unmount(char *reply);
 void guest_disk_trim(char *reply);
+/* New names at GUEST_MOUNT are durable. 0 or -errno. */
+int guest_disk_sync_names(void);
+/* A word becomes the durable content of a file; and is read from the disk, past the caches. */
+void guest_disk_put(const char *name, const char *word, char *reply);
+void guest_disk_get(const char *name, char *reply);
 
 /* files.c: writers that make files durable, one version after the other. */
 #define GUEST_FILES_MAX 64

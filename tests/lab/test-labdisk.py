@@ -116,6 +116,17 @@ def what_was_told_is_there_after_a_crash() -> None:
 
 
 @check
+def a_word_is_durable_when_put() -> None:
+    with Running() as r:
+        for word in ("first", "second"):
+            r.guest.ask(f"put note {word}")
+            expect(r.guest.ask("get note")["word"] == word, "another word")
+        r.qemu.kill()
+        r.boot()
+        expect(r.guest.ask("get note")["word"] == "second", "forgotten")
+
+
+@check
 def a_boot_knows_exactly_what_it_wrote() -> None:
     with Running() as r:
         r.load.start()
