@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * For test-cmdline.py: rewrites a command line and prints it, each word ended by a NUL.
- * usage: render-cmdline run|standby QMP_FD RAM_FD HOLD=FD[,HOLD=FD...]|- UNPROTECTED[,...]|- -- QEMU ARG...
- * RAM_FD is grown to the size of the RAM. Exit code 3: refused, with the reasons on stderr.
+ * usage: render-cmdline run|standby QMP_FD RAM_FD HOLD=FD[,HOLD=FD...]|- UNPROTECTED[,...]|- DISK_SOCKET
+ *	-- QEMU ARG...
+ * RAM_FD is grown to the size of the RAM. On stderr a line for each protected disk, "disk ID FORMAT
+ * direct|cached LOCATION". Exit code 3: refused, with the reasons on stderr.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,7 +79,7 @@ int main(int argc, char **argv)
 	char **hold, **unprotected;
 	char *refusal = NULL;
 
-	if (argc < 8 || strcmp(argv[6], "--") != 0)
+	if (argc < 9 || strcmp(argv[7], "--") != 0)
 		die("see its source for the usage");
 	hold = read_list(argv[4]);
 	unprotected = read_list(argv[5]);
@@ -85,7 +87,7 @@ int main(int argc, char **argv)
 	want.is_standby = strcmp(argv[1], "standby") == 0;
 	want.hold_net = hold;
 	want.unprotected = unprotected;
-	if (hf_cmdline_parse(argv + 7, &want, &cmd, &err) < 0)
+	if (hf_cmdline_parse(argv + 8, &want, &cmd, &err) < 0)
 		die(err.text);
 	if (hf_cmdline_refusal(cmd, &refusal) < 0)
 		die("out of memory");
@@ -94,7 +96,10 @@ int main(int argc, char **argv)
 		return 3;
 	for (size_t i = 0; i < cmd->net_count; i++)
 		nets[i] = fd_of(hold, given, cmd->net[i].id);
-	render(cmd, &(struct hf_cmdline_fds){ atoi(argv[2]), atoi(argv[3]), nets });
+	for (size_t i = 0; i < cmd->disk_count; i++)
+		(void)fprintf(stderr, "disk %s %s %s %s\n", cmd->disk[i].id, cmd->disk[i].format,
+			      cmd->disk[i].is_direct ? "direct" : "cached", cmd->disk[i].location);
+	render(cmd, &(struct hf_cmdline_fds){ atoi(argv[2]), atoi(argv[3]), nets, argv[6] });
 	free(refusal);
 	hf_cmdline_free(cmd);
 	hf_words_free(hold);

@@ -7,21 +7,19 @@ is the machine's RAM of the right size, in the file handed over and shared, does
 still (or wait for a state, on a standby), are the held netdevs streams.
 
 usage: test-cmdline.py RENDER_PROGRAM
-QEMU   the QEMU to use, with options if need be (default qemu-system-x86_64)
+QEMU, QEMU_DATA   the QEMU to use, see rendered.py (default qemu-system-x86_64)
 Prints TAP; a plan of nothing with the reason when there is no such QEMU.
 """
-import json
 import os
-import shlex
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from rendered import QEMU, Line, started  # noqa: E402
 
 MIB = 1 << 20
-QEMU = shlex.split(os.environ.get("QEMU", "qemu-system-x86_64"))
-TCG = ["-accel", "tcg", "-display", "none"]
 
 # name, role, user's words, held, let through, RAM in MiB, path of the backend, other checks
 CASES = [
@@ -52,7 +50,7 @@ CASES = [
      ["-nodefaults", "-m", "64M", "-smp", "2", "-object", "memory-backend-ram,id=n0,size=64M",
       "-numa", "node,nodeid=0,cpus=0-1,memdev=n0"],
      [], [], 64, "n0", {}),
-    ("disks", "run",
+    ("unprotected-disks", "run",
      ["-nodefaults", "-m", "64", "-blockdev",
       '{"driver":"file","filename":"disk.img","node-name":"f","auto-read-only":true}',
       "-blockdev", '{"driver":"raw","node-name":"r","file":"f","read-only":false}',
@@ -61,30 +59,6 @@ CASES = [
       "-cdrom", "cd.iso", "-chardev", "null,id=c", "-serial", "chardev:c"],
      [], ["r"], 64, "holdfast-ram", {}),
 ]
-
-
-def qmp_connect(sock):
-    stream = sock.makefile("rw", encoding="utf-8", newline="\n")
-
-    def read():
-        line = stream.readline()
-        if not line:
-            raise EOFError("QEMU closed QMP")
-        return json.loads(line)
-
-    def command(name, **arguments):
-        stream.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
-        stream.flush()
-        while True:
-            reply = read()
-            if "return" in reply:
-                return reply["return"]
-            if "error" in reply:
-                raise RuntimeError(f"{name}: {reply['error']['desc']}")
-
-    assert "QMP" in read()
-    command("qmp_capabilities")
-    return command
 
 
 def expect(what, got, want):
@@ -118,48 +92,12 @@ def check_vm(command, process, ram_inode, role, ram_mib, backend, extra):
             raise AssertionError(f"{net} is no stream netdev: {network}")
 
 
-def rewrite(render, case, qmp_fd, ram_fd, nets):
-    _, role, words, held, passed, _, _, _ = case
-    hold = ",".join(f"{i}={s.fileno()}" for i, s in zip(held, nets)) or "-"
-    out = subprocess.run(
-        [render, role, str(qmp_fd), str(ram_fd), hold, ",".join(passed) or "-", "--"] + QEMU + TCG +
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[ram_fd], check=False)
-    if out.returncode != 0:
-        raise AssertionError("refused: " + out.stderr.decode().strip())
-    return [os.fsdecode(w) for w in out.stdout.split(b"\0")[:-1]]
-
-
 def run_case(render, case):
-    _, role, _, held, _, ram_mib, backend, extra = case
-    mine, theirs = socket.socketpair()
-    nets = [socket.socketpair() for _ in held]
-    ram_fd = os.memfd_create("test-ram")
-    mine.settimeout(60)
-    try:
-        argv = rewrite(render, case, theirs.fileno(), ram_fd, [n[1] for n in nets])
-        fds = [theirs.fileno(), ram_fd] + [n[1].fileno() for n in nets]
-        with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=log,
-                                       stderr=log)
-            theirs.close()
-            try:
-                command = qmp_connect(mine)
-                check_vm(command, process, os.fstat(ram_fd).st_ino, role, ram_mib, backend, extra)
-                command("quit")
-                expect("exit code", process.wait(60), 0)
-            except Exception:
-                log.seek(0)
-                print("# " + log.read().decode(errors="replace").strip().replace("\n", "\n# "))
-                print("# " + shlex.join(argv))
-                raise
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-    finally:
-        for s in [mine, theirs] + [s for pair in nets for s in pair]:
-            s.close()
-        os.close(ram_fd)
+    _, role, words, held, passed, ram_mib, backend, extra = case
+    with started(render, Line(words, role, tuple(held), tuple(passed))) as vm:
+        check_vm(vm.command, vm.process, os.fstat(vm.ram_fd).st_ino, role, ram_mib, backend, extra)
+        vm.command("quit")
+        expect("exit code", vm.process.wait(60), 0)
 
 
 def main():
