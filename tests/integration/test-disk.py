@@ -1,0 +1,316 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Disks of a protected VM: its QEMU, its keeper or its host die at random moments under work that
+flushes all the time, again and again; every byte that the outside was told is durable is there, and
+no file system has a fault. 20 times in a normal run; with HF_SOAK_MINUTES 300 times, or until that
+time is over. Also the first copy and the one after an outage, both layouts, and both hosts' end."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from checks import chance, check, expect, main, poll, say, soak_s
+from diskpair import NBD_PORT, STORAGE, USUAL, DiskPair, Server, copied_bytes
+from labdisk import make_image
+from protected import HOSTS
+
+DEATHS = ("qemu", "keeper", "host")
+NORMAL_COUNT = 20
+SOAK_COUNT = 300
+# Epochs are short, so this meets each point of several.
+MOMENT_MAX_S = 0.6
+QCOW2 = ({"name": "files", "content": "ext4", "format": "qcow2"},
+         {"name": "blocks", "mib": 16, "format": "qcow2"})
+MIXED = ({"name": "files", "content": "ext4", "device": "virtio-blk-pci"},
+         {"name": "blocks", "mib": 16, "format": "qcow2"})
+KINDS: dict[str, dict[str, Any]] = {
+    "raw": {"disks": USUAL, "smp": 2},
+    "qcow2": {"disks": QCOW2, "machine": "pc"},
+    "memory": {"disks": MIXED, "durability": "memory", "smp": 2},
+    "shared": {"disks": USUAL, "is_shared": True, "smp": 2},
+}
+
+
+def deaths_of(kind: str, normal: int) -> None:
+    """So many deaths of one VM, in both directions, with the copy renewed after each."""
+    seconds = soak_s()
+    count = normal if seconds is None else -(-SOAK_COUNT * normal // NORMAL_COUNT)
+    deadline = time.monotonic() + (seconds or float("inf")) * normal / NORMAL_COUNT
+    done = 0
+    with DiskPair(**KINDS[kind]) as pair:
+        while done < count and time.monotonic() < deadline:
+            how = chance.choice(DEATHS)
+            live = pair.round(how, chance.uniform(0, MOMENT_MAX_S))
+            done += 1
+            say(f"{kind}, death {done} ({how}): live from epoch {live['epoch']}, "
+                f"{live['took_ns'] / 1e6:.1f} ms, told {pair.load.durable.progress()}, copied "
+                f"{copied_bytes(pair.primary) >> 10 if not pair.is_shared else 0} KiB")
+        pair.finish()
+
+
+@check
+def deaths_with_raw_images() -> None:
+    deaths_of("raw", 7)
+
+
+@check
+def deaths_with_qcow2_images() -> None:
+    deaths_of("qcow2", 5)
+
+
+@check
+def deaths_with_durability_memory() -> None:
+    deaths_of("memory", 3)
+
+
+@check
+def deaths_with_a_shared_image() -> None:
+    deaths_of("shared", 5)
+
+
+class CentralPair(DiskPair):
+    """Images and journal on a third host, over NBD."""
+
+    def __init__(self, **options: Any):
+        super().__init__(is_shared=True, hosts=(*HOSTS, STORAGE), **options)
+        self.servers: list[Server] = []
+
+    def serve(self, path: Path, number: int) -> str:
+        self.servers.append(Server(self.lab, STORAGE, path, port=NBD_PORT + number))
+        return self.servers[-1].uri
+
+    def prepare(self) -> None:
+        folder = self.lab.host_dir(STORAGE)
+        for number, disk in enumerate(self.disks):
+            make_image(folder / disk.file_name, disk.mib, disk.format, disk.content)
+            disk.location = self.serve(folder / disk.file_name, number)
+        with open(folder / "redo", "wb") as f:
+            os.ftruncate(f.fileno(), 4 << 30)
+        self.redo = self.serve(folder / "redo", len(self.disks))
+
+    def path(self, host: str, number: int) -> Path:
+        return self.lab.host_dir(STORAGE) / self.disks[number].file_name
+
+
+@check
+def shared_over_nbd() -> None:
+    with CentralPair(smp=2) as pair:
+        for how in DEATHS:
+            pair.round(how)
+        pair.load.start()
+        pair.hand_over()
+        pair.load.wait_progress()
+        pair.load.check()
+
+
+@check
+def late_writes_do_not_land() -> None:
+    """All of a host stands still, the VM goes on elsewhere by order, and then the host goes on: what
+    its disk process had to write must not land over what is newer."""
+    with DiskPair(is_shared=True, smp=2) as pair:
+        pair.load.start()
+        old = pair.primary
+        frozen = pair.lab.pids(old.host)
+        for pid in frozen:
+            os.kill(pid, signal.SIGSTOP)
+        pair.standby.wait("lost")
+        pair.standby.ask("Promote", force=True)
+        pair.standby.wait("live", timeout_s=60)
+        pair.primary = pair.standby
+        pair.load.wait_progress()
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+        expect(old.exit_code() == 5, f"exit code of a superseded primary: {old.log()}")
+        pair.load.wait_progress()
+        pair.load.check()
+        pair.renew()
+        pair.round("host")
+        pair.finish()
+
+
+# --- copies --------------------------------------------------------------------------------------
+
+BIG_MIB = 192
+BIG = ({"name": "files", "content": "ext4"}, {"name": "blocks", "mib": BIG_MIB})
+
+
+def fill(path: Path, mib: int) -> None:
+    """So that there is something to copy, and nothing that can be guessed."""
+    with open(path, "r+b") as f:
+        for _ in range(mib):
+            f.write(chance.randbytes(1 << 20))
+
+
+class FilledPair(DiskPair):
+    def __init__(self, **options: Any):
+        super().__init__(BIG, load={"raw_mib": 4, "rate": 50, "raw_rate": 200}, **options)
+
+    def prepare(self) -> None:
+        super().prepare()
+        fill(self.path(HOSTS[0], 1), BIG_MIB)
+
+
+def lose_standby(pair: DiskPair) -> None:
+    pair.lab.kill_host(pair.standby.host)
+    pair.standby.exit_code()
+    pair.primary.wait("alone")
+
+
+@check
+def first_copy_goes_on_where_it_stopped() -> None:
+    """The standby dies in the middle of it, twice, while the guest writes."""
+    with FilledPair(is_waiting=False, smp=2) as pair:
+        pair.load.start()
+        pair.wait_protected()
+        lose_standby(pair)
+        for n in range(2):
+            pair.disks[n].make(pair.standby.host, is_empty=True)
+        state = pair.lab.host_dir(pair.standby.host) / "state"
+        for path in state.rglob("*"):
+            if path.is_file():
+                path.unlink()
+        pair.lab.set_rate(pair.standby.host, 400)
+        lefts = []
+        for share in (0.7, 0.4):
+            pair.standby = pair.start_standby(pair.standby.host, pair.primary.host)
+            pair.primary.wait("syncing")
+            poll(lambda s=share: is_copied_but(pair, s), f"all but {share} copied", 120)
+            lefts.append(pair.disks_of(pair.primary)["sync"]["left_bytes"])
+            lose_standby(pair)
+            pair.load.wait_progress()
+        pair.standby = pair.start_standby(pair.standby.host, pair.primary.host)
+        pair.wait_protected()
+        total = copied_bytes(pair.primary)
+        say(f"left after the first part {lefts[0] >> 20} MiB, after the second {lefts[1] >> 20} "
+            f"MiB; the third copied {total >> 20} MiB")
+        # What was under way and what the guest has written in between is copied again.
+        expect(total < (lefts[1] + (40 << 20)), f"{total} copied, {lefts[1]} were left")
+        expect(lefts[1] < lefts[0], lefts)
+        pair.lab.set_cable(pair.standby.host)
+        pair.round("host")
+        pair.finish()
+
+
+def is_copied_but(pair: DiskPair, share: float) -> bool:
+    sync = pair.disks_of(pair.primary)["sync"]
+    return sync["total_bytes"] > 0 and 0 < sync["left_bytes"] < share * (BIG_MIB << 20)
+
+
+@check
+def after_an_outage_only_changes_are_copied() -> None:
+    with FilledPair(smp=2) as pair:
+        first = copied_bytes(pair.primary)
+        expect(first >= BIG_MIB << 20, f"the first copy was of {first} bytes")
+        for how in ("standby", "primary"):
+            if how == "standby":
+                lose_standby(pair)
+                pair.load.start()
+                pair.load.wait_progress()
+                pair.load.stop()
+                pair.standby = pair.start_standby(pair.standby.host, pair.primary.host)
+                pair.wait_protected()
+            else:
+                pair.load.start()
+                pair.failover("host")
+                pair.load.wait_progress()
+                pair.load.check()
+                pair.renew()
+            again = copied_bytes(pair.primary)
+            say(f"outage of the {how}: {again >> 10} KiB copied, {first >> 10} KiB at first")
+            expect(again < 48 << 20, f"{again} bytes were copied")
+        pair.finish()
+
+
+@check
+def a_foreign_copy_is_not_patched() -> None:
+    """A standby that comes with other images and no memory of a session gets all."""
+    with FilledPair(smp=2) as pair:
+        lose_standby(pair)
+        for path in (pair.lab.host_dir(pair.standby.host) / "state").rglob("*"):
+            if path.is_file():
+                path.unlink()
+        fill(pair.path(pair.standby.host, 1), 8)
+        pair.standby = pair.start_standby(pair.standby.host, pair.primary.host)
+        pair.wait_protected()
+        expect(copied_bytes(pair.primary) >= BIG_MIB << 20, copied_bytes(pair.primary))
+        pair.load.start()
+        pair.load.wait_progress()
+        pair.finish()
+
+
+# --- the end of both -----------------------------------------------------------------------------
+
+class VolatilePair(DiskPair):
+    """Below each host's images and journal is a cache that only a flush empties, and which dies with
+    the host: as the power fails."""
+
+    def serve(self, host: str, path: Path) -> Server:
+        return Server(self.lab, host, path, "cache=writeback", filters=("cache",))
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.servers: dict[str, list[Server]] = {}
+        for host in HOSTS:
+            redo = self.lab.host_dir(host) / "journal"
+            with open(redo, "wb") as f:
+                os.ftruncate(f.fileno(), 4 << 30)
+            self.servers[host] = [self.serve(host, path)
+                                  for path in (*(d.path(host) for d in self.disks), redo)]
+        for disk, server in zip(self.disks, self.servers[HOSTS[0]]):
+            disk.location = server.uri
+        self.redo = self.servers[HOSTS[0]][-1].uri
+
+    def path(self, host: str, number: int) -> Path:
+        return self.lab.host_dir(host) / self.disks[number].file_name
+
+    def power_on(self, host: str) -> None:
+        for server in self.servers[host]:
+            server.start()
+
+
+@check
+def both_hosts_die_at_once() -> None:
+    """What was told durable is on the owner's disk. The journal is redone at the next start."""
+    with VolatilePair(smp=2) as pair:
+        for number in range(3):
+            pair.load.start()
+            time.sleep(chance.uniform(0, MOMENT_MAX_S))
+            host = pair.primary.host
+            pair.kill_both()
+            for each in HOSTS:
+                pair.power_on(each)
+            pair.run_again(host)
+            pair.load.check()
+            pair.standby = pair.start_standby(pair.dead_host, host)
+            pair.wait_protected()
+            say(f"end {number + 1} of both: told {pair.load.durable.progress()}")
+        pair.load.start()
+        pair.load.check()
+
+
+@check
+def one_dies_and_then_the_other() -> None:
+    """The standby that took over dies before it has written all, and is started again."""
+    with DiskPair(smp=2) as pair:
+        for how in ("host", "keeper"):
+            pair.load.start()
+            pair.load.wait_progress()
+            pair.failover(how)
+            time.sleep(chance.uniform(0, 0.2))
+            last = pair.primary
+            pair.lab.kill_host(last.host)
+            last.exit_code()
+            pair.run_again(last.host)
+            pair.load.check()
+            pair.load.start()
+            pair.load.wait_progress()
+            pair.renew()
+        pair.load.check()
+        pair.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
