@@ -173,6 +173,11 @@ static int do_events(struct client *c, const struct hf_varlink_call *call)
 	return r;
 }
 
+static int not_possible(struct client *c, const struct hf_err *err)
+{
+	return reply(c, INTERFACE ".NotPossible", with_string("reason", err->text), false);
+}
+
 static int do_order(struct client *c, const struct hf_varlink_call *call,
 		    int (*order)(void *ctx, bool is_forced, struct hf_err *err))
 {
@@ -183,7 +188,7 @@ static int do_order(struct client *c, const struct hf_varlink_call *call,
 	    hf_json_bool(call->parameters, "force", &is_forced, &err) < 0)
 		return bad_parameter(c, &err);
 	if (order(c->control->ctx, is_forced, &err) < 0)
-		return reply(c, INTERFACE ".NotPossible", with_string("reason", err.text), false);
+		return not_possible(c, &err);
 	return reply(c, NULL, NULL, false);
 }
 
@@ -197,16 +202,24 @@ static int do_stop(struct client *c, const struct hf_varlink_call *call)
 	return do_order(c, call, c->control->ops->stop);
 }
 
+static int do_resume(struct client *c, const struct hf_varlink_call *call __attribute__((unused)))
+{
+	struct hf_err err = { "" };
+
+	if (c->control->ops->resume(c->control->ctx, &err) < 0)
+		return not_possible(c, &err);
+	return reply(c, NULL, NULL, false);
+}
+
 static int dispatch(struct client *c, const struct hf_varlink_call *call)
 {
 	static const struct {
 		const char *name;
 		int (*handle)(struct client *c, const struct hf_varlink_call *call);
 	} methods[] = {
-		{ INTERFACE ".Status", do_status },
-		{ INTERFACE ".Events", do_events },
-		{ INTERFACE ".Promote", do_promote },
-		{ INTERFACE ".Stop", do_stop },
+		{ INTERFACE ".Status", do_status },   { INTERFACE ".Events", do_events },
+		{ INTERFACE ".Promote", do_promote }, { INTERFACE ".Stop", do_stop },
+		{ INTERFACE ".Resume", do_resume },
 	};
 
 	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)

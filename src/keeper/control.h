@@ -7,6 +7,7 @@
  *   Events(after: int) -> (event: object)   with "more": events kept since, then each as it happens
  *   Promote(force: bool) -> ()              error NotPossible(reason: string)
  *   Stop(force: bool) -> ()                 error NotPossible(reason: string)
+ *   Resume() -> ()                          error NotPossible(reason: string)
  * Only the user who runs the keeper can reach the socket (folder 0700). A client that does not read
  * is let go of once 1 MiB waits for it.
  */
@@ -27,6 +28,7 @@ struct hf_control_ops {
 	/* 0, or a negative value with @err: why it cannot be done. */
 	int (*promote)(void *ctx, bool is_forced, struct hf_err *err);
 	int (*stop)(void *ctx, bool is_forced, struct hf_err *err);
+	int (*resume)(void *ctx, struct hf_err *err);
 };
 
 struct hf_control;

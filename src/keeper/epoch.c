@@ -113,8 +113,12 @@ void hf_epoch_capture(struct hf_primary_side *s, uint64_t epoch, bool may_resume
 	s->stop_us = 0;
 	if (may_prescan(s))
 		prescan(s);
+	if (s->k->disks)
+		hf_disks_draining(s->k->disks, true);
 	s->work.begun_ns = hf_now_ns(); /* of the pause, too: QEMU stops at once */
 	if (begin_checkpoint(s, &err) < 0) {
+		if (s->k->disks)
+			hf_disks_draining(s->k->disks, false);
 		hf_log(&s->k->journal, HF_LOG_ERROR, "epoch %" PRIu64 ": %s", epoch, err.text);
 		hf_primary_feed(s, HF_PRIMARY_CAPTURE_FAILED, epoch);
 	}
@@ -202,6 +206,10 @@ static void overflow(struct hf_primary_side *s)
 	if (!s->work.has_overflowed)
 		s->early_commits++;
 	s->work.has_overflowed = true;
+	/* Pieces of the disks' first copy come before the first epoch's beginning. */
+	s->work.is_begin_due = s->link && !s->work.has_begun && hf_link_bulk_pending(s->link);
+	if (s->work.is_begin_due)
+		return;
 	if (!s->link || s->machine.state == HF_PRIMARY_HOLDING || send_pages(s) < 0) {
 		s->work.is_broken = true;
 		end_standstill(s);
@@ -221,12 +229,21 @@ static void fill(struct hf_primary_side *s)
 		overflow(s);
 }
 
+static void mark_disks(struct hf_primary_side *s)
+{
+	if (s->k->disks)
+		hf_disks_mark(s->k->disks, s->work.epoch, s->stop_us, &s->gate);
+	else
+		hf_gate_captured(&s->gate, s->work.epoch, false, false);
+}
+
 static void on_standstill(void *ctx)
 {
 	struct hf_primary_side *s = ctx;
 	int r;
 
 	s->work.standstill_ns = hf_now_ns();
+	mark_disks(s);
 	drain_nets(s);
 	r = hf_tracker_collect(s->tracker, HF_TRACKER_STOPPED, &s->todo, NULL);
 	if (r < 0) {
@@ -248,6 +265,8 @@ void hf_epoch_link_moved(struct hf_primary_side *s)
 	if (!s->link) {
 		s->work.is_broken = true;
 		end_standstill(s);
+	} else if (!hf_link_bulk_pending(s->link) && s->work.is_begin_due) {
+		overflow(s);
 	} else if (!hf_link_bulk_pending(s->link)) {
 		take_counts(s);
 		hf_pages_reset(s->pages);
@@ -261,12 +280,52 @@ static void on_running(void *ctx)
 	hf_epoch_reschedule(ctx);
 }
 
+static void captured(struct hf_primary_side *s)
+{
+	if (s->k->disks) {
+		hf_disks_captured(s->k->disks, s->work.epoch);
+		/* What the outputs of this epoch wait for becomes durable while it travels. */
+		hf_disks_feed_gate(s->k->disks, &s->gate);
+	}
+	hf_primary_feed(s, HF_PRIMARY_CAPTURED, s->work.epoch);
+}
+
+/* The first epoch is complete when the disks' first copy is: what it lacks does not change any more, as
+ * nothing is written to the images before this epoch is committed. */
+void hf_epoch_copy_moved(struct hf_primary_side *s)
+{
+	struct hf_disks *d = s->k->disks;
+	int r;
+
+	if (!s->work.is_awaiting_copy)
+		return;
+	if (!s->link) {
+		s->work.is_awaiting_copy = false;
+		hf_primary_feed(s, HF_PRIMARY_CAPTURE_FAILED, s->work.epoch);
+		return;
+	}
+	r = hf_disks_copy_pump(d, s->link, HF_DISKSHM_SYNC_CHUNKS);
+	if (r < 0) {
+		hf_primary_drop_link(s, strerror(-r));
+	} else if (hf_disks_is_copied(d) && !hf_link_bulk_pending(s->link)) {
+		s->work.is_awaiting_copy = false;
+		captured(s);
+	}
+}
+
 static void on_stream_end(void *ctx)
 {
 	struct hf_primary_side *s = ctx;
 
-	hf_primary_feed(s, s->work.is_broken ? HF_PRIMARY_CAPTURE_FAILED : HF_PRIMARY_CAPTURED,
-			s->work.epoch);
+	if (s->work.is_broken) {
+		hf_primary_feed(s, HF_PRIMARY_CAPTURE_FAILED, s->work.epoch);
+	} else if (s->work.is_first && s->k->disks && s->k->disks->is_copying) {
+		s->work.is_awaiting_copy = true;
+		hf_epoch_copy_moved(s);
+	} else {
+		captured(s);
+	}
+	hf_primary_stop_for_fault(s);
 }
 
 static void on_failed(void *ctx, const char *why)
@@ -274,6 +333,8 @@ static void on_failed(void *ctx, const char *why)
 	struct hf_primary_side *s = ctx;
 
 	hf_log(&s->k->journal, HF_LOG_ERROR, "epoch %" PRIu64 ": %s", s->work.epoch, why);
+	if (s->k->disks)
+		hf_disks_draining(s->k->disks, false);
 	s->work.is_overflowing = false;
 	/* Not at once again: the pacing starts from here. */
 	hf_pace_epoch_begins(&s->pace, hf_now_ns(), 0, 0);
@@ -292,8 +353,8 @@ static const struct hf_checkpoint_ops checkpoint_ops = {
  * yet would be lost with this host, so they do not count. */
 static void note_released(struct hf_primary_side *s)
 {
-	if (s->machine.committed > s->released && hf_keeper_has_flushed_nets(s->k))
-		s->released = s->machine.committed;
+	if (s->let_out > s->released && hf_keeper_has_flushed_nets(s->k))
+		s->released = s->let_out;
 }
 
 static int send_frames(struct hf_primary_side *s)
@@ -320,6 +381,8 @@ void hf_epoch_send(struct hf_primary_side *s)
 {
 	int r = send_pages(s);
 
+	if (!r && s->k->disks)
+		r = hf_disks_send(s->k->disks, s->work.epoch, &s->outbox, s->link);
 	/* An epoch is long enough for the last one's frames; else they would be kept for ever longer. */
 	hf_keeper_flush_nets(s->k);
 	note_released(s);
@@ -342,15 +405,29 @@ void hf_epoch_drop(struct hf_primary_side *s)
 {
 	hf_bitmap_or_into(&s->todo, &s->flight);
 	hf_bitmap_clear_all(&s->flight);
+	if (s->k->disks)
+		hf_disks_dropped(s->k->disks);
 	/* A part of an epoch that will never be ended is on the link: only a new one is in step again. */
 	if (s->work.has_begun && s->link)
 		hf_primary_drop_link(s, "an epoch was broken off");
 }
 
-void hf_epoch_committed(struct hf_primary_side *s)
+static void disks_committed(struct hf_primary_side *s, uint64_t epoch)
+{
+	struct hf_disks *d = s->k->disks;
+
+	hf_disks_committed(d, epoch);
+	hf_disks_copy_end(d); /* with the first epoch, and nothing else with later ones */
+	hf_disks_permit(d, s->work.begun_ns + s->k->set->peer_timeout_ns);
+	hf_primary_tell_settled(s);
+}
+
+void hf_epoch_committed(struct hf_primary_side *s, uint64_t epoch)
 {
 	uint64_t now_ns = hf_now_ns();
 
+	if (s->k->disks)
+		disks_committed(s, epoch);
 	hf_bitmap_clear_all(&s->flight);
 	note_released(s);
 	s->committed_ns = now_ns;

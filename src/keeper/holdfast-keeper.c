@@ -236,6 +236,7 @@ static int start_guest(struct hf_keeper *k, struct hf_err *err)
 		.preload_path = find_preload(k, preload, sizeof(preload)),
 		.name = k->name,
 		.is_standby = k->set->role == HF_ROLE_STANDBY,
+		.disk_socket = k->disks ? k->disks->socket_path : NULL,
 		.on_event = on_qmp_event,
 		.on_first_held = on_first_held,
 		.on_over_limit = on_over_limit,
@@ -303,10 +304,18 @@ static int order_stop(void *ctx, bool is_forced, struct hf_err *err)
 	return k->ops->stop(k->role, is_forced, err);
 }
 
+static int order_resume(void *ctx, struct hf_err *err)
+{
+	struct hf_keeper *k = ctx;
+
+	return k->ops->resume(k->role, err);
+}
+
 static const struct hf_control_ops control_ops = {
 	.status = status,
 	.promote = order_promote,
 	.stop = order_stop,
+	.resume = order_resume,
 };
 
 static int on_signal(sd_event_source *source __attribute__((unused)),
@@ -357,6 +366,16 @@ static int start_meetings(struct hf_keeper *k, struct hf_err *err)
 			       NULL, &k->meetings, err);
 }
 
+/* On shared storage the port stays open until the disk process is dead, too: so a closed one proves that no
+ * write of this host is to come. */
+static int start_disks(struct hf_keeper *k, struct hf_err *err)
+{
+	bool is_shared = k->set->disk_layout == HF_DISK_LAYOUT_SHARED;
+
+	return hf_disks_start(k, is_shared && k->meetings ? hf_meetings_listen_fd(k->meetings) : -1,
+			      err);
+}
+
 /* ---- the program ---- */
 
 /* Waited for: whether the guest runs must be known before a standby is filled. */
@@ -370,24 +389,27 @@ static int run_guest(struct hf_keeper *k, struct hf_err *err)
 
 static int set_up(struct hf_keeper *k, struct hf_err *err)
 {
+	bool is_standby = k->set->role == HF_ROLE_STANDBY;
 	int r = hf_rundir_open(k->set->run_dir, k->name, &k->rundir, err);
 
 	if (!r)
 		r = take_signals(k);
 	if (!r)
-		r = start_guest(k, err);
-	if (!r)
 		r = start_meetings(k, err);
-	if (r < 0)
-		return r;
-	if (k->set->role == HF_ROLE_STANDBY)
-		return hf_standby_side_start(k, err);
-	if (k->meetings)
+	/* Before anything is written: an owner's disks are brought up to date by their journal. */
+	if (!r && !is_standby && k->meetings)
 		r = hf_question_ask(k, err);
 	if (!r)
-		r = run_guest(k, err);
+		r = start_disks(k, err);
 	if (!r)
-		r = hf_primary_side_start(k, 0, err);
+		r = start_guest(k, err);
+	if (r < 0)
+		return r;
+	if (is_standby)
+		return hf_standby_side_start(k, err);
+	r = run_guest(k, err);
+	if (!r)
+		r = hf_primary_side_start(k, 0, NULL, err);
 	return r;
 }
 
@@ -414,6 +436,7 @@ static void tear_down(struct hf_keeper *k)
 		hf_watch_remove(&k->nets[i].qemu_watch);
 	}
 	hf_guest_free(k->guest);
+	hf_disks_free(k->disks);
 	hf_cmdline_free(k->cmdline);
 	hf_rundir_close(&k->rundir);
 	hf_journal_fini(&k->journal);

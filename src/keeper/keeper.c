@@ -8,6 +8,14 @@
 
 #include "base/histogram.h"
 
+/* One of them travels, the other lies on disks. */
+_Static_assert((int)HF_WIRE_DISKS_OWNED == (int)HF_DISK_OWNED &&
+		       (int)HF_WIRE_DISKS_HELD == (int)HF_DISK_HELD &&
+		       (int)HF_WIRE_DISKS_REPLICATED == (int)HF_DISK_REPLICATED &&
+		       (int)HF_WIRE_DISKS_PARTIAL == (int)HF_DISK_PARTIAL &&
+		       (int)HF_WIRE_DISKS_CONDITION_COUNT == (int)HF_DISK_CONDITION_COUNT,
+	       "a condition has one number");
+
 void hf_keeper_describe(const struct hf_keeper *k, struct hf_wire_hello *ret)
 {
 	const struct hf_guest_identity *id = hf_guest_identity(k->guest);
@@ -27,6 +35,12 @@ void hf_keeper_describe(const struct hf_keeper *k, struct hf_wire_hello *ret)
 		.machine = id->machine,
 		.qemu = id->qemu_version,
 	};
+	if (k->disks) {
+		ret->disk_condition = (uint8_t)k->disks->condition;
+		ret->disk_session = k->disks->session;
+	}
+	for (size_t i = 0; k->disks && i < k->disks->n; i++)
+		ret->disks.item[ret->disks.n++] = hf_disks_text(k->disks, i);
 	for (size_t i = 0; i < id->device_count && i < HF_WIRE_DEVICES_MAX; i++)
 		ret->devices.item[ret->devices.n++] = id->devices[i];
 	for (size_t i = 0; i < hf_guest_net_count(k->guest) && i < HF_WIRE_NETDEVS_MAX; i++)

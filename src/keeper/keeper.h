@@ -13,6 +13,7 @@
 
 #include "core/commit.h"
 #include "keeper/control.h"
+#include "keeper/disks.h"
 #include "keeper/journal.h"
 #include "keeper/loop.h"
 #include "keeper/meeting.h"
@@ -47,6 +48,7 @@ struct hf_role_ops {
 	void (*add_status)(void *role, struct json_object *status);
 	int (*promote)(void *role, bool is_forced, struct hf_err *err);
 	int (*stop)(void *role, bool is_forced, struct hf_err *err);
+	int (*resume)(void *role, struct hf_err *err);
 };
 
 /* A network tap in the loop. */
@@ -65,6 +67,7 @@ struct hf_keeper {
 	struct hf_journal journal;
 	struct hf_rundir rundir;
 	struct hf_control *control;
+	struct hf_disks *disks; /* NULL: no disk takes part in the epochs */
 	struct hf_meetings *meetings; /* NULL: runs without a peer */
 	struct hf_cmdline *cmdline;
 	struct hf_guest *guest;

@@ -360,6 +360,11 @@ void hf_meetings_inquire(struct hf_meetings *m)
 	dial(m, /* is_inquiry= */ true);
 }
 
+int hf_meetings_listen_fd(const struct hf_meetings *m)
+{
+	return m->listen_fd;
+}
+
 bool hf_meetings_is_dialling(const struct hf_meetings *m)
 {
 	return m->dial != NULL;

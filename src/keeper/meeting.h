@@ -73,6 +73,9 @@ void hf_meetings_dial(struct hf_meetings *m);
 /* Ask the peer how it stands. As hf_meetings_dial(); ends in learnt() or missed(). */
 void hf_meetings_inquire(struct hf_meetings *m);
 
+/* Stays the meetings' own. Whoever else holds it keeps the port open. */
+int hf_meetings_listen_fd(const struct hf_meetings *m);
+
 bool hf_meetings_is_dialling(const struct hf_meetings *m);
 
 /* "10.0.0.2:7400" or "-". */

@@ -12,6 +12,13 @@ int hf_primary_order_stop(void *role, bool is_forced, struct hf_err *err __attri
 {
 	struct hf_primary_side *s = role;
 
+	if (is_forced && s->is_finishing) {
+		hf_log(&s->k->journal, HF_LOG_ERROR,
+		       "ended before the disks had all that was logged: the guest's last writes "
+		       "are lost");
+		hf_keeper_finish(s->k, s->finish_code);
+		return 0;
+	}
 	if (is_forced && s->machine.state == HF_PRIMARY_ENDING) {
 		hf_log(&s->k->journal, HF_LOG_ERROR,
 		       "ended without the standby's word: a standby that holds this VM's state may "
@@ -32,6 +39,24 @@ int hf_primary_order_promote(void *role, bool is_forced __attribute__((unused)),
 	hf_err_set(err, "this is the primary, the VM runs here (%s): promote on the standby's host",
 		   hf_primary_state_name(s->machine.state));
 	return -EINVAL;
+}
+
+/* Of a VM that a disk fault, its user or the guest's own storage errors have stopped. */
+int hf_primary_order_resume(void *role, struct hf_err *err)
+{
+	struct hf_primary_side *s = role;
+	const struct hf_disks *d = s->k->disks;
+
+	if (d && d->has_fault) {
+		hf_err_set(err, "the disk still fails: %s", d->fault_text);
+		return -EIO;
+	}
+	if (s->k->is_guest_running) {
+		hf_err_set(err, "the VM runs");
+		return -EALREADY;
+	}
+	hf_keeper_qmp(s->k, "cont");
+	return 0;
 }
 
 /* The host is going down, or somebody wants the keeper gone: the VM moves if it can. */
@@ -105,5 +130,7 @@ void hf_primary_add_status(void *role, struct json_object *status)
 		status, "tracking",
 		json_object_new_string(s->tracker ? hf_tracker_mode_name(s->tracker) : "none"));
 	add_epochs(s, status);
+	if (s->k->disks)
+		json_object_object_add(status, "disks", hf_disks_status(s->k->disks));
 	hf_sync_add_status(s, status);
 }

@@ -7,7 +7,9 @@
 
 #include "base/bitmap.h"
 #include "base/histogram.h"
+#include "cluster/inbox.h"
 #include "cluster/outbox.h"
+#include "core/disk.h"
 #include "core/pace.h"
 #include "keeper/arbiter.h"
 #include "keeper/primary.h"
@@ -30,6 +32,8 @@ struct hf_epoch_work {
 	bool has_begun; /* EPOCH_BEGIN is on the link */
 	bool has_overflowed; /* is it, or was it */
 	bool is_overflowing; /* the VM stands still until there is room for more pages */
+	bool is_begin_due; /* as soon as the link has taken what is left of the first copy */
+	bool is_awaiting_copy; /* the first copy of the disks has to be sent before its end */
 	size_t sent_pages; /* messages of the pages' buffer that are on the link */
 	uint64_t early_pages; /* copied before the stop */
 	uint64_t data_pages;
@@ -41,6 +45,8 @@ struct hf_epoch_work {
 
 enum hf_sync_step {
 	HF_SYNC_OFF,
+	HF_SYNC_DRAINING, /* what was held is being written to the disks first */
+	HF_SYNC_DISKS, /* the disks, before RAM: they take longer, and change more slowly */
 	HF_SYNC_STOPPING, /* the VM is stopped for the time of one scan */
 	HF_SYNC_COPYING,
 };
@@ -57,6 +63,9 @@ struct hf_sync {
 	uint64_t done_bytes;
 	uint64_t started_ns;
 	uint64_t started_bytes; /* the link's counter */
+	struct hf_id session;
+	uint8_t disks; /* enum hf_wire_sync_disks */
+	bool is_disks_turn; /* RAM and what is left of the disks share the link */
 };
 
 struct hf_primary_side {
@@ -95,6 +104,15 @@ struct hf_primary_side {
 	struct hf_outbox outbox;
 	struct hf_epoch_work work;
 	struct hf_sync sync;
+	struct hf_gate gate; /* holds outputs back that rely on what is not durable yet */
+	bool is_passing; /* the taps are told to hold nothing */
+	uint64_t let_out; /* last epoch whose outputs the taps were told to let out */
+	struct hf_inbox *resend; /* frames to be sent again as soon as outputs pass; NULL: none */
+	struct hf_id peer_disk_session; /* of the standby that is connected */
+	uint8_t peer_disk_condition;
+	bool is_stop_wanted; /* a disk fails: the VM is to stop once the checkpoint is through */
+	bool is_finishing; /* only the disks' log has to be written out */
+	enum hf_keeper_exit finish_code;
 	uint64_t released; /* last epoch whose outputs have left */
 	uint64_t committed_ns;
 
@@ -123,22 +141,40 @@ const char *hf_primary_state_text(enum hf_primary_state state);
 /* primary-orders.c: struct hf_role_ops' calls for people. */
 int hf_primary_order_promote(void *role, bool is_forced, struct hf_err *err) HF_MUST_CHECK;
 int hf_primary_order_stop(void *role, bool is_forced, struct hf_err *err) HF_MUST_CHECK;
+int hf_primary_order_resume(void *role, struct hf_err *err) HF_MUST_CHECK;
 void hf_primary_order_signal(void *role, int signal);
 void hf_primary_add_status(void *role, struct json_object *status);
+
+/* primary-disks.c */
+void hf_primary_watch_disks(struct hf_primary_side *s);
+/* Lets out what may leave, as far as the gate and the disks see it. */
+void hf_primary_let_out(struct hf_primary_side *s);
+void hf_primary_hold(struct hf_primary_side *s);
+void hf_primary_pass(struct hf_primary_side *s);
+void hf_primary_finish(struct hf_primary_side *s, enum hf_keeper_exit code);
+void hf_primary_tell_settled(struct hf_primary_side *s);
+void hf_primary_stop_for_fault(struct hf_primary_side *s);
+/* What the first copy of the disks for the standby that is connected is to be: enum hf_wire_sync_disks. */
+uint8_t hf_primary_copy_kind(const struct hf_primary_side *s);
+
+/* primary.c: says it to the standby, if there is a connection. */
+void hf_primary_say(struct hf_primary_side *s, const struct hf_wire_msg *msg);
 
 /* epoch.c */
 int hf_epoch_init(struct hf_primary_side *s, struct hf_err *err) HF_MUST_CHECK;
 void hf_epoch_capture(struct hf_primary_side *s, uint64_t epoch, bool may_resume);
 void hf_epoch_send(struct hf_primary_side *s);
 void hf_epoch_drop(struct hf_primary_side *s);
-void hf_epoch_committed(struct hf_primary_side *s);
+void hf_epoch_committed(struct hf_primary_side *s, uint64_t epoch);
 void hf_epoch_link_moved(struct hf_primary_side *s);
 void hf_epoch_qmp_event(struct hf_primary_side *s, const char *name, struct json_object *data,
 			uint64_t timestamp_us);
 void hf_epoch_reschedule(struct hf_primary_side *s);
 
 /* sync.c */
-void hf_sync_begin(struct hf_primary_side *s);
+void hf_sync_begin(struct hf_primary_side *s, struct hf_id session);
 void hf_sync_stop(struct hf_primary_side *s);
 void hf_sync_link_moved(struct hf_primary_side *s);
+void hf_sync_disks_moved(struct hf_primary_side *s);
+void hf_epoch_copy_moved(struct hf_primary_side *s);
 void hf_sync_add_status(const struct hf_primary_side *s, struct json_object *status);

@@ -29,9 +29,12 @@ static void forget_link(struct hf_primary_side *s)
 	hf_watch_remove(&s->link_watch);
 	s->link = NULL;
 	hf_link_free(link);
+	if (s->k->disks)
+		hf_disks_copy_link_lost(s->k->disks);
 	s->work.has_begun = false;
 	s->work.sent_pages = 0;
 	hf_epoch_link_moved(s);
+	hf_epoch_copy_moved(s);
 	/* Who is gone answers with a closed port: that is the proof that is looked for at once. */
 	s->redial_ns = REDIAL_SOON_NS;
 	hf_timer_set(&s->dial_timer, &s->k->loop, 0, s->dial_timer.fire, s);
@@ -51,7 +54,7 @@ void hf_primary_drop_link(struct hf_primary_side *s, const char *why)
 	hf_primary_feed(s, HF_PRIMARY_LINK_DOWN, 0);
 }
 
-static void send_msg(struct hf_primary_side *s, const struct hf_wire_msg *msg)
+void hf_primary_say(struct hf_primary_side *s, const struct hf_wire_msg *msg)
 {
 	struct hf_err err;
 
@@ -67,7 +70,7 @@ static void send_mark(struct hf_primary_side *s, enum hf_wire_type type, uint64_
 {
 	struct hf_wire_msg msg = { .type = type, .mark = { .epoch = epoch, .session = session } };
 
-	send_msg(s, &msg);
+	hf_primary_say(s, &msg);
 }
 
 static void send_reason(struct hf_primary_side *s, enum hf_wire_type type, uint32_t code,
@@ -75,7 +78,7 @@ static void send_reason(struct hf_primary_side *s, enum hf_wire_type type, uint3
 {
 	struct hf_wire_msg msg = { .type = type, .reason = { .code = code, .text = text } };
 
-	send_msg(s, &msg);
+	hf_primary_say(s, &msg);
 }
 
 /* ---- what the machine wants done ---- */
@@ -88,13 +91,9 @@ static void on_arbiter(void *ctx, bool is_granted)
 
 static void release(struct hf_primary_side *s, uint64_t epoch)
 {
-	struct hf_err err;
-
-	for (size_t i = 0; i < hf_guest_net_count(s->k->guest); i++)
-		if (hf_nettap_release(hf_guest_net(s->k->guest, i), epoch, &err) < 0)
-			hf_log(&s->k->journal, HF_LOG_ERROR, "netdev %s: %s",
-			       hf_guest_net_id(s->k->guest, i), err.text);
-	hf_epoch_committed(s);
+	hf_gate_committed(&s->gate, epoch);
+	hf_primary_let_out(s);
+	hf_epoch_committed(s, epoch);
 }
 
 static void discard(struct hf_primary_side *s)
@@ -112,12 +111,13 @@ static void begin_sync(struct hf_primary_side *s, struct hf_id session)
 			.session = session,
 			.ram_bytes = ram,
 			.pages = ram / HF_WIRE_PAGE_BYTES,
+			.disks = hf_primary_copy_kind(s),
 		},
 	};
 
 	hf_outbox_reset(&s->outbox);
-	send_msg(s, &msg);
-	hf_sync_begin(s);
+	hf_primary_say(s, &msg);
+	hf_sync_begin(s, session);
 }
 
 static void send_ended(struct hf_primary_side *s)
@@ -155,17 +155,17 @@ static void finish(struct hf_primary_side *s)
 		code = s->has_vm_died ? HF_KEEPER_EXIT_VM_DIED : HF_KEEPER_EXIT_SUPERSEDED;
 	else if (s->has_vm_died)
 		code = HF_KEEPER_EXIT_VM_DIED;
-	hf_keeper_finish(s->k, code);
+	hf_primary_finish(s, code);
 }
 
 static void perform_on_vm(struct hf_primary_side *s, const struct hf_primary_action *a)
 {
 	switch ((unsigned int)a->kind) { /* the other half is perform_on_peer() */
 	case HF_PRIMARY_HOLD:
-		hf_keeper_set_net_mode(s->k, HF_NETTAP_HOLD);
+		hf_primary_hold(s);
 		break;
 	case HF_PRIMARY_PASS:
-		hf_keeper_set_net_mode(s->k, HF_NETTAP_PASS);
+		hf_primary_pass(s);
 		break;
 	case HF_PRIMARY_CAPTURE:
 		hf_epoch_capture(s, a->epoch, a->resume);
@@ -184,6 +184,9 @@ static void perform_on_vm(struct hf_primary_side *s, const struct hf_primary_act
 		break;
 	case HF_PRIMARY_RESUME:
 		hf_keeper_qmp(s->k, "cont");
+		break;
+	case HF_PRIMARY_CUT_DISKS:
+		hf_disks_cut(s->k->disks);
 		break;
 	case HF_PRIMARY_FINISH:
 		finish(s);
@@ -363,9 +366,21 @@ static void on_control(struct hf_primary_side *s, const struct hf_wire_msg *msg)
 		hf_primary_feed(s, HF_PRIMARY_ACK, msg->mark.epoch);
 		break;
 	case HF_WIRE_PING:
-		send_msg(s, &pong);
+		hf_primary_say(s, &pong);
 		break;
 	case HF_WIRE_PONG:
+		if (s->k->disks) /* it has heard of us since we sent that */
+			hf_disks_permit(s->k->disks,
+					msg->ping.time_ns + s->k->set->peer_timeout_ns);
+		break;
+	case HF_WIRE_SYNC_DONE:
+		if (s->k->disks)
+			hf_disks_copy_confirmed(s->k->disks, msg->mark.sync_mark);
+		hf_sync_disks_moved(s);
+		break;
+	case HF_WIRE_SETTLED:
+		if (s->k->disks)
+			hf_disks_peer_settled(s->k->disks, msg->mark.epoch);
 		break;
 	case HF_WIRE_DISCARDED:
 		on_discarded(s, msg->mark.session);
@@ -429,6 +444,7 @@ static void link_ready(void *ctx, uint32_t revents)
 		return;
 	}
 	hf_epoch_link_moved(s);
+	hf_epoch_copy_moved(s);
 	hf_sync_link_moved(s);
 }
 
@@ -442,7 +458,7 @@ static void beat(void *ctx)
 	struct hf_wire_msg ping = { .type = HF_WIRE_PING, .ping = { .time_ns = now_ns } };
 
 	if (s->link && now_ns - s->said_ns >= period_ns && !hf_link_bulk_pending(s->link))
-		send_msg(s, &ping);
+		hf_primary_say(s, &ping);
 	if (s->link && !s->machine.is_peer_silent &&
 	    now_ns - s->heard_ns > s->k->set->peer_timeout_ns)
 		hf_primary_feed(s, HF_PRIMARY_PEER_SILENT, 0);
@@ -522,6 +538,8 @@ static bool adopt(struct hf_primary_side *s, struct hf_link *link,
 	if (!hf_id_is_none(s->machine.session) &&
 	    !hf_id_is_equal(theirs->session, s->machine.session))
 		feed_session(s, HF_PRIMARY_PEER_DISCARDED, s->machine.session);
+	s->peer_disk_condition = theirs->disk_condition;
+	s->peer_disk_session = theirs->disk_session;
 	s->link = link;
 	if (hf_watch_add(&s->link_watch, &s->k->loop, hf_link_fd(link), HF_PRIORITY_LINK,
 			 link_wanted, link_ready, s) < 0) {
@@ -628,6 +646,7 @@ static void on_qmp_event(void *role, const char *name, struct json_object *data,
 	struct hf_primary_side *s = role;
 
 	hf_epoch_qmp_event(s, name, data, timestamp_us);
+	hf_primary_stop_for_fault(s);
 	if (strcmp(name, "RESUME") == 0 || strcmp(name, "STOP") == 0)
 		hf_epoch_reschedule(s);
 }
@@ -680,6 +699,7 @@ static const struct hf_role_ops role_ops = {
 	.add_status = hf_primary_add_status,
 	.promote = hf_primary_order_promote,
 	.stop = hf_primary_order_stop,
+	.resume = hf_primary_order_resume,
 };
 
 /* Copying is bound by memory, which a few processors use up. */
@@ -735,7 +755,8 @@ static int open_tracking(struct hf_primary_side *s, struct hf_err *err)
 	return r;
 }
 
-int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_err *err)
+int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_inbox *resend,
+			  struct hf_err *err)
 {
 	struct hf_primary_side *s = calloc(1, sizeof(*s));
 	int r;
@@ -743,8 +764,10 @@ int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_er
 	if (!s)
 		return -ENOMEM;
 	s->k = k;
+	s->resend = resend;
 	hf_primary_init(&s->machine, last_epoch);
-	s->released = last_epoch;
+	hf_primary_watch_disks(s);
+	s->released = s->let_out = last_epoch;
 	s->arbiter = (struct hf_arbiter){
 		.loop = &k->loop,
 		.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE,
@@ -754,12 +777,12 @@ int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_er
 	s->redial_ns = REDIAL_SOON_NS;
 	r = hf_epoch_init(s, err);
 	if (r < 0) {
-		free(s);
+		free(s); /* the inbox stays the caller's */
 		return r;
 	}
 	k->role = s;
 	k->ops = &role_ops;
-	hf_keeper_set_net_mode(k, HF_NETTAP_PASS);
+	hf_primary_pass(s);
 	if (k->meetings)
 		hf_meetings_set_ops(k->meetings, &meeting_ops, s);
 	announce_role(s);

@@ -20,9 +20,19 @@ static void question_describe(void *ctx, struct hf_wire_hello *ret)
 {
 	struct question *q = ctx;
 
-	hf_keeper_describe(q->k, ret);
-	ret->role = HF_WIRE_ROLE_PRIMARY;
-	ret->state = HF_WIRE_VM_STARTING;
+	/* There is no guest yet to be described. */
+	*ret = (struct hf_wire_hello){
+		.version_min = HF_WIRE_VERSION_MIN,
+		.version_max = HF_WIRE_VERSION_MAX,
+		.role = HF_WIRE_ROLE_INQUIRER,
+		.state = HF_WIRE_VM_STARTING,
+		.instance = q->k->instance,
+		.page_bytes = HF_WIRE_PAGE_BYTES,
+		.holdfast = HF_VERSION,
+		.vm = q->k->name,
+		.machine = "",
+		.qemu = "",
+	};
 }
 
 static void answer(struct question *q, int result)
@@ -36,7 +46,7 @@ static void question_learnt(void *ctx, const struct hf_wire_hello *theirs)
 	struct question *q = ctx;
 	const char *peer = hf_meetings_peer_text(q->k->meetings);
 
-	if (theirs->role == HF_WIRE_ROLE_PRIMARY) {
+	if (theirs->role == HF_WIRE_ROLE_PRIMARY || theirs->state == HF_WIRE_VM_STARTING) {
 		hf_err_set(q->err, "the VM runs on %s already (%s); start a standby here instead",
 			   peer, hf_wire_vm_state_name(theirs->state));
 		answer(q, -EEXIST);

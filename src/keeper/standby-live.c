@@ -60,9 +60,8 @@ static void load_ready(void *ctx, uint32_t revents __attribute__((unused)))
 		hf_standby_load_failed(s, strerror(-r));
 }
 
-void hf_standby_go_live(struct hf_standby_side *s)
+static void go_live(struct hf_standby_side *s)
 {
-	s->proof_ns = hf_now_ns();
 	s->load_fd = hf_guest_take_incoming_fd(s->k->guest);
 	if (hf_watch_add(&s->load_watch, &s->k->loop, s->load_fd, HF_PRIORITY_VM, load_wanted,
 			 load_ready, s) < 0) {
@@ -70,9 +69,36 @@ void hf_standby_go_live(struct hf_standby_side *s)
 		return;
 	}
 	load_ready(s, EPOLLOUT);
+	if (s->k->disks) {
+		/* What frames say to be on the disk is in one memory now: they follow what is redone. */
+		hf_keeper_set_net_mode(s->k, HF_NETTAP_HOLD);
+		hf_disks_promote(s->k->disks);
+		return;
+	}
 	hf_keeper_set_net_mode(s->k, HF_NETTAP_PASS);
 	if (s->k->set->may_resend)
 		hf_inbox_each_frame(s->inbox, send_again, s);
+}
+
+static void on_deadline(void *ctx)
+{
+	go_live(ctx);
+}
+
+/* Without proof that the old path to a shared image is dead, its write deadline has to pass first. */
+void hf_standby_go_live(struct hf_standby_side *s, bool must_wait)
+{
+	uint64_t deadline_ns = s->heard_ns + s->k->set->peer_timeout_ns / 4 * 5;
+
+	s->proof_ns = hf_now_ns();
+	if (!must_wait || deadline_ns <= s->proof_ns) {
+		go_live(s);
+		return;
+	}
+	hf_event(&s->k->journal, "write-deadline", NULL,
+		 "waits %.1f s: until then the old primary may still write to the shared image",
+		 (double)(deadline_ns - s->proof_ns) / 1e9);
+	hf_timer_set(&s->live_timer, &s->k->loop, deadline_ns, on_deadline, s);
 }
 
 /* A connection to the old primary, kept only until that has read what we told it and has gone. */
@@ -125,6 +151,7 @@ static void become_primary(struct hf_standby_side *s)
 	struct hf_keeper *k = s->k;
 	uint64_t epoch = s->machine.epoch;
 	struct hf_err err = { "" };
+	struct hf_inbox *resend = k->disks ? s->inbox : NULL;
 
 	if (s->link)
 		bid_farewell(s);
@@ -134,13 +161,14 @@ static void become_primary(struct hf_standby_side *s)
 	hf_timer_fini(&s->live_timer);
 	hf_arbiter_fini(&s->arbiter);
 	/* The guest lives; a keeper that cannot protect it is still better than none. */
-	if (hf_primary_side_start(k, epoch, &err) < 0)
+	if (hf_primary_side_start(k, epoch, resend, &err) < 0)
 		hf_event(&k->journal, "unprotectable", NULL,
 			 "the VM runs on but cannot be protected: %s",
 			 err.text[0] ? err.text : "no memory");
 	if (k->role == s)
 		return;
-	hf_inbox_free(s->inbox);
+	if (!resend)
+		hf_inbox_free(s->inbox);
 	free(s);
 }
 

@@ -39,6 +39,12 @@ int hf_standby_order_stop(void *role, bool is_forced, struct hf_err *err)
 	return 0;
 }
 
+int hf_standby_order_resume(void *role __attribute__((unused)), struct hf_err *err)
+{
+	hf_err_set(err, "this is a standby: the VM does not run here");
+	return -EINVAL;
+}
+
 void hf_standby_order_signal(void *role, int signal __attribute__((unused)))
 {
 	struct hf_standby_side *s = role;
@@ -82,6 +88,8 @@ void hf_standby_add_status(void *role, struct json_object *status)
 		e, "lag_ns",
 		json_object_new_uint64(s->machine.epoch ? hf_now_ns() - s->whole_ns : 0));
 	json_object_object_add(status, "epochs", e);
+	if (s->k->disks)
+		json_object_object_add(status, "disks", hf_disks_status(s->k->disks));
 	if (s->machine.state == HF_STANDBY_SYNCING) {
 		struct json_object *y = json_object_new_object();
 

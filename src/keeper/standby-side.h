@@ -45,6 +45,16 @@ struct hf_standby_side {
 	bool is_order_refused;
 	bool has_been_signalled; /* once, while it may hold the only copy */
 	struct hf_timer live_timer;
+
+	/* Disks. */
+	uint64_t ack_epoch; /* whole, but its acknowledgement waits for the disks; 0: none */
+	uint32_t ack_order; /* what it waits for, 0: only for room */
+	bool is_copy_durable; /* the first copy is, and recorded as whole */
+	uint32_t begin_order; /* the link waits until the images are recorded as partial */
+	uint32_t mark_order; /* SYNC_DONE waits for it */
+	uint64_t mark;
+	bool is_paused; /* nothing is read from the link for now */
+	uint64_t told_settled;
 };
 
 /* standby.c: let the machine decide about an event; may be called from within its actions. */
@@ -58,14 +68,29 @@ void hf_standby_proof_met(struct hf_standby_side *s, struct hf_id instance);
 void hf_standby_proof_missed(void *ctx, enum hf_meeting_miss why, const char *text);
 void hf_standby_proof_learnt(void *ctx, const struct hf_wire_hello *theirs);
 
+/* standby-disks.c */
+void hf_standby_watch_disks(struct hf_standby_side *s);
+void hf_standby_begin_copy(struct hf_standby_side *s, struct hf_id session);
+void hf_standby_ack(struct hf_standby_side *s, uint64_t epoch);
+void hf_standby_on_mark(struct hf_standby_side *s, uint64_t mark);
+void hf_standby_forget_waits(struct hf_standby_side *s);
+
+/* standby.c: for the above. */
+void hf_standby_send(struct hf_standby_side *s, enum hf_wire_type type, uint64_t epoch,
+		     struct hf_id session);
+void hf_standby_say(struct hf_standby_side *s, const struct hf_wire_msg *msg);
+void hf_standby_read_on(struct hf_standby_side *s);
+void hf_standby_drop_link(struct hf_standby_side *s, const char *why);
+
 /* standby-live.c: feed QEMU the state; with its RESUME the keeper becomes the primary, and @s is
  * freed. */
-void hf_standby_go_live(struct hf_standby_side *s);
+void hf_standby_go_live(struct hf_standby_side *s, bool must_wait);
 void hf_standby_live_event(struct hf_standby_side *s, const char *name, struct json_object *data);
 void hf_standby_load_failed(struct hf_standby_side *s, const char *why);
 
 /* standby-orders.c: struct hf_role_ops' calls for people. */
 int hf_standby_order_promote(void *role, bool is_forced, struct hf_err *err) HF_MUST_CHECK;
 int hf_standby_order_stop(void *role, bool is_forced, struct hf_err *err) HF_MUST_CHECK;
+int hf_standby_order_resume(void *role, struct hf_err *err) HF_MUST_CHECK;
 void hf_standby_order_signal(void *role, int signal);
 void hf_standby_add_status(void *role, struct json_object *status);

@@ -30,10 +30,16 @@ static void drop_link(struct hf_standby_side *s, enum hf_standby_event_kind kind
 	hf_link_free(s->link);
 	s->link = NULL;
 	s->is_silent = false;
+	hf_standby_forget_waits(s);
 	hf_standby_feed(s, kind, 0);
 }
 
-static void send_msg(struct hf_standby_side *s, const struct hf_wire_msg *msg)
+void hf_standby_drop_link(struct hf_standby_side *s, const char *why)
+{
+	drop_link(s, HF_STANDBY_LINK_DOWN, why);
+}
+
+void hf_standby_say(struct hf_standby_side *s, const struct hf_wire_msg *msg)
 {
 	struct hf_err err;
 
@@ -44,12 +50,12 @@ static void send_msg(struct hf_standby_side *s, const struct hf_wire_msg *msg)
 		drop_link(s, HF_STANDBY_LINK_DOWN, err.text);
 }
 
-static void send_mark(struct hf_standby_side *s, enum hf_wire_type type, uint64_t epoch,
-		      struct hf_id session)
+void hf_standby_send(struct hf_standby_side *s, enum hf_wire_type type, uint64_t epoch,
+		     struct hf_id session)
 {
 	struct hf_wire_msg msg = { .type = type, .mark = { .epoch = epoch, .session = session } };
 
-	send_msg(s, &msg);
+	hf_standby_say(s, &msg);
 }
 
 static void send_error(struct hf_standby_side *s, enum hf_wire_refusal code, const char *text)
@@ -57,7 +63,7 @@ static void send_error(struct hf_standby_side *s, enum hf_wire_refusal code, con
 	struct hf_wire_msg msg = { .type = HF_WIRE_ERROR,
 				   .reason = { .code = code, .text = text } };
 
-	send_msg(s, &msg);
+	hf_standby_say(s, &msg);
 }
 
 /* ---- what the machine wants done ---- */
@@ -67,13 +73,14 @@ static void perform(struct hf_standby_side *s, const struct hf_standby_action *a
 	switch (a->kind) {
 	case HF_STANDBY_CLEAR:
 		hf_inbox_clear(s->inbox);
+		hf_standby_begin_copy(s, a->session);
 		break;
 	case HF_STANDBY_APPLY:
 		s->whole_ns = hf_now_ns();
 		hf_inbox_apply(s->inbox);
 		break;
 	case HF_STANDBY_ACK:
-		send_mark(s, HF_WIRE_ACK, a->epoch, none);
+		hf_standby_ack(s, a->epoch);
 		break;
 	case HF_STANDBY_DROP_PARTIAL:
 		hf_inbox_drop_partial(s->inbox);
@@ -82,19 +89,19 @@ static void perform(struct hf_standby_side *s, const struct hf_standby_action *a
 		hf_inbox_clear(s->inbox);
 		break;
 	case HF_STANDBY_SEND_DISCARDED:
-		send_mark(s, HF_WIRE_DISCARDED, 0, a->session);
+		hf_standby_send(s, HF_WIRE_DISCARDED, 0, a->session);
 		break;
 	case HF_STANDBY_REQUEST_HANDOVER:
-		send_mark(s, HF_WIRE_HANDOVER_REQUEST, a->epoch, none);
+		hf_standby_send(s, HF_WIRE_HANDOVER_REQUEST, a->epoch, none);
 		break;
 	case HF_STANDBY_ASK_ARBITER:
 		hf_standby_proof_ask(s);
 		break;
 	case HF_STANDBY_PROMOTE:
-		hf_standby_go_live(s);
+		hf_standby_go_live(s, a->must_wait);
 		break;
 	case HF_STANDBY_SEND_PROMOTED:
-		send_mark(s, HF_WIRE_PROMOTED, a->epoch, a->session);
+		hf_standby_send(s, HF_WIRE_PROMOTED, a->epoch, a->session);
 		break;
 	case HF_STANDBY_REFUSE:
 		s->is_refused = true;
@@ -199,13 +206,26 @@ static void on_control(struct hf_standby_side *s, const struct hf_wire_msg *msg)
 	case HF_WIRE_SYNC_BEGIN:
 		if (msg->sync_begin.ram_bytes != hf_guest_ram(s->k->guest)->size_bytes)
 			bad_peer(s, "SYNC_BEGIN names another size of RAM than HELLO did");
+		else if ((msg->sync_begin.disks != HF_WIRE_SYNC_DISKS_NONE) !=
+			 (s->k->disks && !s->k->disks->is_shared))
+			bad_peer(s, "SYNC_BEGIN and HELLO do not agree about disks to be copied");
 		else
 			feed_session(s, HF_STANDBY_SYNC_BEGIN, msg->sync_begin.session);
 		break;
 	case HF_WIRE_PING:
-		send_msg(s, &pong);
+		hf_standby_say(s, &pong);
 		break;
 	case HF_WIRE_PONG:
+		break;
+	case HF_WIRE_SYNC_MARK:
+		if (!s->k->disks || s->mark_order)
+			bad_peer(s, "a SYNC_MARK that does not belong here");
+		else
+			hf_standby_on_mark(s, msg->mark.sync_mark);
+		break;
+	case HF_WIRE_SETTLED:
+		if (s->k->disks && msg->mark.epoch <= s->machine.epoch)
+			hf_disks_peer_settled(s->k->disks, msg->mark.epoch);
 		break;
 	case HF_WIRE_DEAD:
 		hf_event(&s->k->journal, "primary-dead", NULL, "the primary's keeper says: %s",
@@ -277,7 +297,7 @@ static bool on_message(void *ctx, const struct hf_wire_view *view)
 		s->is_refused = false;
 		bad_peer(s, "a synchronisation cannot begin in this state");
 	}
-	return !s->is_link_doomed;
+	return !s->is_link_doomed && !s->is_paused;
 }
 
 static uint32_t link_wanted(void *ctx)
@@ -305,6 +325,20 @@ static void link_ready(void *ctx, uint32_t revents)
 		drop_link(s, HF_STANDBY_LINK_DOWN, err.text[0] ? err.text : "given up");
 }
 
+/* What has come meanwhile is all there; what came before the pause was heard. */
+void hf_standby_read_on(struct hf_standby_side *s)
+{
+	if (!s->is_paused)
+		return;
+	s->is_paused = false;
+	if (!s->link)
+		return;
+	hf_link_pause(s->link, false);
+	s->heard_ns = hf_now_ns();
+	if (!s->is_dispatching)
+		link_ready(s, EPOLLIN);
+}
+
 static void beat(void *ctx)
 {
 	struct hf_standby_side *s = ctx;
@@ -313,7 +347,9 @@ static void beat(void *ctx)
 	struct hf_wire_msg ping = { .type = HF_WIRE_PING, .ping = { .time_ns = now_ns } };
 
 	if (s->link && now_ns - s->said_ns >= period_ns)
-		send_msg(s, &ping);
+		hf_standby_say(s, &ping);
+	if (s->is_paused) /* nobody listens */
+		s->heard_ns = now_ns;
 	if (s->link && !s->is_silent && now_ns - s->heard_ns > s->k->set->peer_timeout_ns) {
 		s->is_silent = true;
 		hf_standby_feed(s, HF_STANDBY_PEER_SILENT, 0);
@@ -444,6 +480,7 @@ static const struct hf_role_ops role_ops = {
 	.add_status = hf_standby_add_status,
 	.promote = hf_standby_order_promote,
 	.stop = hf_standby_order_stop,
+	.resume = hf_standby_order_resume,
 };
 
 /* ---- beginning and end ---- */
@@ -460,11 +497,15 @@ int hf_standby_side_start(struct hf_keeper *k, struct hf_err *err)
 	};
 	int r;
 
+	if (k->disks)
+		hf_disks_inbox(k->disks, &config.disks);
+
 	if (!s)
 		return -ENOMEM;
 	s->k = k;
 	s->load_fd = -1;
 	hf_standby_init(&s->machine);
+	hf_standby_watch_disks(s);
 	s->arbiter = (struct hf_arbiter){
 		.loop = &k->loop,
 		.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE,

@@ -20,6 +20,13 @@
 /* A guest that writes faster than the link takes never gets less: after so many rounds its working
  * set is what is left, and that is an epoch like all that follow. */
 #define ROUNDS_MAX 10
+
+/* RAM follows when so much of the disks is left, or when more than all was sent and it does not get less:
+ * then the log's limit slows the guest down, once outputs are held. */
+#define DISKS_NEAR_BYTES ((uint64_t)16 << 20)
+#define DISKS_SENT_FACTOR 3
+#define DISK_PIECES_IN_TURN 4
+
 static void start_round(struct hf_primary_side *s);
 
 static bool is_near_enough(const struct hf_primary_side *s, uint64_t pages)
@@ -32,6 +39,19 @@ static bool is_near_enough(const struct hf_primary_side *s, uint64_t pages)
 	return pages <= 256 || (pages <= bound && pages > s->sync.last_pages / 2);
 }
 
+/* What is left of the disks goes in turns with RAM: neither may keep the other from the link. */
+static bool is_given_to_disks(struct hf_primary_side *s)
+{
+	struct hf_disks *d = s->k->disks;
+
+	s->sync.is_disks_turn = !s->sync.is_disks_turn;
+	if (!d || !d->is_copying || !s->sync.is_disks_turn)
+		return false;
+	if (hf_disks_copy_pump(d, s->link, DISK_PIECES_IN_TURN) < 0)
+		hf_primary_drop_link(s, "cannot send the disks");
+	return !s->link || hf_link_bulk_pending(s->link);
+}
+
 static void copy_more(struct hf_primary_side *s)
 {
 	struct hf_sync *y = &s->sync;
@@ -39,7 +59,7 @@ static void copy_more(struct hf_primary_side *s)
 	size_t len;
 	int r = 0;
 
-	if (hf_link_bulk_pending(s->link))
+	if (hf_link_bulk_pending(s->link) || is_given_to_disks(s) || !s->link)
 		return;
 	hf_pages_reset(s->sync_pages);
 	if (y->cursor == s->todo.n_bits) {
@@ -65,6 +85,8 @@ static void on_scanned(struct hf_primary_side *s, uint64_t pages)
 {
 	struct hf_sync *y = &s->sync;
 
+	if (!s->link)
+		return;
 	y->step = HF_SYNC_COPYING;
 	y->round++;
 	y->cursor = 0;
@@ -142,28 +164,101 @@ static void start_round(struct hf_primary_side *s)
 		hf_primary_drop_link(s, "QEMU does not take commands");
 }
 
-void hf_sync_begin(struct hf_primary_side *s)
+static bool are_disks_near_enough(const struct hf_disks *d)
 {
+	uint64_t total = atomic_load(&d->shm.words->sync_total_bytes);
+
+	if (hf_disks_is_copied(d) && !d->sync_mark)
+		return true;
+	return total && (hf_disks_copy_left_bytes(d) <= DISKS_NEAR_BYTES ||
+			 d->sync_bytes > DISKS_SENT_FACTOR * total + DISKS_NEAR_BYTES);
+}
+
+static void begin_disks(struct hf_primary_side *s)
+{
+	uint8_t kind = s->sync.disks;
+
+	s->sync.step = HF_SYNC_DISKS;
+	hf_event(&s->k->journal, "disk-sync", NULL, "%s",
+		 kind == HF_WIRE_SYNC_DISKS_DELTA
+			 ? "copying to the standby what its disks lack since it was last in step"
+			 : "copying all that is allocated on the disks to the standby");
+	hf_disks_copy_begin(s->k->disks, kind == HF_WIRE_SYNC_DISKS_DELTA, s->sync.session);
+}
+
+static void tell_disks_copied(struct hf_primary_side *s)
+{
+	const struct hf_disks *d = s->k->disks;
+	struct json_object *details = json_object_new_object();
+
+	json_object_object_add(details, "sent_bytes", json_object_new_uint64(d->sync_bytes));
+	json_object_object_add(details, "mode",
+			       json_object_new_string(d->is_delta ? "changes" : "full"));
+	hf_event(&s->k->journal, "disks-synced", details,
+		 "the disks are copied, %" PRIu64 " MiB were sent; what changes follows",
+		 d->sync_bytes >> 20);
+}
+
+/* The disk process has a piece, or the link has taken one, or the log is written out. */
+void hf_sync_disks_moved(struct hf_primary_side *s)
+{
+	struct hf_disks *d = s->k->disks;
+	int r;
+
+	if (!d || !s->link)
+		return;
+	if (s->sync.step == HF_SYNC_DRAINING && hf_disks_is_direct(d))
+		begin_disks(s);
+	if (s->sync.step != HF_SYNC_DISKS)
+		return;
+	r = hf_disks_copy_pump(d, s->link, HF_DISKSHM_SYNC_CHUNKS);
+	if (r < 0) {
+		hf_primary_drop_link(s, strerror(-r));
+	} else if (are_disks_near_enough(d)) {
+		tell_disks_copied(s);
+		start_round(s);
+	}
+}
+
+void hf_sync_begin(struct hf_primary_side *s, struct hf_id session)
+{
+	uint8_t disks = hf_primary_copy_kind(s);
+
 	s->sync = (struct hf_sync){
 		.total_bytes = hf_guest_ram(s->k->guest)->size_bytes,
 		.started_ns = hf_now_ns(),
 		.started_bytes = s->link ? hf_link_sent_bytes(s->link) : 0,
+		.session = session,
+		.disks = disks,
 	};
 	hf_bitmap_clear_all(&s->flight);
-	if (s->link)
-		start_round(s);
+	if (!s->link)
+		return;
+	if (s->k->disks) {
+		/* Nothing may be held that is not on the image: pieces are read from there. */
+		s->sync.step = HF_SYNC_DRAINING;
+		if (disks != HF_WIRE_SYNC_DISKS_NONE) {
+			hf_sync_disks_moved(s);
+			return;
+		}
+	}
+	start_round(s);
 }
 
 /* If the VM stands still for us at this moment, on_stopped() lets it run. */
 void hf_sync_stop(struct hf_primary_side *s)
 {
 	s->sync.step = HF_SYNC_OFF;
+	if (s->k->disks)
+		hf_disks_copy_end(s->k->disks);
 }
 
 void hf_sync_link_moved(struct hf_primary_side *s)
 {
 	if (s->sync.step == HF_SYNC_COPYING && s->link)
 		copy_more(s);
+	else
+		hf_sync_disks_moved(s);
 }
 
 void hf_sync_add_status(const struct hf_primary_side *s, struct json_object *status)

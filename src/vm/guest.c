@@ -258,6 +258,7 @@ static int spawn(struct hf_guest *g, const struct hf_guest_config *config, const
 	for (int i = 0; i < NETS_MAX; i++)
 		net[i] = FIRST_NET_FD + i;
 	numbers.net = net;
+	numbers.disk_socket = config->disk_socket;
 	r = build_env(g, config->preload_path, &env, err);
 	if (r == 0)
 		r = hf_cmdline_render(config->cmdline, &numbers, &argv, err);

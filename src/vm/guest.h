@@ -29,6 +29,7 @@ struct hf_guest_config {
 		*preload_path; /* absolute, of libholdfast-qemu.so; NULL: tracking does without */
 	const char *name; /* of the VM: a valid name by base/text.h */
 	bool is_standby; /* as the line was parsed for */
+	const char *disk_socket; /* where the disks are served; NULL: there are none to serve */
 	uint64_t net_limit_bytes; /* of each tap; 0: the default, see nettap.h */
 
 	/* Each may be NULL. Events of the start come during hf_guest_start() already. */

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* May the VM be started on these images? What the user has to know is said here. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "disk/image.h"
+#include "keeper/disks.h"
+#include "keeper/keeper.h"
+
+static int check_qcow2(struct hf_disks *d, size_t i, struct hf_err *err)
+{
+	const struct hf_cmdline_disk *disk = &d->k->cmdline->disk[i];
+	struct hf_qcow2_info info;
+	int r = hf_qcow2_probe(disk->location, &info, err);
+
+	if (r < 0)
+		return r;
+	if (!info.is_qcow2) {
+		hf_err_set(err,
+			   "disk %s: %s is no qcow2 file, but format=qcow2 says so; a standby's is "
+			   "made with 'qemu-img create -f qcow2 FILE SIZE', of the primary's size",
+			   disk->id, disk->location);
+		return -EINVAL;
+	}
+	if (info.has_data_file || (info.has_backing_file && !d->is_shared)) {
+		hf_err_set(err, "disk %s: %s has %s, which is not replicated: %s", disk->id,
+			   disk->location,
+			   info.has_data_file ? "an external data file" : "a backing file",
+			   info.has_data_file ? "convert it with 'qemu-img convert'"
+					      : "flatten it with 'qemu-img rebase -b \"\"'");
+		return -EINVAL;
+	}
+	d->want_bytes[i] = info.room_bytes;
+	return 0;
+}
+
+static int check_image(struct hf_disks *d, size_t i, struct hf_err *err)
+{
+	const struct hf_cmdline_disk *disk = &d->k->cmdline->disk[i];
+
+	if (!strstr(disk->location, "://") && access(disk->location, F_OK) < 0) {
+		hf_err_set(err,
+			   "disk %s: %s: %s; if it is to be a standby's copy, make it as large as "
+			   "the primary's: 'qemu-img create -f %s %s SIZE'",
+			   disk->id, disk->location, strerror(errno), disk->format, disk->location);
+		return -ENOENT;
+	}
+	return strcmp(disk->format, "qcow2") == 0 ? check_qcow2(d, i, err) : 0;
+}
+
+int hf_disks_check_images(struct hf_disks *d, struct hf_err *err)
+{
+	const struct hf_cmdline *cmd = d->k->cmdline;
+	int r = 0;
+
+	d->n = cmd->disk_count;
+	for (size_t i = 0; !r && i < d->n; i++) {
+		d->id[i] = cmd->disk[i].id;
+		d->format[i] = cmd->disk[i].format;
+		r = check_image(d, i, err);
+	}
+	return r;
+}
+
+/* A copy that is half made, or that another host's VM has gone on from, is not to be started. */
+int hf_disks_check_condition(const struct hf_disks *d, struct hf_err *err)
+{
+	const struct hf_settings *set = d->k->set;
+
+	if (set->role == HF_ROLE_STANDBY)
+		return 0;
+	if (d->condition == HF_DISK_PARTIAL) {
+		hf_err_set(
+			err,
+			"the disks here are a copy that was being made when it ended: they hold "
+			"no state of any time. Start the VM on the other host and a standby here; "
+			"if the images were replaced by good ones, remove %s/%s",
+			set->state_dir, d->k->name);
+		return -EINVAL;
+	}
+	if (d->condition == HF_DISK_REPLICATED && !set->is_forced) {
+		hf_err_set(err, "the disks here are a standby's copy, and the VM may have gone on "
+				"elsewhere since: start it there, or use --force if this copy is "
+				"the one to go on with");
+		return -EINVAL;
+	}
+	return 0;
+}
