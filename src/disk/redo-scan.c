@@ -90,13 +90,13 @@ static bool is_area_lost(const struct slots *s, unsigned int area)
 	       s->state[area][1] != HF_REDO_SLOT_EMPTY;
 }
 
-/* Nothing was ever written, or the very first write was torn. */
+/* Nothing was ever written, or not even the first header was ever complete in both copies. */
 static bool is_fresh(const struct slots *s)
 {
-	unsigned int n_empty = count_slots(s, HF_REDO_SLOT_EMPTY);
-
-	return n_empty == HF_REDO_AREAS * HF_REDO_SLOTS ||
-	       (n_empty == HF_REDO_AREAS * HF_REDO_SLOTS - 1 && s->state[0][0] == HF_REDO_SLOT_BAD);
+	return count_slots(s, HF_REDO_SLOT_EMPTY) == HF_REDO_AREAS * HF_REDO_SLOTS ||
+	       (count_slots(s, HF_REDO_SLOT_GOOD) == 0 &&
+		count_slots(s, HF_REDO_SLOT_VERSION) == 0 && count_slots(s, HF_REDO_SLOT_BAD) > 0 &&
+		!is_area_lost(s, 0) && !is_area_lost(s, 1));
 }
 
 static int pick_area(const struct hf_redo *r, const struct slots *s, unsigned int *ret,
@@ -119,12 +119,10 @@ static int pick_area(const struct hf_redo *r, const struct slots *s, unsigned in
 	return 0;
 }
 
-/* Never the good copy, and never a second bad one: while either is torn, the other must say what counts. */
+/* Never the good copy: while the other one is torn, it says what counts. An area's first one is 0. */
 static unsigned int next_slot(const struct slots *s, unsigned int area)
 {
-	if (s->best[area] >= 0)
-		return !s->best[area];
-	return s->state[area][0] == HF_REDO_SLOT_EMPTY && s->state[area][1] != HF_REDO_SLOT_EMPTY;
+	return s->best[area] >= 0 ? !s->best[area] : 0;
 }
 
 static int check_header(const struct hf_redo *r, const struct hf_redo_header *h, struct hf_err *err)
