@@ -341,26 +341,44 @@ static uint64_t own_head(const struct hf_diskshm *s, enum hf_diskshm_pool_id poo
 	return f->seen_tail + (s->n_chunks[pool] - f->n);
 }
 
-uint8_t *hf_diskshm_take(struct hf_diskshm *s, enum hf_diskshm_pool_id pool, uint64_t epoch,
-			 uint32_t *ret_i)
+uint8_t *hf_diskshm_prepare(struct hf_diskshm *s, enum hf_diskshm_pool_id pool)
 {
-	struct hf_diskshm_pool *p = s->pool[pool];
 	struct hf_diskshm_free *f = s->free[pool];
-	uint64_t head;
-	uint32_t c;
 
 	assert(f);
 	if (!collect(s, pool) || f->n == 0)
 		return NULL;
-	head = own_head(s, pool);
+	return s->chunks[pool] + f->stack[f->n - 1] * HF_DISKSHM_CHUNK_BYTES;
+}
+
+/* The head last: a reader sees a chunk that is as it is meant to be. */
+struct hf_diskshm_chunk *hf_diskshm_publish(struct hf_diskshm *s, enum hf_diskshm_pool_id pool,
+					    uint64_t epoch, uint32_t used_bytes, uint32_t n_records)
+{
+	struct hf_diskshm_pool *p = s->pool[pool];
+	struct hf_diskshm_free *f = s->free[pool];
+	uint64_t head = own_head(s, pool);
+	uint32_t c;
+
+	assert(f->n > 0);
 	c = f->stack[--f->n];
-	atomic_store(&p->chunk[c].fill, 0);
 	atomic_store(&p->chunk[c].epoch, epoch);
+	hf_diskshm_set_fill(&p->chunk[c], used_bytes, n_records);
 	f->order[head % s->n_chunks[pool]] = c;
 	atomic_store(&p->order[head % s->n_chunks[pool]], c);
 	atomic_store_explicit(&p->head, head + 1, memory_order_release);
-	*ret_i = c;
-	return s->chunks[pool] + c * HF_DISKSHM_CHUNK_BYTES;
+	return &p->chunk[c];
+}
+
+uint8_t *hf_diskshm_take(struct hf_diskshm *s, enum hf_diskshm_pool_id pool, uint64_t epoch,
+			 uint32_t *ret_i)
+{
+	uint8_t *message = hf_diskshm_prepare(s, pool);
+
+	if (message)
+		*ret_i =
+			(uint32_t)(hf_diskshm_publish(s, pool, epoch, 0, 0) - s->pool[pool]->chunk);
+	return message;
 }
 
 void hf_diskshm_untake(struct hf_diskshm *s, enum hf_diskshm_pool_id pool)
@@ -446,21 +464,23 @@ static bool find_room(const struct hf_diskshm *s, enum hf_diskshm_pool_id pool, 
 bool hf_diskshm_put(struct hf_diskshm *s, enum hf_diskshm_pool_id pool, uint64_t epoch,
 		    const uint8_t *records, size_t len, uint32_t n_records)
 {
+	const size_t head = HF_WIRE_HEADER_BYTES + HF_WIRE_DISK_HEAD_BYTES;
 	struct hf_diskshm_view v;
-	uint32_t i;
+	uint8_t *message;
 
 	assert(len > 0 && len <= HF_DISKSHM_ROOM_BYTES);
 	assert(pool == HF_DISKSHM_IN ? epoch > 0 : pool == HF_DISKSHM_COPY && epoch == 0);
 	/* A piece of a copy may be taken out at any moment, an epoch only when it is whole. */
-	if (pool == HF_DISKSHM_COPY || !find_room(s, pool, epoch, len, n_records, &v)) {
-		v.message = hf_diskshm_take(s, pool, epoch, &i);
-		if (!v.message)
-			return false;
-		v.chunk = &s->pool[pool]->chunk[i];
-		v.used = v.n_records = 0;
+	if (pool == HF_DISKSHM_IN && find_room(s, pool, epoch, len, n_records, &v)) {
+		memcpy(v.message + head + v.used, records, len);
+		hf_diskshm_set_fill(v.chunk, v.used + (uint32_t)len, v.n_records + n_records);
+		return true;
 	}
-	memcpy(v.message + HF_WIRE_HEADER_BYTES + HF_WIRE_DISK_HEAD_BYTES + v.used, records, len);
-	hf_diskshm_set_fill(v.chunk, v.used + (uint32_t)len, v.n_records + n_records);
+	message = hf_diskshm_prepare(s, pool);
+	if (!message)
+		return false;
+	memcpy(message + head, records, len);
+	(void)hf_diskshm_publish(s, pool, epoch, (uint32_t)len, n_records);
 	return true;
 }
 

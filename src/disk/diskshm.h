@@ -129,8 +129,8 @@ struct hf_diskshm_words {
 		merged_bytes; /* merged: not written as overwritten */
 	_Atomic uint64_t redo_ns; /* how long the last DRAIN took */
 	/* disk process -> its successor */
-	_Atomic uint32_t
-		is_started; /* recovery is done: a successor goes on with the words above */
+	_Atomic uint32_t is_started; /* recovery is done: it goes on with the words above */
+	_Atomic uint32_t reached_role; /* enum hf_diskshm_role */
 };
 
 struct hf_diskshm {
@@ -172,6 +172,12 @@ void hf_diskshm_notify(const struct hf_diskshm *s);
  * thread at a time for each pool, as for all that allocates or frees. */
 uint8_t *hf_diskshm_take(struct hf_diskshm *s, enum hf_diskshm_pool_id pool, uint64_t epoch,
 			 uint32_t *ret_i);
+/* The same in two steps: what the next chunk will be, to be written to and not yet seen by the other side
+ * (NULL: the pool is full); and its appearance. Nothing else may be taken in between. */
+uint8_t *hf_diskshm_prepare(struct hf_diskshm *s, enum hf_diskshm_pool_id pool);
+struct hf_diskshm_chunk *hf_diskshm_publish(struct hf_diskshm *s, enum hf_diskshm_pool_id pool,
+					    uint64_t epoch, uint32_t used_bytes,
+					    uint32_t n_records);
 /* Allocating side: give back the newest chunk (IN: part of an epoch that never becomes whole). */
 void hf_diskshm_untake(struct hf_diskshm *s, enum hf_diskshm_pool_id pool);
 /* Freeing side: the oldest chunk. Its memory goes back to the system when the pool is over its soft
