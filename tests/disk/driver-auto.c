@@ -24,10 +24,16 @@ void auto_set(struct side *s, uint64_t ms)
 {
 	struct autocommit *a = &s->autocommit;
 
+	a->is_on = a->is_on || ms;
 	a->interval_ns = ms * 1000000;
 	a->next_ns = driver_now_ns() + a->interval_ns;
-	if (!ms && !a->cookie)
-		disconnect(a);
+}
+
+static void end_auto(struct side *s)
+{
+	disconnect(&s->autocommit);
+	s->autocommit.is_on = false;
+	driver_event(s, "auto-off", ", \"epochs\": %llu", (unsigned long long)s->autocommit.epochs);
 }
 
 /* Begins to connect. Nothing here waits: the disk process may be stopped. */
@@ -82,10 +88,6 @@ static void end_epoch(struct side *s, struct side *peer)
 	atomic_store(&s->shm.words->committed, s->epoch);
 	hf_diskshm_kick(&s->shm);
 	a->next_ns = driver_now_ns() + a->interval_ns;
-	if (!a->interval_ns) {
-		disconnect(a);
-		driver_event(s, "auto-off", ", \"epochs\": %llu", (unsigned long long)a->epochs);
-	}
 }
 
 static void notify(struct autocommit *a, short revents)
@@ -106,13 +108,12 @@ void auto_step(struct side *s, struct side *peer, short revents)
 		notify(a, revents);
 	if (a->nbd && (nbd_aio_is_dead(a->nbd) || nbd_aio_is_closed(a->nbd)))
 		disconnect(a); /* an epoch that was about to end is tried again */
-	if (!a->nbd) {
-		if (is_due && s->process.pid >= 0)
-			begin_connect(s);
-		return;
-	}
 	if (a->cookie && nbd_aio_command_completed(a->nbd, (uint64_t)a->cookie) == 1)
 		end_epoch(s, peer);
-	else if (!a->cookie && is_due && nbd_aio_is_ready(a->nbd))
+	if (a->is_on && !a->interval_ns && !a->cookie)
+		end_auto(s);
+	else if (is_due && !a->nbd && s->process.pid >= 0)
+		begin_connect(s);
+	else if (is_due && a->nbd && !a->cookie && nbd_aio_is_ready(a->nbd))
 		begin_epoch(s);
 }

@@ -83,7 +83,6 @@ static void end_process(struct side *s)
 
 void side_fini(struct side *s)
 {
-	auto_set(s, 0);
 	end_process(s);
 	hf_diskshm_close(&s->shm);
 	hf_fd_close(&s->listen_fd);

@@ -32,7 +32,7 @@ struct autocommit {
 	uint64_t next_ns;
 	struct nbd_handle *nbd; /* NULL: not connected */
 	int64_t cookie; /* of the flush under way, 0: none */
-	bool is_done;
+	bool is_on; /* also while the last epoch is to end */
 	uint64_t epochs;
 };
 
