@@ -11,7 +11,7 @@ import sys
 from typing import Callable, Iterator
 
 import nbdclient as nbd
-from diskworld import MIB, Side, World, chance, check, expect, main
+from diskworld import MIB, Side, World, chance, check, expect, main, say
 from nbdclient import Handshake, Nbd, NbdClosed, NbdError, Wire
 
 SIZE = 16 * MIB
@@ -28,6 +28,9 @@ class Victim:
         self.model = bytearray(SIZE)
         self.old = bytes(SIZE)  # before the writes that are never answered
         self.client = side.connect()
+        self.may_die = False
+        self.deaths = 0
+        self.seen = side.driver.count()
 
     def write(self, client: Nbd, at: int, n: int) -> None:
         data = self.rng.randbytes(n)
@@ -35,14 +38,44 @@ class Victim:
         self.model[at:at + n] = data
 
     def work(self) -> None:
-        """As a client should."""
+        """As a client should; if the server dies, what is not known to be done is done again."""
+        plan = []
         for _ in range(8):
             n = self.rng.randrange(1, 9) * 512
-            self.write(self.client, self.rng.randrange((SCRATCH - n) // 512) * 512, n)
+            at = self.rng.randrange((SCRATCH - n) // 512) * 512
+            plan.append((at, self.rng.randbytes(n)))
+            self.model[at:at + n] = plan[-1][1]
+        self.insist(lambda: self.carry_out(plan))
+
+    def carry_out(self, plan: list[tuple[int, bytes]]) -> None:
+        for at, data in plan:
+            self.client.write(at, data, fua=data[0] < 50)
         self.client.flush()
+
+    def insist(self, function: Callable[[], None]) -> None:
+        while True:
+            try:
+                return function()
+            except (NbdClosed, ConnectionError):
+                self.revive()
+
+    def revive(self) -> None:
+        """nbdkit up to 1.32 at least may not survive a client that goes while answers are on their
+        way to it, whatever the plugin: an assertion in raw_send_socket. Then there is another, as
+        the keeper sees to."""
+        expect(self.may_die, "the connection broke")
+        ended = self.side.driver.wait("a", "exit", since=self.seen)
+        expect("(Aborted)" in ended["how"], ended)
+        self.seen = self.side.driver.count()
+        self.side.start()
+        self.client = self.side.connect()
+        self.deaths += 1
 
     def verify(self) -> None:
         self.work()
+        self.insist(self.compare)
+
+    def compare(self) -> None:
         client = self.side.connect()
         got = client.read_all()
         client.disconnect()
@@ -52,7 +85,9 @@ class Victim:
             expect(may_be_old or piece == self.model[at:at + BLOCK], f"the block at {at} is wrong")
 
     def settle_scratch(self) -> None:
-        self.write(self.client, SCRATCH, MIB)
+        data = self.rng.randbytes(MIB)
+        self.model[SCRATCH:] = data
+        self.insist(lambda: self.client.write(SCRATCH, data))
         self.old = bytes(self.model)
 
 
@@ -219,22 +254,32 @@ def unanswered_write(v: Victim, client: Nbd, n_blocks: int) -> None:
         client.request(nbd.WRITE, at, BLOCK, 0, data)
 
 
+def leave_in_the_middle(v: Victim) -> None:
+    client = v.side.connect()
+    client.send(struct.pack(">IHH", nbd.REQUEST, 0, nbd.WRITE)[:v.rng.randrange(1, 8)])
+    client.close()
+    client = v.side.connect()
+    client.request(nbd.WRITE, 0, MIB, 0, b"\xdd" * v.rng.randrange(1, MIB))
+    client.close()
+    client = v.side.connect()
+    unanswered_write(v, client, 8)
+    for _ in range(8):
+        client.request(nbd.READ, 0, 4 * MIB)  # far more than a socket holds
+    client.close()
+
+
 @both
 def gone_in_the_middle(v: Victim) -> None:
     """The connection ends within a request, within its data, with requests under way."""
     v.settle_scratch()
+    v.may_die = True
     for _ in range(20):
-        client = v.side.connect()
-        client.send(struct.pack(">IHH", nbd.REQUEST, 0, nbd.WRITE)[:v.rng.randrange(1, 8)])
-        client.close()
-        client = v.side.connect()
-        client.request(nbd.WRITE, 0, MIB, 0, b"\xdd" * v.rng.randrange(1, MIB))
-        client.close()
-        client = v.side.connect()
-        unanswered_write(v, client, 8)
-        for _ in range(8):
-            client.request(nbd.READ, 0, 4 * MIB)  # far more than a socket holds
-        client.close()
+        try:
+            leave_in_the_middle(v)
+        except (NbdClosed, ConnectionError):
+            v.revive()
+        v.verify()
+    say(f"nbdkit died {v.deaths} times of its assertion")
 
 
 @both
