@@ -205,7 +205,7 @@ static int lock_and_map(struct hf_dirtyfile *f, uint64_t disk_bytes)
 	return write_header(f);
 }
 
-static void let_go(struct hf_dirtyfile *f)
+void hf_dirtyfile_abandon(struct hf_dirtyfile *f)
 {
 	if (f->map)
 		(void)munmap(f->map, f->size_bytes);
@@ -228,7 +228,7 @@ int hf_dirtyfile_open(const char *path, uint64_t disk_bytes, struct hf_dirtyfile
 	if (r < 0) {
 		hf_err_set(err, "%s: the dirty map cannot be used: %s", path,
 			   r == -EBUSY ? "another process has it" : strerror(-r));
-		let_go(&f);
+		hf_dirtyfile_abandon(&f);
 		return r;
 	}
 	*ret = f;
@@ -248,5 +248,5 @@ void hf_dirtyfile_close(struct hf_dirtyfile *f)
 		f->header.is_clean = true;
 		(void)write_header(f);
 	}
-	let_go(f);
+	hf_dirtyfile_abandon(f);
 }

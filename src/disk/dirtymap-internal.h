@@ -39,3 +39,8 @@ int hf_dirtyfile_open(const char *path, uint64_t disk_bytes, struct hf_dirtyfile
 void hf_dirtyfile_set_session(struct hf_dirtyfile *f, struct hf_id session);
 /* Durably clean, if the storage lets it. */
 void hf_dirtyfile_close(struct hf_dirtyfile *f);
+/* As a process that dies leaves it. */
+void hf_dirtyfile_abandon(struct hf_dirtyfile *f);
+
+/* For tests: the same for the whole map. */
+void hf_dirtymap_abandon(struct hf_dirtymap *m);

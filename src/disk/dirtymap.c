@@ -177,15 +177,15 @@ static void let_go(struct hf_dirtymap *m)
 	m->has_previous = false;
 }
 
+/* The next generation takes over the set and the count of the one before the current: both are empty,
+ * since that has been let go. */
 bool hf_dirtymap_turn(struct hf_dirtymap *m)
 {
 	bool may_turn;
 
 	(void)pthread_mutex_lock(&m->lock);
 	let_go(m);
-	/* Writers of the generation before share their count with those of the next. */
-	may_turn = !m->has_previous &&
-		   atomic_load(&m->writers[(atomic_load(&m->generation) + 1) % 2]) == 0;
+	may_turn = !m->has_previous;
 	if (may_turn) {
 		m->has_previous = true;
 		m->is_confirmed = false;
@@ -413,5 +413,11 @@ void hf_dirtymap_close(struct hf_dirtymap *m)
 	if (!m)
 		return;
 	hf_dirtyfile_close(&m->file);
+	free_map(m);
+}
+
+void hf_dirtymap_abandon(struct hf_dirtymap *m)
+{
+	hf_dirtyfile_abandon(&m->file);
 	free_map(m);
 }
