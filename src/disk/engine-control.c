@@ -104,6 +104,26 @@ static int set_partial(struct hf_engine *e, struct hf_id session, struct hf_err 
 	return r;
 }
 
+/* The keeper has found that the VM may run on what may be behind another host's: now it is redone. */
+static int claim(struct hf_engine *e)
+{
+	bool is_stopping = false;
+
+	atomic_store(&e->is_claimed, true);
+	engine_poke(e);
+	pthread_mutex_lock(&e->log_lock);
+	while (atomic_load(&e->role) != HF_DISKSHM_OWNER && !is_stopping) {
+		engine_wait(&e->log_changed, &e->log_lock, engine_now_ns() + ENGINE_S_NS);
+		pthread_mutex_unlock(&e->log_lock);
+		pthread_mutex_lock(&e->lock);
+		is_stopping = e->is_stopping;
+		pthread_mutex_unlock(&e->lock);
+		pthread_mutex_lock(&e->log_lock);
+	}
+	pthread_mutex_unlock(&e->log_lock);
+	return is_stopping ? -ECANCELED : 0;
+}
+
 static int set_state(struct hf_engine *e, const struct hf_diskctl_msg *order, struct hf_err *err)
 {
 	enum hf_disk_condition condition = order->set_state.condition;
@@ -115,6 +135,9 @@ static int set_state(struct hf_engine *e, const struct hf_diskctl_msg *order, st
 			   hf_disk_condition_name(condition));
 		return -EINVAL;
 	}
+	if (condition == HF_DISK_OWNED && atomic_load(&e->role) == HF_DISKSHM_WATCHER &&
+	    atomic_load(&e->words->role) == HF_DISKSHM_OWNER)
+		return claim(e);
 	if (condition == HF_DISK_PARTIAL)
 		return set_partial(e, order->set_state.session, err);
 	if (condition == HF_DISK_REPLICATED)

@@ -247,8 +247,8 @@ static int go_on(struct hf_engine *e, struct hf_err *err)
 
 /* ---- in new memory ---- */
 
-/* A copy that was being filled, or that may be behind, is not the owner's before the VM uses it: its keeper
- * may find that it must not run. */
+/* Images that may be behind another host's, or were being filled, are not the owner's before its keeper claims
+ * them (SET_STATE) or the VM uses them: it may find that it must not run. */
 static int begin(struct hf_engine *e, bool is_standby, uint64_t *ret_epochs, struct hf_err *err)
 {
 	const struct hf_id none = { 0 };
@@ -260,15 +260,16 @@ static int begin(struct hf_engine *e, bool is_standby, uint64_t *ret_epochs, str
 		role = e->is_shared ? HF_DISKSHM_WATCHER : HF_DISKSHM_REPLICA;
 	hf_disk_init(&e->d, atomic_load(&e->words->captured), role == HF_DISKSHM_REPLICA);
 	hf_redo_get_state(e->redo, &state);
+	*ret_epochs = role == HF_DISKSHM_OWNER ? state.entries : 0;
 	if (role == HF_DISKSHM_OWNER &&
-	    (e->condition == HF_DISK_REPLICATED || e->condition == HF_DISK_PARTIAL)) {
+	    (e->condition == HF_DISK_REPLICATED || e->condition == HF_DISK_PARTIAL ||
+	     e->condition == HF_DISK_HELD)) {
 		e->needs_claim = true;
 		atomic_store(&e->role, HF_DISKSHM_WATCHER);
 		return 0;
 	}
 	if (role == HF_DISKSHM_OWNER) {
 		e->d.may_apply = true;
-		*ret_epochs = state.entries;
 		if (state.entries > 0)
 			r = engine_redo(e, UINT64_MAX, err);
 		if (!r)

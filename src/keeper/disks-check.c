@@ -63,26 +63,47 @@ int hf_disks_check_images(struct hf_disks *d, struct hf_err *err)
 	return r;
 }
 
-/* A copy that is half made, or that another host's VM has gone on from, is not to be started. */
+static int refuse_partial(const struct hf_disks *d, struct hf_err *err)
+{
+	hf_err_set(
+		err,
+		"the disks here are a copy that was being made when it ended: they hold no state "
+		"of any time. Start the VM on the other host and a standby here; if the images "
+		"were replaced by good ones, remove %s/%s",
+		d->k->set->state_dir, d->k->name);
+	return -EINVAL;
+}
+
+/* The standby of the session that these disks were in says itself that it never went live. */
+static bool has_peer_stayed_standby(const struct hf_disks *d)
+{
+	const struct hf_keeper *k = d->k;
+
+	return (k->peer_disk_condition == HF_WIRE_DISKS_REPLICATED ||
+		k->peer_disk_condition == HF_WIRE_DISKS_PARTIAL) &&
+	       hf_id_is_equal(k->peer_disk_session, d->session);
+}
+
+/* A copy that is half made, or that the VM may have gone on from elsewhere, is not to be started. */
 int hf_disks_check_condition(const struct hf_disks *d, struct hf_err *err)
 {
-	const struct hf_settings *set = d->k->set;
-
-	if (set->role == HF_ROLE_STANDBY)
+	if (d->k->set->role == HF_ROLE_STANDBY)
 		return 0;
-	if (d->condition == HF_DISK_PARTIAL) {
-		hf_err_set(
-			err,
-			"the disks here are a copy that was being made when it ended: they hold "
-			"no state of any time. Start the VM on the other host and a standby here; "
-			"if the images were replaced by good ones, remove %s/%s",
-			set->state_dir, d->k->name);
-		return -EINVAL;
-	}
-	if (d->condition == HF_DISK_REPLICATED && !set->is_forced) {
+	if (d->condition == HF_DISK_PARTIAL)
+		return refuse_partial(d, err);
+	if (d->k->set->is_forced)
+		return 0;
+	if (d->condition == HF_DISK_REPLICATED) {
 		hf_err_set(err, "the disks here are a standby's copy, and the VM may have gone on "
 				"elsewhere since: start it there, or use --force if this copy is "
 				"the one to go on with");
+		return -EINVAL;
+	}
+	if (d->condition == HF_DISK_HELD && !has_peer_stayed_standby(d)) {
+		hf_err_set(err, "the VM ended here without order while a standby was in step with "
+				"it, which may have gone live and be ahead of these disks. Start a "
+				"standby there, so that it can be asked, and then the VM here; or "
+				"use --force if it did not");
 		return -EINVAL;
 	}
 	return 0;

@@ -104,8 +104,8 @@ void hf_disks_promote(struct hf_disks *d)
 
 	atomic_store(&w->permit_ns, UINT64_MAX);
 	atomic_store(&w->open_epoch, atomic_load(&w->committed) + 1);
-	atomic_store(&w->state, HF_DISKSHM_DRAIN);
 	atomic_store(&w->mode, HF_DISKSHM_DRAIN);
+	d->condition = HF_DISK_OWNED; /* once it is drained */
 	atomic_store(&w->role, HF_DISKSHM_OWNER);
 	hf_diskshm_kick(&d->shm);
 }

@@ -30,8 +30,6 @@ void hf_disks_hold(struct hf_disks *d, uint64_t epoch)
 	d->out_sent = d->out_kept = hf_diskshm_head(&d->shm, HF_DISKSHM_OUT);
 	d->marked = epoch - 1;
 	atomic_store(&w->open_epoch, epoch);
-	/* Who looks for DIRECT must not find that of before this order. */
-	atomic_store(&w->state, HF_DISKSHM_HOLD);
 	atomic_store(&w->mode, HF_DISKSHM_HOLD);
 	hf_diskshm_kick(&d->shm);
 }
@@ -41,12 +39,22 @@ void hf_disks_pass(struct hf_disks *d)
 	struct hf_diskshm_words *w = d->shm.words;
 
 	atomic_store(&w->permit_ns, UINT64_MAX);
-	if (atomic_load(&w->mode) == HF_DISKSHM_HOLD) {
-		atomic_store(&w->state, HF_DISKSHM_DRAIN);
-		atomic_store(&w->mode, HF_DISKSHM_DRAIN);
-	}
-	/* The engine records it by itself, before its first write past the log. */
+	/* The disk process records it by itself, before its first write past the log. */
 	d->condition = HF_DISK_OWNED;
+	d->is_pass_wanted = atomic_load(&w->mode) == HF_DISKSHM_HOLD;
+	hf_disks_follow(d);
+	hf_diskshm_kick(&d->shm);
+}
+
+/* One order after the other: a state that was never reached cannot be left. */
+void hf_disks_follow(struct hf_disks *d)
+{
+	struct hf_diskshm_words *w = d->shm.words;
+
+	if (!d->is_pass_wanted || atomic_load(&w->state) != HF_DISKSHM_HOLD)
+		return;
+	d->is_pass_wanted = false;
+	atomic_store(&w->mode, HF_DISKSHM_DRAIN);
 	hf_diskshm_kick(&d->shm);
 }
 
@@ -54,8 +62,11 @@ bool hf_disks_is_direct(const struct hf_disks *d)
 {
 	const struct hf_diskshm_words *w = d->shm.words;
 
-	return atomic_load(&w->mode) != HF_DISKSHM_HOLD &&
-	       atomic_load(&w->state) == HF_DISKSHM_DIRECT;
+	/* In this order: a role is reached after the state that it begins with. */
+	return !d->is_pass_wanted && atomic_load(&w->mode) != HF_DISKSHM_HOLD &&
+	       atomic_load(&w->reached_role) == HF_DISKSHM_OWNER &&
+	       atomic_load(&w->state) == HF_DISKSHM_DIRECT &&
+	       !hf_diskshm_in_use(&d->shm, HF_DISKSHM_OUT);
 }
 
 void hf_disks_draining(struct hf_disks *d, bool is_draining)
@@ -138,6 +149,7 @@ void hf_disks_feed_gate(struct hf_disks *d, struct hf_gate *gate)
 	struct hf_diskshm_words *w = d->shm.words;
 	uint64_t wanted;
 
+	hf_disks_follow(d);
 	hf_gate_journaled(gate, atomic_load(&w->journaled));
 	if (hf_disks_is_direct(d))
 		hf_gate_drained(gate);
@@ -191,6 +203,7 @@ void hf_disks_copy_end(struct hf_disks *d)
 	if (!d->is_copying)
 		return;
 	d->is_copying = false;
+	d->sync_ended_ns = hf_now_ns();
 	hf_disks_say(d, &msg);
 }
 
@@ -278,8 +291,15 @@ void hf_disks_copy_link_lost(struct hf_disks *d)
 
 bool hf_disks_is_copied(const struct hf_disks *d)
 {
-	return !d->is_copying || (atomic_load(&d->shm.words->is_sync_done) &&
-				  d->sync_sent == hf_diskshm_head(&d->shm, HF_DISKSHM_SYNC));
+	const struct hf_diskshm_words *w = d->shm.words;
+
+	if (!d->is_copying)
+		return true;
+	/* While outputs are held it counts only after the last write past the log. */
+	if (atomic_load(&w->mode) == HF_DISKSHM_HOLD && atomic_load(&w->state) != HF_DISKSHM_HOLD)
+		return false;
+	return atomic_load(&w->is_sync_done) &&
+	       d->sync_sent == hf_diskshm_head(&d->shm, HF_DISKSHM_SYNC);
 }
 
 uint64_t hf_disks_copy_left_bytes(const struct hf_disks *d)

@@ -11,10 +11,12 @@ static void add_u64(struct json_object *o, const char *key, uint64_t v)
 static void add_copy(const struct hf_disks *d, struct json_object *o)
 {
 	struct json_object *y = json_object_new_object();
-	uint64_t spent_ns = hf_now_ns() - d->sync_started_ns;
+	uint64_t until_ns = d->is_copying ? hf_now_ns() : d->sync_ended_ns;
+	uint64_t spent_ns = until_ns - d->sync_started_ns;
 	uint64_t left = hf_disks_copy_left_bytes(d);
 	uint64_t rate = spent_ns ? (uint64_t)((double)d->sync_bytes * 1e9 / (double)spent_ns) : 0;
 
+	json_object_object_add(y, "active", json_object_new_boolean(d->is_copying));
 	json_object_object_add(y, "mode", json_object_new_string(d->is_delta ? "changes" : "full"));
 	add_u64(y, "total_bytes", atomic_load(&d->shm.words->sync_total_bytes));
 	add_u64(y, "left_bytes", left);
@@ -68,7 +70,7 @@ struct json_object *hf_disks_status(const struct hf_disks *d)
 	add_u64(o, "redo_ns", atomic_load(&w->redo_ns));
 	json_object_object_add(o, "error",
 			       d->has_fault ? json_object_new_string(d->fault_text) : NULL);
-	if (d->is_copying)
+	if (d->sync_started_ns) /* this one, or the last */
 		add_copy(d, o);
 	json_object_object_add(o, "disk", list_disks(d));
 	return o;

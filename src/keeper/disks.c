@@ -447,9 +447,9 @@ static int explain_end(struct hf_disks *d, struct hf_err *err)
 	return -ECHILD;
 }
 
-static int await_ready(struct hf_disks *d, struct hf_err *err)
+/* The next message, before there is a loop. */
+static int await(struct hf_disks *d, struct hf_diskctl_msg *ret, struct hf_err *err)
 {
-	struct hf_diskctl_msg msg;
 	int r;
 
 	for (;;) {
@@ -466,16 +466,27 @@ static int await_ready(struct hf_disks *d, struct hf_err *err)
 		}
 		if (r < 0 && errno != EINTR)
 			return -errno;
-		r = receive(d, &msg, err);
-		if (r == 1 && msg.type == HF_DISKCTL_READY) {
-			on_ready(d, &msg);
+		r = receive(d, ret, err);
+		if (r == 1)
 			return 0;
-		}
 		if (r == -EBADMSG)
 			return r;
-		if (r < 0 || (r == 0 && fds[1].revents))
+		if (r < 0 || fds[1].revents)
 			return explain_end(d, err);
 	}
+}
+
+static int await_ready(struct hf_disks *d, struct hf_err *err)
+{
+	struct hf_diskctl_msg msg;
+	int r;
+
+	do {
+		r = await(d, &msg, err);
+	} while (!r && msg.type != HF_DISKCTL_READY);
+	if (!r)
+		on_ready(d, &msg);
+	return r;
 }
 
 static int listen_at(struct hf_disks *d, struct hf_err *err)
@@ -514,6 +525,30 @@ static int make_state_dir(struct hf_disks *d, struct hf_err *err)
 	return r;
 }
 
+/* The disk process leaves disks alone that another host may have gone on from, until they are claimed: then it
+ * redoes their journal. */
+static int claim(struct hf_disks *d, struct hf_err *err)
+{
+	const struct hf_id none = { 0 };
+	struct hf_diskctl_msg msg;
+	uint32_t number;
+	int r;
+
+	if (d->k->set->role == HF_ROLE_STANDBY ||
+	    (d->condition != HF_DISK_HELD && d->condition != HF_DISK_REPLICATED))
+		return 0;
+	number = hf_disks_set_state(d, HF_DISK_OWNED, none);
+	do {
+		r = await(d, &msg, err);
+	} while (!r && (msg.type != HF_DISKCTL_DONE || msg.number != number));
+	if (!r && msg.done.error) {
+		hf_err_set(err, "the disks cannot be brought up to date: %s", msg.done.text);
+		r = msg.done.error;
+	}
+	d->state_order = 0;
+	return r;
+}
+
 static int open_all(struct hf_disks *d, struct hf_err *err)
 {
 	const struct hf_settings *set = d->k->set;
@@ -537,6 +572,8 @@ static int open_all(struct hf_disks *d, struct hf_err *err)
 		r = await_ready(d, err);
 	if (!r)
 		r = hf_disks_check_condition(d, err);
+	if (!r)
+		r = claim(d, err);
 	if (!r)
 		r = watch(d);
 	if (!r)

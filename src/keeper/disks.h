@@ -84,6 +84,7 @@ struct hf_disks {
 	char fault_text[HF_DISKCTL_TEXT_MAX + 1];
 
 	/* The owner: what of OUT is on its way. Positions in the pool. */
+	bool is_pass_wanted; /* once the disk process holds */
 	uint64_t out_sent; /* sent, or there is nothing to send of it */
 	uint64_t marked; /* last epoch whose boundary was drawn */
 	uint64_t out_kept; /* committed: what a lost epoch begins again from */
@@ -96,7 +97,8 @@ struct hf_disks {
 	uint64_t sync_confirmed; /* last one that was */
 	uint64_t sync_bulk[HF_DISKSHM_SYNC_CHUNKS]; /* the link's count by which each has gone */
 	uint64_t sync_bytes; /* sent in this copy */
-	uint64_t sync_started_ns;
+	uint64_t sync_started_ns; /* 0: there has been none */
+	uint64_t sync_ended_ns;
 	uint64_t told_settled; /* last SETTLED sent */
 };
 
@@ -132,6 +134,8 @@ struct json_object *hf_disks_status(const struct hf_disks *d);
 void hf_disks_hold(struct hf_disks *d, uint64_t epoch);
 /* Log to image, then directly: on_notice() tells when hf_disks_is_direct(). */
 void hf_disks_pass(struct hf_disks *d);
+/* To be called when words have changed. */
+void hf_disks_follow(struct hf_disks *d);
 bool hf_disks_is_direct(const struct hf_disks *d);
 /* QEMU is being stopped (or was not, after all): writers must not wait for room. */
 void hf_disks_draining(struct hf_disks *d, bool is_draining);

@@ -78,6 +78,11 @@ struct hf_keeper {
 	enum hf_guest_end guest_end;
 	struct hf_id instance;
 
+	/* What the other host's copy of the disks is, as a standby there has said before this guest was
+	 * started; FRESH: nobody has. */
+	uint8_t peer_disk_condition; /* enum hf_wire_disk_condition */
+	struct hf_id peer_disk_session;
+
 	/* After a failover: what was promoted here, to tell a late old primary. */
 	struct hf_id promoted_session;
 	uint64_t promoted_epoch;

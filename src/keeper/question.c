@@ -57,6 +57,8 @@ static void question_learnt(void *ctx, const struct hf_wire_hello *theirs)
 			   peer, hf_wire_vm_state_name(theirs->state), theirs->epoch);
 		answer(q, -EEXIST);
 	} else {
+		q->k->peer_disk_condition = theirs->disk_condition;
+		q->k->peer_disk_session = theirs->disk_session;
 		answer(q, 0);
 	}
 }

@@ -207,8 +207,12 @@ void hf_sync_disks_moved(struct hf_primary_side *s)
 
 	if (!d || !s->link)
 		return;
-	if (s->sync.step == HF_SYNC_DRAINING && hf_disks_is_direct(d))
-		begin_disks(s);
+	if (s->sync.step == HF_SYNC_DRAINING && hf_disks_is_direct(d)) {
+		if (s->sync.disks == HF_WIRE_SYNC_DISKS_NONE)
+			start_round(s);
+		else
+			begin_disks(s);
+	}
 	if (s->sync.step != HF_SYNC_DISKS)
 		return;
 	r = hf_disks_copy_pump(d, s->link, HF_DISKSHM_SYNC_CHUNKS);
@@ -234,15 +238,13 @@ void hf_sync_begin(struct hf_primary_side *s, struct hf_id session)
 	hf_bitmap_clear_all(&s->flight);
 	if (!s->link)
 		return;
-	if (s->k->disks) {
-		/* Nothing may be held that is not on the image: pieces are read from there. */
-		s->sync.step = HF_SYNC_DRAINING;
-		if (disks != HF_WIRE_SYNC_DISKS_NONE) {
-			hf_sync_disks_moved(s);
-			return;
-		}
+	if (!s->k->disks) {
+		start_round(s);
+		return;
 	}
-	start_round(s);
+	/* Nothing may be held any more that is not on the images: a first copy is read from there. */
+	s->sync.step = HF_SYNC_DRAINING;
+	hf_sync_disks_moved(s);
 }
 
 /* If the VM stands still for us at this moment, on_stopped() lets it run. */
