@@ -27,8 +27,11 @@
  *  5. A standby records PARTIAL and empties its journal before the first piece of a copy, when nothing of an
  *     earlier session is under way to its image; pieces are durable and REPLICATED is recorded before
  *     anything of the session's first epoch is journaled or applied, and before that is acknowledged.
- *  6. The dirty map gets its bit before the image gets the write. A generation that ended when everything up
- *     to epoch n had been applied or was being applied is dropped when the peer has settled n, not before.
+ *  6. The dirty map gets its bit before a write is acknowledged: when it is logged, when a standby takes it
+ *     in, when it is about to go to the image past the log. A generation that ended while nothing later
+ *     than epoch n was in it is dropped when the peer has settled n and n is journaled here, not before:
+ *     whoever is started from his disk alone may be behind the other's copy, and has to put that back.
+ *     What a peer settled in an earlier session, or before outputs passed, says nothing: start from 0.
  */
 #pragma once
 
