@@ -45,6 +45,8 @@
 
 /* A standby's: the owner keeps no more pieces unconfirmed than this. */
 #define HF_DISKSHM_COPY_CHUNKS 256
+/* Flushes of an epoch whose time is kept. */
+#define HF_DISKSHM_FLUSHES 8
 /* Records that the disk process puts into one chunk: what bounds its map of them. */
 #define HF_DISKSHM_CHUNK_RECORDS 8192
 
@@ -105,8 +107,6 @@ struct hf_diskshm_words {
 	/* disk process -> keeper; each change that matters is told with a byte on the notice descriptor */
 	_Atomic uint32_t state; /* enum hf_diskshm_mode, as reached */
 	_Atomic uint32_t error; /* errno of what fails now, 0: nothing does */
-	_Atomic uint32_t
-		starts; /* disk processes that have used this memory; the first redoes the journal */
 	_Atomic uint64_t
 		in_done; /* position in IN: what is before it is applied, the keeper may free it */
 	_Atomic uint64_t copy_done; /* the same in COPY */
@@ -114,8 +114,10 @@ struct hf_diskshm_words {
 	_Atomic uint64_t applied; /* and written to the image */
 	_Atomic uint64_t settled; /* and durable there */
 	_Atomic uint64_t flushed; /* last epoch in which a flush came; 0: none */
-	_Atomic uint64_t first_flush_us; /* CLOCK_REALTIME of the first flush in `flushed` */
-	_Atomic uint64_t prev_flushed; /* the last epoch before `flushed` in which one came */
+	/* CLOCK_REALTIME of the first flushes in `flushed`, and how many there were; one more than the list
+	 * has: even more. QEMU flushes by itself, before the guest runs on and after it has stopped. */
+	_Atomic uint64_t flush_us[HF_DISKSHM_FLUSHES];
+	_Atomic uint32_t n_flush_us;
 	_Atomic uint64_t logged_bytes; /* records in OUT that are not applied */
 	_Atomic uint64_t epoch_bytes; /* records of open_epoch */
 	_Atomic uint32_t is_over_soft; /* OUT is over its soft limit and somebody waits */
@@ -131,6 +133,8 @@ struct hf_diskshm_words {
 	/* disk process -> its successor */
 	_Atomic uint32_t is_started; /* recovery is done: it goes on with the words above */
 	_Atomic uint32_t reached_role; /* enum hf_diskshm_role */
+	_Atomic uint32_t
+		must_redo; /* a flush of the images has failed: what it was for is to be redone */
 };
 
 struct hf_diskshm {

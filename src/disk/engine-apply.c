@@ -339,6 +339,22 @@ static uint64_t settle_due_ns(const struct hf_engine *e, uint64_t now)
 	return e->apply_ns ? e->apply_ns + SETTLE_NS : now;
 }
 
+/* What a flush that failed was for is written again before the next one can be believed. */
+static int flush_or_redo(struct hf_engine *e, uint64_t to)
+{
+	struct hf_err err = { "" };
+	int r = 0;
+
+	if (atomic_load(&e->words->must_redo)) {
+		r = engine_redo(e, to, &err);
+		engine_fault(e, ENGINE_FAULT_JOURNAL, 0, r, "%s", err.text);
+	}
+	if (!r)
+		r = engine_flush_images(e);
+	atomic_store(&e->words->must_redo, r < 0);
+	return r;
+}
+
 static bool settle(struct hf_engine *e)
 {
 	uint64_t to;
@@ -352,7 +368,7 @@ static bool settle(struct hf_engine *e)
 	e->apply_ns = 0;
 	e->unsettled_bytes = 0;
 	pthread_mutex_unlock(&e->lock);
-	r = engine_flush_images(e);
+	r = flush_or_redo(e, to);
 	pthread_mutex_lock(&e->lock);
 	hf_disk_settle_done(&e->d, r == 0);
 	if (r < 0)

@@ -127,17 +127,18 @@ static int claim(struct hf_engine *e)
 static int set_state(struct hf_engine *e, const struct hf_diskctl_msg *order, struct hf_err *err)
 {
 	enum hf_disk_condition condition = order->set_state.condition;
-	bool is_standby = atomic_load(&e->role) == HF_DISKSHM_REPLICA;
+	bool is_of_standby = condition == HF_DISK_PARTIAL || condition == HF_DISK_REPLICATED;
+	int r = 0;
 
-	if (is_standby != (condition == HF_DISK_PARTIAL || condition == HF_DISK_REPLICATED) &&
-	    !e->is_shared) {
+	if (!is_of_standby && atomic_load(&e->words->role) == HF_DISKSHM_OWNER)
+		r = claim(e);
+	if (r < 0)
+		return r;
+	if (is_of_standby != (atomic_load(&e->role) == HF_DISKSHM_REPLICA) && !e->is_shared) {
 		hf_err_set(err, "the disks' condition cannot become '%s' in this role",
 			   hf_disk_condition_name(condition));
 		return -EINVAL;
 	}
-	if (condition == HF_DISK_OWNED && atomic_load(&e->role) == HF_DISKSHM_WATCHER &&
-	    atomic_load(&e->words->role) == HF_DISKSHM_OWNER)
-		return claim(e);
 	if (condition == HF_DISK_PARTIAL)
 		return set_partial(e, order->set_state.session, err);
 	if (condition == HF_DISK_REPLICATED)

@@ -62,6 +62,8 @@ struct engine_disk {
 	_Atomic uint64_t n_overlay; /* extents in it */
 	struct hf_extents *batch; /* apply thread only */
 	bool has_turned; /* sync_lock */
+	_Atomic int
+		lost; /* -errno: a flush that was not the guest's failed; its next one is told */
 };
 
 /* OUT's chunk that is being filled. log_lock. */

@@ -265,11 +265,12 @@ static uint64_t realtime_us(void)
 static void note_flush(struct hf_engine *e, uint64_t epoch)
 {
 	struct hf_diskshm_words *w = e->words;
+	uint32_t n = atomic_load(&w->flushed) == epoch ? atomic_load(&w->n_flush_us) : 0;
 
-	if (atomic_load(&w->flushed) == epoch)
-		return;
-	atomic_store(&w->prev_flushed, atomic_load(&w->flushed));
-	atomic_store(&w->first_flush_us, realtime_us());
+	if (n < HF_DISKSHM_FLUSHES)
+		atomic_store(&w->flush_us[n], realtime_us());
+	if (n <= HF_DISKSHM_FLUSHES)
+		atomic_store(&w->n_flush_us, n + 1);
 	atomic_store(&w->flushed, epoch);
 }
 

@@ -80,12 +80,18 @@ static void set_state(struct hf_engine *e, enum hf_diskshm_mode state)
 /* ---- DIRECT to HOLD ---- */
 
 /* A flush that is logged from now on is one for what was written past the log, too: hence the images' flush.
+ * If that fails, what it was for may be lost, and the next flush would not say so: the guest is told at its own.
  * Whether a first copy is done has to be found out anew after the last such write. */
 static bool step_hold(struct hf_engine *e)
 {
+	int r;
+
 	if (atomic_load(&e->n_direct) > 0)
 		return false;
-	if (engine_flush_images(e) < 0) {
+	r = engine_flush_images(e);
+	for (uint32_t i = 0; r < 0 && i < e->n_disks; i++)
+		atomic_store(&e->disk[i].lost, r);
+	if (r < 0) {
 		retry_later(e);
 		return false;
 	}
@@ -223,7 +229,8 @@ static bool step_role(struct hf_engine *e)
 	struct hf_err err = { "" };
 	int r;
 
-	if (e->needs_claim && !atomic_load(&e->is_claimed))
+	if (e->needs_claim && !atomic_load(&e->is_claimed) &&
+	    atomic_load(&e->words->mode) == HF_DISKSHM_DIRECT)
 		return false;
 	r = take_role(e, &err);
 	engine_fault(e, ENGINE_FAULT_JOURNAL, 0, r, "%s", err.text[0] ? err.text : strerror(-r));

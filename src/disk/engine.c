@@ -224,6 +224,12 @@ int hf_engine_flush(struct hf_engine *e, uint32_t disk)
 	count(&e->words->n_flushes, 1);
 	if (!is_owner(e))
 		return 0;
+	if (atomic_load(&e->disk[disk].lost)) {
+		int lost = atomic_exchange(&e->disk[disk].lost, 0);
+
+		if (lost)
+			return lost;
+	}
 	return put(e, &q);
 }
 

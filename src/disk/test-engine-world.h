@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -312,14 +313,19 @@ static inline size_t make_write(uint8_t *buf, uint64_t block, uint8_t value)
 	return HF_WIRE_DISK_RECORD_BYTES + BLOCK;
 }
 
+static inline bool try_receive(struct world *w, uint64_t epoch, const uint8_t *buf, size_t n)
+{
+	hf_diskshm_reclaim(&w->keeper);
+	return hf_diskshm_put(&w->keeper, epoch ? HF_DISKSHM_IN : HF_DISKSHM_COPY, epoch, buf, n,
+			      1);
+}
+
 /* A block's write arrives in @epoch; 0: as a piece of a first copy. */
 static inline void receive(struct world *w, uint64_t epoch, uint64_t block, uint8_t value)
 {
 	uint8_t buf[HF_WIRE_DISK_RECORD_BYTES + BLOCK];
 	size_t n = make_write(buf, block, value);
 
-	hf_diskshm_reclaim(&w->keeper);
-	CHECK(hf_diskshm_put(&w->keeper, epoch ? HF_DISKSHM_IN : HF_DISKSHM_COPY, epoch, buf, n,
-			     1));
+	AWAIT(w, try_receive(w, epoch, buf, n));
 	hf_diskshm_kick(&w->keeper);
 }
