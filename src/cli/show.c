@@ -86,8 +86,9 @@ static void show_copy(struct json_object *copy)
 	uint64_t total_bytes = number_of(copy, "total_bytes");
 	uint64_t left_bytes = number_of(copy, "left_bytes");
 	uint64_t rate_bytes = number_of(copy, "rate_bytes_per_s");
+	bool is_active = false;
 
-	if (!copy)
+	if (!copy || hf_json_bool(copy, "active", &is_active, NULL) < 0 || !is_active)
 		return;
 	/* The guest may write faster than the copy goes. */
 	if (left_bytes > total_bytes)

@@ -77,14 +77,30 @@ void hf_disks_draining(struct hf_disks *d, bool is_draining)
 
 /* ---- epochs ---- */
 
-void hf_disks_mark(struct hf_disks *d, uint64_t epoch, uint64_t stop_us, struct hf_gate *gate)
+/* Of the flushes of this epoch: did one come while the guest ran? Only that one it may have seen done. Without
+ * a word about when it ran, or with more flushes than were noted: as if. */
+static bool is_flush_seen(const struct hf_diskshm_words *w, uint64_t resume_us, uint64_t stop_us)
+{
+	uint32_t n = atomic_load(&w->n_flush_us);
+
+	if (!stop_us || n > HF_DISKSHM_FLUSHES)
+		return true;
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t at_us = atomic_load(&w->flush_us[i]);
+
+		if (at_us >= resume_us && at_us <= stop_us)
+			return true;
+	}
+	return false;
+}
+
+void hf_disks_mark(struct hf_disks *d, uint64_t epoch, uint64_t resume_us, uint64_t stop_us,
+		   struct hf_gate *gate)
 {
 	struct hf_diskshm_words *w = d->shm.words;
 	bool has_flush = atomic_load(&w->flushed) > d->marked;
-	uint64_t first_us = atomic_load(&w->first_flush_us);
 
-	/* Without a word about when QEMU stood still: as if the guest had seen it. */
-	hf_gate_captured(gate, epoch, has_flush, has_flush && (!stop_us || first_us <= stop_us));
+	hf_gate_captured(gate, epoch, has_flush, has_flush && is_flush_seen(w, resume_us, stop_us));
 	d->marked = epoch;
 	atomic_store(&w->open_epoch, epoch + 1);
 	atomic_store(&w->is_draining, 0);

@@ -140,8 +140,9 @@ bool hf_disks_is_direct(const struct hf_disks *d);
 /* QEMU is being stopped (or was not, after all): writers must not wait for room. */
 void hf_disks_draining(struct hf_disks *d, bool is_draining);
 /* QEMU stands still: what comes from now on belongs to the epoch after @epoch. Tells the gate about its
- * flushes; @stop_us: CLOCK_REALTIME of QEMU's STOP event, 0: unknown. */
-void hf_disks_mark(struct hf_disks *d, uint64_t epoch, uint64_t stop_us, struct hf_gate *gate);
+ * flushes; @resume_us, @stop_us: CLOCK_REALTIME of QEMU's events, 0: unknown. */
+void hf_disks_mark(struct hf_disks *d, uint64_t epoch, uint64_t resume_us, uint64_t stop_us,
+		   struct hf_gate *gate);
 /* @epoch is complete in the log. */
 void hf_disks_captured(struct hf_disks *d, uint64_t epoch);
 /* Puts the records up to @epoch on the link. 0 or -errno. */

@@ -232,9 +232,10 @@ static void fill(struct hf_primary_side *s)
 static void mark_disks(struct hf_primary_side *s)
 {
 	if (s->k->disks)
-		hf_disks_mark(s->k->disks, s->work.epoch, s->stop_us, &s->gate);
+		hf_disks_mark(s->k->disks, s->work.epoch, s->resume_us, s->stop_us, &s->gate);
 	else
 		hf_gate_captured(&s->gate, s->work.epoch, false, false);
+	s->resume_us = 0;
 }
 
 static void on_standstill(void *ctx)
@@ -446,6 +447,8 @@ void hf_epoch_qmp_event(struct hf_primary_side *s, const char *name, struct json
 			hf_histogram_add(&s->pause, (timestamp_us - s->stop_us) * 1000);
 		s->stop_us = 0;
 	}
+	if (strcmp(name, "RESUME") == 0 && !s->resume_us)
+		s->resume_us = timestamp_us; /* the first of this epoch */
 	hf_checkpoint_event(&s->checkpoint, name, data);
 }
 

@@ -118,6 +118,7 @@ struct hf_primary_side {
 
 	struct hf_histogram pause;
 	struct hf_histogram commit;
+	uint64_t resume_us; /* QEMU's time of the first RESUME in this epoch, 0: none */
 	uint64_t stop_us; /* QEMU's own time of its last STOP, 0: none */
 	uint64_t dirty_pages;
 	uint64_t early_commits;
