@@ -82,6 +82,7 @@ static struct hf_image_config image_config(uint32_t i)
 		.location = options.disk[i].location,
 		.size_bytes = options.disk[i].size_bytes,
 		.is_direct = options.disk[i].is_direct || options.is_shared,
+		.is_shared = options.is_shared,
 	};
 }
 
