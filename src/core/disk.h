@@ -31,7 +31,8 @@
  *     in, when it is about to go to the image past the log. A generation that ended while nothing later
  *     than epoch n was in it is dropped when the peer has settled n and n is journaled here, not before:
  *     whoever is started from his disk alone may be behind the other's copy, and has to put that back.
- *     What a peer settled in an earlier session, or before outputs passed, says nothing: start from 0.
+ *     A mark in a first copy ends a generation only while writes go past the log: no piece brings over what
+ *     is logged. What a peer settled in an earlier session, or before outputs passed, says nothing: start from 0.
  */
 #pragma once
 
