@@ -18,7 +18,8 @@
  *     journaled before. Else a loss of power takes direct writes that were never flushed, and redo puts
  *     newer ones beside them: a mixture.
  *  2. From DRAIN to DIRECT: all applied, the image flushed, OWNED recorded and the journal emptied, in this
- *     order and durably; then the first direct write.
+ *     order and durably; then the first direct write. Also when nothing was logged: in HOLD a flush is
+ *     acknowledged at once, and it may have been meant for what went past the log before.
  *  3. A successor with the same memory goes on behind the valid entries of the same area: it syncs them,
  *     takes the last one's epoch for journaled, and does not add what is there. (5 6 5 and then a torn 6 would
  *     be redone as a mixture; the other area, empty, would forget what is journaled and not settled.)
