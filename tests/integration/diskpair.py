@@ -146,8 +146,8 @@ class DiskPair(Pair):
         self.load.check()
         self.load.unmount()
         self.wait_settled()
-        self.primary.ask("Stop", force=True, timeout_s=60)
         for keeper in (self.primary, self.standby):
+            keeper.ask("Stop", force=True, timeout_s=60)
             code = keeper.exit_code(60)
             expect(code == 0, f"exit code {code} of {keeper.host}: {keeper.log()}")
         for disk in self.disks:
@@ -171,8 +171,10 @@ class DiskPair(Pair):
 
 
 def copied_bytes(keeper: Keeper) -> int:
-    """What the last first copy had to send, by the keeper's word."""
-    return int(keeper.status()["disks"]["sync"]["total_bytes"])
+    """What the last copy has sent of the disks' contents. Holes cost next to nothing."""
+    sync = keeper.status()["disks"]["sync"]
+    expect(not sync["active"], sync)
+    return int(sync["sent_bytes"])
 
 
 def refusal(pair: Pair, host: str, argv: Sequence[str], timeout_s: float = 60.0) -> str:
