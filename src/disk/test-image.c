@@ -18,7 +18,7 @@
 #include "test-fake-image.h"
 
 #define SIZE ((uint64_t)4 << 20)
-#define STEPS 600u
+#define STEPS 300u
 
 static char folder[] = "/tmp/test-image-XXXXXX";
 static char path[64];
