@@ -204,7 +204,7 @@ TEST(a_full_image_of_qemu_fits)
 				       "-o",
 				       "cluster_size=512,refcount_bits=64",
 				       new_path(),
-				       "32M",
+				       "8M",
 				       NULL };
 	const char *const fill[] = { "qemu-io", "-c", "write -P 1 0 8M", path, NULL };
 	const char *const snapshot[] = { "qemu-img", "snapshot", "-c", "one", path, NULL };
