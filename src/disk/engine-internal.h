@@ -135,6 +135,8 @@ struct hf_engine {
 
 	pthread_mutex_t sync_lock;
 	_Atomic bool is_syncing;
+	uint32_t copy_disk; /* where the next run is looked for; sync thread only */
+	uint64_t copy_cursor;
 	uint64_t sync_number; /* of the copy */
 	uint64_t turn_ns; /* when a generation ended last; what ended it waits for a confirmation */
 	uint64_t turn_mark; /* of the pieces before this, */

@@ -14,7 +14,7 @@
 
 #include "disk/engine-internal.h"
 
-#define RUN_MAX_BYTES ((uint64_t)64 << 20)
+#define RUN_MAX_BYTES ((uint64_t)8 << 20) /* a generation of the map ends between two */
 #define READ_MAX_BYTES HF_WIRE_DISK_DATA_MAX
 #define LOOK_NS (50 * ENGINE_MS_NS)
 #define IDLE_NS (1 * ENGINE_S_NS)
@@ -54,8 +54,9 @@ void engine_sync_start(struct hf_engine *e, bool is_full, struct hf_id session)
 	}
 	e->sync_number++;
 	e->confirmed_mark = 0;
-	atomic_store(&e->words->sync_total_bytes, left_bytes(e));
+	/* In this order: with a total, what is left is of this copy. */
 	atomic_store(&e->words->sync_left_bytes, left_bytes(e));
+	atomic_store(&e->words->sync_total_bytes, left_bytes(e));
 	atomic_store(&e->words->is_sync_done, 0);
 	atomic_store(&e->is_syncing, true);
 	pthread_cond_broadcast(&e->sync_changed);
@@ -224,18 +225,23 @@ static void fill_run(struct hf_engine *e, uint8_t disk, struct piece *p, uint64_
 		p->records = NULL; /* of a copy that is none any more */
 }
 
-/* sync_lock held. One run of blocks; false: there is none. */
+/* sync_lock held. One run of blocks; false: there is none. Round and round from where the last one ended: what the
+ * guest writes all the time would keep the copy at the front for ever. */
 static bool copy_next(struct hf_engine *e, struct piece *p)
 {
 	uint64_t offset, length;
 
-	for (uint32_t i = 0; i < e->n_disks; i++) {
-		uint64_t cursor = 0;
+	for (uint32_t n = 0; n <= e->n_disks; n++) {
+		struct engine_disk *d = &e->disk[e->copy_disk];
+		uint32_t i = e->copy_disk;
 
-		if (!e->disk[i].map || hf_dirtymap_left_bytes(e->disk[i].map) == 0 ||
-		    !hf_dirtymap_send_next(e->disk[i].map, &cursor, RUN_MAX_BYTES, &offset,
-					   &length))
+		if (!d->map || hf_dirtymap_left_bytes(d->map) == 0 ||
+		    !hf_dirtymap_send_next(d->map, &e->copy_cursor, RUN_MAX_BYTES, &offset,
+					   &length)) {
+			e->copy_disk = (i + 1) % e->n_disks;
+			e->copy_cursor = 0;
 			continue;
+		}
 		atomic_store(&e->words->is_sync_done, 0);
 		fill_run(e, (uint8_t)i, p, offset, offset + length);
 		atomic_store(&e->words->sync_left_bytes, left_bytes(e));
@@ -320,8 +326,18 @@ static bool has_turned(const struct hf_engine *e)
 	return false;
 }
 
+static uint64_t dirty_bytes(const struct hf_engine *e)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < e->n_disks; i++)
+		n += e->disk[i].map ? hf_dirtymap_dirty_bytes(e->disk[i].map) : 0;
+	return n;
+}
+
 static void look_at_maps(struct hf_engine *e, struct piece *p)
 {
+	atomic_store(&e->words->dirty_bytes, dirty_bytes(e));
 	if (has_turned(e))
 		confirm(e);
 	if (has_turned(e) || !may_turn(e) || engine_now_ns() < e->turn_ns + TURN_NS)

@@ -10,8 +10,9 @@
 #include "keeper/disks.h"
 #include "keeper/keeper.h"
 
-/* Pieces of a first copy between two confirmations, which cost the standby a flush. */
-#define MARK_PIECES 64
+/* Pieces of a first copy, of 1 MiB each, between two confirmations: they cost the standby a flush, and what is
+ * not confirmed is sent again after an interruption. */
+#define MARK_PIECES 16
 /* The standby has no room for more that is not confirmed. */
 #define PIECES_AHEAD_MAX (HF_DISKSHM_COPY_CHUNKS - MARK_PIECES)
 
@@ -190,7 +191,10 @@ static void start_copy(struct hf_disks *d, bool is_full)
 	d->sync_sent = hf_diskshm_tail(&d->shm, HF_DISKSHM_SYNC);
 	d->sync_mark = 0;
 	d->sync_marked = d->sync_confirmed = d->sync_sent;
+	/* What these say is of the last copy, until the disk process has heard of this one. */
 	atomic_store(&d->shm.words->is_sync_done, 0);
+	atomic_store(&d->shm.words->sync_total_bytes, 0);
+	atomic_store(&d->shm.words->sync_left_bytes, 0);
 	hf_disks_say(d, &msg);
 }
 
