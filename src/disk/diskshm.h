@@ -124,6 +124,7 @@ struct hf_diskshm_words {
 	_Atomic uint64_t sync_left_bytes; /* blocks that the first copy has yet to send */
 	_Atomic uint64_t sync_total_bytes; /* at its start */
 	_Atomic uint32_t is_sync_done; /* nothing left and nothing under way at the moment */
+	_Atomic uint64_t dirty_bytes; /* blocks that the other host's images may lack */
 	_Atomic uint64_t direct_writes; /* under way past the log */
 	/* counters for status */
 	_Atomic uint64_t n_writes, n_reads, n_flushes, written_bytes, read_bytes;

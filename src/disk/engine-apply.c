@@ -357,6 +357,7 @@ static int flush_or_redo(struct hf_engine *e, uint64_t to)
 
 static bool settle(struct hf_engine *e)
 {
+	bool is_clean;
 	uint64_t to;
 	int r;
 
@@ -365,10 +366,11 @@ static bool settle(struct hf_engine *e)
 		pthread_mutex_unlock(&e->lock);
 		return false;
 	}
+	is_clean = e->unsettled_bytes == 0 && !atomic_load(&e->words->must_redo);
 	e->apply_ns = 0;
 	e->unsettled_bytes = 0;
 	pthread_mutex_unlock(&e->lock);
-	r = flush_or_redo(e, to);
+	r = is_clean ? 0 : flush_or_redo(e, to);
 	pthread_mutex_lock(&e->lock);
 	hf_disk_settle_done(&e->d, r == 0);
 	if (r < 0)

@@ -111,7 +111,7 @@ static int write_epochs(struct hf_engine *e, uint64_t from, uint64_t to, struct 
 		r = gather_pool(e, HF_DISKSHM_OUT, &g, err);
 	if (!r)
 		r = append_gathered(e, &g, err);
-	if (!r)
+	if (!r && (g.bytes > 0 || state.epoch > from))
 		r = hf_redo_sync(e->redo, err);
 	atomic_store(&e->redo_used_bytes, hf_redo_used_bytes(e->redo));
 	pthread_mutex_unlock(&e->redo_lock);

@@ -235,6 +235,7 @@ static int go_on(struct hf_engine *e, struct hf_err *err)
 	if (r < 0)
 		return r;
 	atomic_store(&e->role, atomic_load(&e->words->reached_role));
+	e->unsettled_bytes = 1; /* at least: what a predecessor wrote is not known */
 	find_open_chunk(e);
 	if (atomic_load(&e->role) == HF_DISKSHM_OWNER)
 		r = engine_build_overlay(e, err);
