@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 from checks import chance, check, expect, main, poll, say  # noqa: E402
 from nbdclient import Nbd  # noqa: E402
 
-__all__ = ["DIRECT", "DRAIN", "Driver", "FRESH", "HELD", "HOLD", "MIB", "OWNED", "OWNER", "PARTIAL",
+__all__ = ["DIRECT", "DRAIN", "Died", "Driver", "FRESH", "HELD", "HOLD", "MIB", "OWNED", "OWNER", "PARTIAL",
            "REPLICA", "REPLICATED", "SHIM", "Side", "WATCHER", "World", "chance", "check", "expect",
            "main", "poll", "run", "say"]
 
@@ -35,6 +35,10 @@ DEADLINE_S = 60.0
 MIB = 1 << 20
 
 Event = dict[str, Any]
+
+
+class Died(Exception):
+    """The disk process ended while something was waited for."""
 
 
 class Driver:
@@ -67,20 +71,28 @@ class Driver:
         with self._changed:
             return len(self._events)
 
+    def has(self, side: str, name: str, since: int) -> bool:
+        with self._changed:
+            return self.find(side, [name], since) is not None
+
     def find(self, side: str, names: Sequence[str], since: int) -> Optional[Event]:
         for event in self._events[since:]:
             if event["side"] == side and event["event"] in names:
                 return event
         return None
 
-    def wait(self, side: str, *names: str, since: int, timeout_s: float = DEADLINE_S) -> Event:
-        """The first such event after the first @since ones."""
+    def wait(self, side: str, *names: str, since: int, timeout_s: float = DEADLINE_S,
+             born: Optional[int] = None) -> Event:
+        """The first such event after the first @since ones. Died: there is none, but an exit after
+        the first @born ones."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while True:
                 found = self.find(side, names, since)
                 if found:
                     return found
+                if born is not None and self.find(side, ["exit"], born):
+                    raise Died(side)
                 left = deadline - time.monotonic()
                 expect(left > 0 and not self._has_ended,
                        f"{side}: no {'/'.join(names)}; last: {self._events[-5:]}")
@@ -105,6 +117,9 @@ class Side:
         self.folder.mkdir(exist_ok=True)
         self.socket = str(folder / f"{name}.sock")
         self.pid = 0
+        self._born = 0  # events before the last start
+        self.threads = 16
+        self.redo_area = "64M"
         self.is_standby = False
         self.locations: list[str] = []
         self.options: list[str] = []  # of the disks and beyond
@@ -119,7 +134,13 @@ class Side:
         return since
 
     def ask(self, text: str, *answers: str, timeout_s: float = DEADLINE_S) -> Event:
+        """What the driver says to it by itself."""
         return self.driver.wait(self.name, *answers, since=self.order(text), timeout_s=timeout_s)
+
+    def ask_process(self, text: str, *answers: str, timeout_s: float = DEADLINE_S) -> Event:
+        """What comes of it when the disk process does its part. Died: it cannot any more."""
+        return self.driver.wait(self.name, *answers, since=self.order(text), timeout_s=timeout_s,
+                                born=self._born)
 
     def put(self, **words: int) -> None:
         self.ask("put " + " ".join(f"{name} {value}" for name, value in words.items()), "put")
@@ -128,10 +149,10 @@ class Side:
         return self.ask("words", "words")
 
     def wait_is(self, name: str, value: int, timeout_s: float = DEADLINE_S) -> None:
-        self.ask(f"wait {name} is {value}", "reached", timeout_s=timeout_s)
+        self.ask_process(f"wait {name} is {value}", "reached", timeout_s=timeout_s)
 
     def wait_reaches(self, name: str, value: int, timeout_s: float = DEADLINE_S) -> None:
-        self.ask(f"wait {name} reaches {value}", "reached", timeout_s=timeout_s)
+        self.ask_process(f"wait {name} reaches {value}", "reached", timeout_s=timeout_s)
 
     # --- life ---
 
@@ -150,8 +171,8 @@ class Side:
         self.ask(f"make {len(self.locations)} {soft_mib} {reserve_mib}", "made")
 
     def _command(self) -> str:
-        words = ["nbdkit", "-f", "-t", "16", PLUGIN, "vm=test", f"redo={self.folder / 'redo'}",
-                 "redo-area=64M", f"standby={int(self.is_standby)}"]
+        words = ["nbdkit", "-f", "-t", str(self.threads), PLUGIN, "vm=test", f"redo={self.folder / 'redo'}",
+                 f"redo-area={self.redo_area}", f"standby={int(self.is_standby)}"]
         for i, location in enumerate(self.locations):
             words += [f"disk={location}", f"map={self.folder / f'disk{i}.map'}"]
         return " ".join(words + self.options)
@@ -160,17 +181,25 @@ class Side:
         """Until it is ready."""
         self.driver.order(f"{self.name} nbdkit {self._command()}")
         self.driver.order(" ".join((self.name, "env", *self.env, *env)))
-        since = self.order("start")
+        since = self._born = self.order("start")
         self.pid = self.driver.wait(self.name, "started", since=since)["pid"]
         event = self.driver.wait(self.name, "ready", "exit", since=since)
-        expect(may_die or event["event"] == "ready", f"{self.name}: {event}")
+        if event["event"] == "exit" and may_die:
+            raise Died(self.name)
+        expect(event["event"] == "ready", f"{self.name}: {event}")
         return event
+
+    def wait_exit(self) -> Event:
+        return self.driver.wait(self.name, "exit", since=self._born)
 
     def kill(self, number: signal.Signals) -> None:
         self.order(f"signal {int(number)}")
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> Event:
         return self.ask(f"signal {int(number)}", "exit")
+
+    def end_now(self) -> None:
+        self.end(signal.SIGKILL)
 
     # --- modes ---
 
@@ -192,8 +221,20 @@ class Side:
 
     def drain(self, timeout_s: float = DEADLINE_S) -> None:
         """Log to image, then past the log. What is logged counts as captured and committed."""
-        self.put(mode=DRAIN)
+        self.drain_begin()
         self.wait_is("state", DIRECT, timeout_s)
+
+    def drain_begin(self) -> None:
+        self.put(mode=DRAIN)
+
+    def set_state(self, condition: int, session: int) -> None:
+        event = self.ask_process(f"set-state {condition} {session}", "done")
+        expect(event["error"] == 0, event)
+
+    def wipe(self) -> None:
+        """A host that has never seen this VM."""
+        for path in self.folder.iterdir():
+            path.unlink()
 
     def automatic(self, ms: int) -> None:
         if ms:
@@ -204,7 +245,9 @@ class Side:
     # --- clients ---
 
     def connect(self, disk: int = 0, structured: bool = False) -> Nbd:
-        return Nbd(self.socket, f"disk{disk}", structured)
+        born = self._born
+        return Nbd(self.socket, f"disk{disk}", structured,
+                   lambda: self.driver.has(self.name, "exit", born))
 
     def uri(self, disk: int = 0) -> str:
         return f"nbd+unix:///disk{disk}?socket={self.socket}"

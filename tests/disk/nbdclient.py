@@ -2,10 +2,12 @@
 """An NBD client that does what it is told, also what no client should: docs/proto.md of the NBD
 project is what it follows where it is told nothing else. Blocks; one thread a connection."""
 
+import select
 import socket
 import struct
+import time
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Callable, Optional
 
 NBDMAGIC = 0x4E42444D41474943
 IHAVEOPT = 0x49484156454F5054
@@ -29,6 +31,11 @@ CHUNK_DONE = 1
 EIO, EINVAL, ENOSPC, ENOTSUP = 5, 22, 28, 95
 
 TIMEOUT_S = 60.0
+TICK_S = 0.1
+
+# Says that nobody will ever answer: a server that dies before it has accepted a connection on a socket
+# that others keep open leaves no trace there.
+IsGone = Callable[[], bool]
 
 
 class NbdError(Exception):
@@ -54,7 +61,8 @@ class Reply:
 class Wire:
     """Bytes in and out."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, is_gone: IsGone = lambda: False) -> None:
+        self.is_gone = is_gone
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(TIMEOUT_S)
         self.sock.connect(path)
@@ -71,6 +79,7 @@ class Wire:
     def recv(self, n: int) -> bytes:
         parts = []
         while n > 0:
+            self._wait_readable()
             try:
                 part = self.sock.recv(min(n, 1 << 20))
             except ConnectionResetError as error:
@@ -81,12 +90,20 @@ class Wire:
             n -= len(part)
         return b"".join(parts)
 
+    def _wait_readable(self) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not select.select([self.sock], [], [], TICK_S)[0]:
+            if self.is_gone():
+                raise NbdClosed("the server is gone")
+            if time.monotonic() > deadline:
+                raise NbdError(0, f"no answer within {TIMEOUT_S:g} s")
+
 
 class Handshake(Wire):
     """A connection before transmission: options."""
 
-    def __init__(self, path: str, flags: int = 3) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, flags: int = 3, is_gone: IsGone = lambda: False) -> None:
+        super().__init__(path, is_gone)
         magic, option_magic, self.server_flags = struct.unpack(">QQH", self.recv(18))
         if (magic, option_magic) != (NBDMAGIC, IHAVEOPT):
             raise NbdError(0, f"greeting {magic:x} {option_magic:x}")
@@ -116,8 +133,9 @@ class Handshake(Wire):
 class Nbd(Handshake):
     """A connection to one export, in transmission."""
 
-    def __init__(self, path: str, export: str = "disk0", structured: bool = False) -> None:
-        super().__init__(path)
+    def __init__(self, path: str, export: str = "disk0", structured: bool = False,
+                 is_gone: IsGone = lambda: False) -> None:
+        super().__init__(path, is_gone=is_gone)
         self.size = 0
         self.flags = 0
         self.is_structured = structured
