@@ -320,7 +320,7 @@ int engine_flush_images(struct hf_engine *e)
 
 	for (uint32_t i = 0; !r && i < e->n_disks; i++) {
 		r = hf_image_flush(e->disk[i].image);
-		engine_fault(e, i, 0, r, "disk %u: flush: %s", i, strerror(-r));
+		engine_fault(e, ENGINE_FAULT_FLUSH(i), 0, r, "disk %u: flush: %s", i, strerror(-r));
 	}
 	return r;
 }

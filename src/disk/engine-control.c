@@ -31,15 +31,22 @@ void engine_say(struct hf_engine *e, const struct hf_diskctl_msg *msg)
 
 /* ---- faults ---- */
 
-static void tell_worst(struct hf_engine *e)
+/* What still fails: errno, 0: nothing does. */
+static int tell_worst(struct hf_engine *e)
 {
 	int error = 0;
 
-	for (uint32_t i = 0; !error && i <= ENGINE_FAULT_JOURNAL; i++)
+	for (uint32_t i = 0; !error && i < ENGINE_FAULTS; i++)
 		error = e->fault[i].error;
 	atomic_store(&e->words->error, (uint32_t)error);
 	if (e->has_keeper)
 		hf_diskshm_notify(&e->shm);
+	return error;
+}
+
+static uint8_t disk_of(uint32_t where)
+{
+	return (uint8_t)(where <= ENGINE_FAULT_JOURNAL ? where : (where - 1) % HF_WIRE_DISKS_MAX);
 }
 
 void engine_fault(struct hf_engine *e, uint32_t where, uint64_t offset_bytes, int error,
@@ -47,18 +54,19 @@ void engine_fault(struct hf_engine *e, uint32_t where, uint64_t offset_bytes, in
 {
 	struct hf_diskctl_msg msg = { .type = error ? HF_DISKCTL_FAULT : HF_DISKCTL_WELL };
 	bool is_new;
+	int left = 0;
 	va_list ap;
 
 	pthread_mutex_lock(&e->lock);
 	is_new = e->fault[where].error != -error;
 	e->fault[where].error = -error;
 	if (is_new)
-		tell_worst(e);
+		left = tell_worst(e);
 	pthread_mutex_unlock(&e->lock);
-	if (!is_new)
+	if (!is_new || (!error && left))
 		return;
 	msg.fault.error = -error;
-	msg.fault.disk = (uint8_t)where;
+	msg.fault.disk = disk_of(where);
 	msg.fault.offset_bytes = offset_bytes;
 	va_start(ap, format);
 	if (error)

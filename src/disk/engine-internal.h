@@ -50,6 +50,10 @@
 
 /* Where a fault is: a disk's index, or this. */
 #define ENGINE_FAULT_JOURNAL HF_WIRE_DISKS_MAX
+/* A disk that can be flushed or read says nothing of its writes, and so on: each has its own fault. */
+#define ENGINE_FAULT_FLUSH(disk) (HF_WIRE_DISKS_MAX + 1 + (disk))
+#define ENGINE_FAULT_READ(disk) (2 * HF_WIRE_DISKS_MAX + 1 + (disk))
+#define ENGINE_FAULTS (3 * HF_WIRE_DISKS_MAX + 1)
 
 struct engine_disk {
 	struct hf_image *image;
@@ -124,7 +128,7 @@ struct hf_engine {
 	uint64_t drain_ns; /* begin of the drain */
 	uint64_t journal_retry_ns; /* after a fault: not before; 0: none */
 	uint64_t apply_retry_ns;
-	struct engine_fault fault[HF_WIRE_DISKS_MAX + 1];
+	struct engine_fault fault[ENGINE_FAULTS];
 
 	pthread_mutex_t redo_lock;
 	struct hf_redo *redo; /* NULL: none */

@@ -19,7 +19,7 @@
 #define LOOK_NS (50 * ENGINE_MS_NS)
 #define IDLE_NS (1 * ENGINE_S_NS)
 #define RETRY_NS (1 * ENGINE_S_NS)
-#define TURN_NS (200 * ENGINE_MS_NS)
+#define TURN_NS (20 * ENGINE_MS_NS)
 
 /* The piece that is being filled; sync thread only. */
 struct piece {
@@ -212,7 +212,8 @@ static void fill_run(struct hf_engine *e, uint8_t disk, struct piece *p, uint64_
 	while (at < end && await_piece(e, p, number)) {
 		pthread_mutex_unlock(&e->sync_lock);
 		r = copy_some(e, disk, p, &at, end);
-		engine_fault(e, disk, at, r, "disk %u: reading at %llu for a copy: %s", disk,
+		engine_fault(e, ENGINE_FAULT_READ(disk), at, r,
+			     "disk %u: reading at %llu for a copy: %s", disk,
 			     (unsigned long long)at, strerror(-r));
 		pthread_mutex_lock(&e->sync_lock);
 		if (r < 0 && e->sync_number == number) {
