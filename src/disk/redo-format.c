@@ -89,7 +89,7 @@ static bool makes_sense(const struct hf_redo_header *h, uint32_t condition)
 	       h->n_disks > 0 && h->n_disks <= HF_WIRE_DISKS_MAX &&
 	       h->start_bytes >= HF_REDO_HEADERS_BYTES &&
 	       h->start_bytes % HF_REDO_BLOCK_BYTES == 0 &&
-	       h->start_bytes <= HF_REDO_HEADERS_BYTES + HF_REDO_AREA_MAX_BYTES &&
+	       h->start_bytes <= HF_REDO_SIZE_MAX_BYTES &&
 	       h->area_bytes >= HF_REDO_AREA_MIN_BYTES &&
 	       h->area_bytes % HF_REDO_BLOCK_BYTES == 0 &&
 	       h->area_bytes <= HF_REDO_AREA_MAX_BYTES && h->vm[HF_REDO_VM_BYTES - 1] == '\0' &&

@@ -14,6 +14,8 @@
 #define HF_REDO_HEADERS_BYTES (HF_REDO_AREAS * HF_REDO_SLOTS * HF_REDO_BLOCK_BYTES)
 #define HF_REDO_AREA_MIN_BYTES (16u * HF_REDO_BLOCK_BYTES)
 #define HF_REDO_AREA_MAX_BYTES ((uint64_t)1 << 40)
+/* Of a file: room for two areas and a gap of any size between them. */
+#define HF_REDO_SIZE_MAX_BYTES (HF_REDO_HEADERS_BYTES + 4 * HF_REDO_AREA_MAX_BYTES)
 #define HF_REDO_ENTRY_HEAD_BYTES 64u
 #define HF_REDO_WINDOW_BYTES ((size_t)1 << 20)
 #define HF_REDO_VM_BYTES 64u

@@ -61,7 +61,7 @@ static int open_image(const struct hf_redo_config *config, struct hf_image **ret
 		if (stat(config->location, &st) < 0 && errno == ENOENT)
 			r = make_file(config->location, err);
 		if (r == 0 && stat(config->location, &st) == 0 && S_ISREG(st.st_mode))
-			image.size_bytes = HF_REDO_HEADERS_BYTES + 2 * HF_REDO_AREA_MAX_BYTES;
+			image.size_bytes = HF_REDO_SIZE_MAX_BYTES;
 	}
 	if (r < 0)
 		return r;
@@ -119,23 +119,37 @@ static int fill_in(struct hf_redo *r, const struct hf_redo_config *config)
 	return 0;
 }
 
-/* Entries for other disks cannot be redone on these; without any, the new sizes are what counts. */
-static int check_disks(const struct hf_redo *r, const struct hf_redo_header *found,
-		       struct hf_err *err)
+static bool has_disks(const struct hf_redo_header *a, const struct hf_redo_header *b)
 {
-	if (r->chain.entries == 0)
-		return 0;
-	if (found->n_disks == r->header.n_disks &&
-	    memcmp(found->disk_bytes, r->header.disk_bytes, found->n_disks * sizeof(uint64_t)) == 0)
-		return 0;
+	return a->n_disks == b->n_disks &&
+	       memcmp(a->disk_bytes, b->disk_bytes, a->n_disks * sizeof(uint64_t)) == 0;
+}
+
+static int refuse_disks(const struct hf_redo *r, const struct hf_redo_header *mine,
+			struct hf_err *err)
+{
 	hf_err_set(err,
 		   "%s: %llu epochs wait to be redone on %u disks, the first of %llu bytes; the VM "
 		   "has "
 		   "%u, the first of %llu",
-		   r->location, (unsigned long long)r->chain.entries, found->n_disks,
-		   (unsigned long long)found->disk_bytes[0], r->header.n_disks,
-		   (unsigned long long)r->header.disk_bytes[0]);
+		   r->location, (unsigned long long)r->chain.entries, r->header.n_disks,
+		   (unsigned long long)r->header.disk_bytes[0], mine->n_disks,
+		   (unsigned long long)mine->disk_bytes[0]);
 	return -EBADMSG;
+}
+
+/* Entries for other disks cannot be redone on these. Without any the new sizes are what counts, from the
+ * first entry on: the header that says so comes before it. */
+static int take_disks(struct hf_redo *r, const struct hf_redo_header *mine, struct hf_err *err)
+{
+	if (has_disks(&r->header, mine))
+		return 0;
+	if (r->chain.entries > 0)
+		return refuse_disks(r, mine, err);
+	r->header.n_disks = mine->n_disks;
+	memcpy(r->header.disk_bytes, mine->disk_bytes, sizeof(mine->disk_bytes));
+	r->is_in_doubt = true;
+	return 0;
 }
 
 static int recover(struct hf_redo *r, struct hf_err *err)
@@ -158,9 +172,7 @@ static int recover(struct hf_redo *r, struct hf_err *err)
 	if (e < 0)
 		return e;
 	r->synced = r->chain;
-	r->header.n_disks = mine.n_disks;
-	memcpy(r->header.disk_bytes, mine.disk_bytes, sizeof(mine.disk_bytes));
-	return check_disks(r, &found.header, err);
+	return take_disks(r, &mine, err);
 }
 
 int hf_redo_open_image(const struct hf_redo_config *config, struct hf_image *image,

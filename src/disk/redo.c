@@ -101,23 +101,29 @@ static int check_is_usable(const struct hf_redo *r, struct hf_err *err)
 
 /* ---- the record ---- */
 
-static uint64_t area_start(unsigned int area, uint64_t area_bytes)
+/*
+ * Where the next owner's entries go: nowhere that the one before can still write to. Before its area or
+ * behind it, as large as wanted; where neither has the room (a device, and another size is wanted than before)
+ * what there is, and the one after finds more.
+ */
+static int place_area(const struct hf_redo *r, const struct hf_redo_found *found,
+		      struct hf_redo_header *h, struct hf_err *err)
 {
-	return HF_REDO_HEADERS_BYTES + area * area_bytes;
-}
+	uint64_t end = hf_image_size_bytes(r->image) & ~(uint64_t)(HF_REDO_BLOCK_BYTES - 1);
+	uint64_t old_start = found->is_fresh ? end : found->header.start_bytes;
+	uint64_t old_end = found->is_fresh ? end : old_start + found->header.area_bytes;
+	uint64_t before = old_start - HF_REDO_HEADERS_BYTES, behind = end - old_end;
+	bool is_before = before >= r->wanted_area_bytes ||
+			 (behind < r->wanted_area_bytes && before >= behind);
+	uint64_t room = is_before ? before : behind;
 
-/* Where the next owner's entries go: nowhere that the one before can still write to. */
-static void place_area(const struct hf_redo *r, const struct hf_redo_found *found,
-		       unsigned int area, struct hf_redo_header *h)
-{
-	uint64_t old_end = found->header.start_bytes + found->header.area_bytes;
-	uint64_t start = area_start(area, r->wanted_area_bytes);
-
-	h->area_bytes = r->wanted_area_bytes;
-	if (!found->is_fresh && start < old_end &&
-	    found->header.start_bytes < start + h->area_bytes)
-		h->area_bytes = found->header.area_bytes; /* this time; the next one fits */
-	h->start_bytes = area_start(area, h->area_bytes);
+	h->start_bytes = is_before ? HF_REDO_HEADERS_BYTES : old_end;
+	h->area_bytes = room < r->wanted_area_bytes ? room : r->wanted_area_bytes;
+	if (h->area_bytes >= HF_REDO_AREA_MIN_BYTES)
+		return 0;
+	hf_err_set(err, "%s: there is no room for a second area beside the one in use",
+		   r->location);
+	return -ENOSPC;
 }
 
 int hf_redo_take_over(struct hf_redo *r, enum hf_disk_condition condition, struct hf_id session,
@@ -129,11 +135,12 @@ int hf_redo_take_over(struct hf_redo *r, enum hf_disk_condition condition, struc
 	int e = hf_redo_find_header(r, &found, err);
 
 	if (e == 0)
+		e = place_area(r, &found, &h, err);
+	if (e == 0)
 		e = new_id(&h.root);
 	if (e < 0)
 		return e;
 	area = found.is_fresh ? 0 : !found.area;
-	place_area(r, &found, area, &h);
 	h.generation = found.header.generation + 1;
 	h.serial = found.last_serial[area];
 	h.first_seq = 1;

@@ -283,7 +283,7 @@ TEST(what_is_not_ours_is_refused)
 	/* Without entries a disk may have grown. */
 	CHECK_EQ(hf_redo_open(&config, &r, NULL), 0);
 	CHECK_EQ(append_at(r, 1, 0, 2 * DISK - 512, 512, NULL), 0);
-	CHECK_EQ(hf_redo_set_state(r, HF_DISK_OWNED, session, NULL), 0);
+	CHECK_EQ(hf_redo_sync(r, NULL), 0);
 	hf_redo_close(r);
 	CHECK_EQ(hf_redo_open(&config, &r, NULL), 0);
 	CHECK_EQ(state_of(r).entries, 1);
@@ -338,28 +338,51 @@ TEST(records_outside_of_a_disk_are_refused)
 	hf_redo_close(r);
 }
 
-TEST(another_size_counts_when_nothing_is_overwritten)
+static void take_over_beside(struct hf_redo *r)
 {
+	uint64_t old_start = r->header.start_bytes, old_end = old_start + r->header.area_bytes;
+
+	CHECK_EQ(hf_redo_take_over(r, HF_DISK_OWNED, session, NULL), 0);
+	CHECK(r->header.start_bytes >= old_end ||
+	      r->header.start_bytes + r->header.area_bytes <= old_start);
+	CHECK_EQ(append_at(r, 1, 0, 0, 60000, NULL), 0);
+}
+
+TEST(another_size_counts_from_the_next_owner_on)
+{
+	static const uint64_t sizes[] = {
+		AREA, 4 * AREA, 4 * AREA, AREA, AREA, 2 * AREA, 4 * AREA
+	};
 	struct hf_redo_config config = config_of(new_path());
-	static const uint64_t sizes[] = { AREA, 4 * AREA, 4 * AREA, AREA, AREA, 2 * AREA };
-	static const uint64_t want[] = { AREA, 4 * AREA, 4 * AREA, 4 * AREA, AREA, 2 * AREA };
 	struct hf_redo *r;
 
-	for (unsigned int i = 0; i < 6; i++) {
-		uint64_t old_start, old_end;
-
+	for (unsigned int i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		config.area_bytes = sizes[i];
 		CHECK_EQ(hf_redo_open(&config, &r, NULL), 0);
 		CHECK_EQ(state_of(r).entries, i > 0);
-		old_start = r->header.start_bytes;
-		old_end = old_start + r->header.area_bytes;
-		CHECK_EQ(hf_redo_take_over(r, HF_DISK_OWNED, session, NULL), 0);
-		CHECK(r->header.start_bytes >= old_end ||
-		      r->header.start_bytes + r->header.area_bytes <= old_start);
-		CHECK_EQ(hf_redo_area_bytes(r), want[i]);
-		CHECK_EQ(append_at(r, 1, 0, 0, 60000, NULL), 0);
+		take_over_beside(r);
+		CHECK_EQ(hf_redo_area_bytes(r), sizes[i]);
 		hf_redo_close(r);
 	}
+}
+
+TEST(on_a_device_another_size_counts_when_there_is_room)
+{
+	static const uint64_t sizes[] = { 1, 4, 4, 4, 4, 2, 2 }, want[] = { 1, 4, 3, 4, 4, 2, 2 };
+	struct fake *fake = fake_new(HF_REDO_HEADERS_BYTES + 8 * AREA, NULL);
+	struct hf_redo_config config = config_of("fake");
+	struct hf_redo *r;
+
+	for (unsigned int i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		config.area_bytes = sizes[i] * AREA;
+		CHECK_EQ(hf_redo_open_image(&config, &fake->image, &r, NULL), 0);
+		CHECK_EQ(state_of(r).entries, i > 0);
+		take_over_beside(r);
+		CHECK_EQ(hf_redo_area_bytes(r), want[i] * AREA);
+		r->image = NULL;
+		hf_redo_close(r);
+	}
+	hf_image_close(&fake->image);
 }
 
 /* ---- failures ---- */
