@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 from checks import chance, check, expect, main, poll, say  # noqa: E402
 from nbdclient import Nbd  # noqa: E402
 
-__all__ = ["DIRECT", "DRAIN", "Died", "Driver", "FRESH", "HELD", "HOLD", "MIB", "OWNED", "OWNER", "PARTIAL",
+__all__ = ["DEADLINE_S", "DIRECT", "DRAIN", "Died", "Driver", "FRESH", "HELD", "HOLD", "MIB", "OWNED", "OWNER", "PARTIAL",
            "REPLICA", "REPLICATED", "SHIM", "Side", "WATCHER", "World", "chance", "check", "expect",
            "main", "poll", "run", "say"]
 
@@ -119,6 +119,7 @@ class Side:
         self.pid = 0
         self._born = 0  # events before the last start
         self.threads = 16
+        self.redo = str(self.folder / "redo")
         self.redo_area = "64M"
         self.is_standby = False
         self.locations: list[str] = []
@@ -171,7 +172,7 @@ class Side:
         self.ask(f"make {len(self.locations)} {soft_mib} {reserve_mib}", "made")
 
     def _command(self) -> str:
-        words = ["nbdkit", "-f", "-t", str(self.threads), PLUGIN, "vm=test", f"redo={self.folder / 'redo'}",
+        words = ["nbdkit", "-f", "-t", str(self.threads), PLUGIN, "vm=test", f"redo={self.redo}",
                  f"redo-area={self.redo_area}", f"standby={int(self.is_standby)}"]
         for i, location in enumerate(self.locations):
             words += [f"disk={location}", f"map={self.folder / f'disk{i}.map'}"]

@@ -99,6 +99,20 @@ static void notify(struct autocommit *a, short revents)
 		(void)nbd_aio_notify_write(a->nbd);
 }
 
+/*
+ * While QEMU is being stopped, its writers may use the reserve. So a keeper that went on with epochs
+ * while the images do not keep up would let the reserve fill, a little with each of them: it has to wait.
+ */
+static bool is_behind(const struct side *s)
+{
+	const struct hf_diskshm_words *w = s->shm.words;
+	uint32_t soft = s->shm.soft_chunks[HF_DISKSHM_OUT];
+	uint32_t all = s->shm.n_chunks[HF_DISKSHM_OUT];
+
+	return atomic_load(&w->applied) < atomic_load(&w->committed) &&
+	       hf_diskshm_in_use(&s->shm, HF_DISKSHM_OUT) > soft + (all - soft) / 2;
+}
+
 void auto_step(struct side *s, struct side *peer, short revents)
 {
 	struct autocommit *a = &s->autocommit;
@@ -114,6 +128,6 @@ void auto_step(struct side *s, struct side *peer, short revents)
 		end_auto(s);
 	else if (is_due && !a->nbd && s->process.pid >= 0)
 		begin_connect(s);
-	else if (is_due && a->nbd && !a->cookie && nbd_aio_is_ready(a->nbd))
+	else if (is_due && a->nbd && !a->cookie && nbd_aio_is_ready(a->nbd) && !is_behind(s))
 		begin_epoch(s);
 }

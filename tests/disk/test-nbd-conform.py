@@ -204,6 +204,7 @@ def qemu_io(case: Case) -> None:
 def fio(case: Case, *options: str) -> None:
     run("fio", "--name=job", "--ioengine=nbd", f"--uri={case.uri}", f"--size={SIZE}",
         f"--randseed={chance.randrange(1 << 32)}", "--group_reporting", "--output-format=terse",
+        "--verify_state_save=0",
         *options)
 
 
