@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Locks. `lock` is held for every change of a set but one: a block that is already in `current` (and
- * on the list, while sending) needs no change, and that is what a writer looks for first, without it.
- * That is safe because a block in `current` is always set in the file, and leaves `current` only by a
- * turn, to `previous`, where the writer's own count (writers[]) keeps it until its end.
+ * Locks. `lock` is held for every change of a set but one: a block that is already in `current`
+ * (and on the list, while sending) needs no change, and that is what a writer looks for first,
+ * without it. That is safe because a block in `current` is always set in the file, and leaves
+ * `current` only by a turn, to `previous`, where the writer's own count (writers[]) keeps it until
+ * its end.
  */
 #include "disk/dirtymap.h"
 
@@ -115,8 +116,8 @@ static void note(struct hf_dirtymap *m, struct range r)
 	(void)pthread_mutex_unlock(&m->lock);
 }
 
-/* Counted in the generation that is current once it is counted: hf_dirtymap_turn() looks at the count after
- * it has made the new one current. */
+/* Counted in the generation that is current once it is counted: hf_dirtymap_turn() looks at the
+ * count after it has made the new one current. */
 static unsigned int enter(struct hf_dirtymap *m)
 {
 	for (;;) {
@@ -151,6 +152,20 @@ void hf_dirtymap_set(struct hf_dirtymap *m, uint64_t offset_bytes, uint64_t leng
 	note(m, blocks(m, offset_bytes, length_bytes));
 }
 
+void hf_dirtymap_log(struct hf_dirtymap *m, uint64_t offset_bytes, uint64_t length_bytes)
+{
+	struct range r = blocks(m, offset_bytes, length_bytes);
+
+	while (r.first < r.end && has(current(m), r.first))
+		r.first++;
+	if (r.first == r.end)
+		return;
+	(void)pthread_mutex_lock(&m->lock);
+	for (; r.first < r.end; r.first++)
+		put_current(m, r.first);
+	(void)pthread_mutex_unlock(&m->lock);
+}
+
 /* ---- generations ---- */
 
 /* Under the lock. */
@@ -177,8 +192,8 @@ static void let_go(struct hf_dirtymap *m)
 	m->has_previous = false;
 }
 
-/* The next generation takes over the set and the count of the one before the current: both are empty,
- * since that has been let go. */
+/* The next generation takes over the set and the count of the one before the current: both are
+ * empty, since that has been let go. */
 bool hf_dirtymap_turn(struct hf_dirtymap *m)
 {
 	bool may_turn;

@@ -144,7 +144,9 @@ struct hf_engine {
 	uint64_t sync_number; /* of the copy */
 	uint64_t turn_ns; /* when a generation ended last; what ended it waits for a confirmation */
 	uint64_t turn_mark; /* of the pieces before this, */
-	uint64_t turn_epoch; /* and of the epochs up to this */
+	uint64_t
+		turn_epoch; /* or of this epoch, which is whole over there only with all pieces; 0: none */
+	_Atomic uint64_t hold_epoch; /* the first one since outputs are held; 0: they are not */
 	uint64_t confirmed_mark;
 	pthread_cond_t sync_changed;
 

@@ -241,6 +241,8 @@ static int go_on(struct hf_engine *e, struct hf_err *err)
 		r = engine_build_overlay(e, err);
 	find_journal_at(e, HF_DISKSHM_IN);
 	find_journal_at(e, HF_DISKSHM_OUT);
+	if (atomic_load(&e->words->state) == HF_DISKSHM_HOLD)
+		atomic_store(&e->hold_epoch, atomic_load(&e->words->open_epoch));
 	if (atomic_load(&e->words->state) == HF_DISKSHM_DRAIN)
 		engine_begin_drain(e);
 	return r;

@@ -98,6 +98,7 @@ static bool step_hold(struct hf_engine *e)
 	pthread_mutex_lock(&e->sync_lock);
 	pthread_mutex_lock(&e->log_lock);
 	atomic_store(&e->words->is_sync_done, 0);
+	atomic_store(&e->hold_epoch, atomic_load(&e->words->open_epoch));
 	set_state(e, HF_DISKSHM_HOLD);
 	pthread_cond_broadcast(&e->sync_changed);
 	pthread_mutex_unlock(&e->log_lock);
@@ -124,6 +125,7 @@ void engine_begin_drain(struct hf_engine *e)
 	hf_disk_captured(&e->d, out);
 	hf_disk_committed(&e->d, e->d.captured);
 	e->drain_ns = engine_now_ns();
+	atomic_store(&e->hold_epoch, 0);
 	set_state(e, HF_DISKSHM_DRAIN);
 	engine_signal(e);
 }

@@ -6,8 +6,9 @@
  * way when it was read. Once outputs are held, the image changes only by what was committed, and that is
  * listed again, too. What is in the log goes its own way to the other host, after the copy.
  *
- * A map's generation ends (turn) when no block is between list and SYNC. It is forgotten when the
- * other host has confirmed all pieces and settled all epochs that there were at that moment.
+ * A map's generation ends (turn) when no block is between list and SYNC. It is forgotten when the other
+ * host has settled the epoch that was open at that moment, or any epoch if none was: with its first epoch a copy is
+ * whole. While none is open yet, it is enough that the pieces that there were are confirmed.
  */
 #include <errno.h>
 #include <string.h>
@@ -280,8 +281,10 @@ static bool may_turn(const struct hf_engine *e)
 
 static void confirm(struct hf_engine *e)
 {
-	if (e->confirmed_mark < e->turn_mark ||
-	    atomic_load(&e->words->peer_settled) < e->turn_epoch)
+	uint64_t epoch = e->turn_epoch ? e->turn_epoch : atomic_load(&e->hold_epoch);
+	bool has_epoch = epoch > 0 && atomic_load(&e->words->peer_settled) >= epoch;
+
+	if (!has_epoch && (e->turn_epoch > 0 || e->confirmed_mark < e->turn_mark))
 		return;
 	for (uint32_t i = 0; i < e->n_disks; i++) {
 		if (e->disk[i].has_turned)
