@@ -25,6 +25,7 @@ SECTIONS = {"[vm]": "vm", "[host NAME]": "host h", "[protection]": "protection"}
 command_page = manpage.read(MAN / "holdfast.1")
 keeper_page = manpage.read(MAN / "holdfast-keeper.8")
 file_page = manpage.read(MAN / "holdfast.conf.5")
+plugin_page = manpage.read(MAN / "nbdkit-holdfast-plugin.1")
 
 
 def run(*words: str) -> subprocess.CompletedProcess:
@@ -138,6 +139,15 @@ def exit_codes_are_documented() -> list[str]:
                set(keeper_page.tags("EXIT STATUS")))
 
 
+def plugin_parameters_are_documented() -> list[str]:
+    """the plugin's parameters are those of its page"""
+    source = (ROOT / "src/plugin/plugin-options.c").read_text()
+    real = set(re.findall(r'^\s*OF_(?:ALL|DISK)\("([a-z-]+)"', source, re.M))
+    written = {name for tag in plugin_page.tags("PARAMETERS")
+               for name in re.findall(r"([a-z-]+)=", tag)}
+    return differ("parameter", real, written) or ([] if real else ["no parameter was found"])
+
+
 def exit_codes_are_kept() -> list[str]:
     """the exit statuses that are easily had are as documented"""
     with tempfile.TemporaryDirectory() as folder:
@@ -225,4 +235,4 @@ if __name__ == "__main__":
     sys.exit(tap.run([options_are_documented, keys_are_documented, commands_are_documented,
                       command_options_are_documented, exit_codes_are_documented,
                       exit_codes_are_kept, events_are_documented, status_is_documented,
-                      pages_are_clean]))
+                      plugin_parameters_are_documented, pages_are_clean]))
