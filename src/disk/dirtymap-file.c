@@ -86,7 +86,8 @@ bool hf_dirtyfile_get(const uint8_t *buf, struct hf_dirtyfile_header *ret)
 	return true;
 }
 
-/* "3f0e...-...": the digits of it. None where there is no such file: then no boot is like another. */
+/* "3f0e...-...": the digits of it. None where there is no such file: then no boot is like
+ * another. */
 static struct hf_id read_boot_id(void)
 {
 	struct hf_id id = { 0, 0 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Files and block devices. Past the page cache (is_direct) the kernel wants offsets, lengths and memory
- * aligned: memory is seen to here, through a buffer of our own; offsets and lengths by image.c.
+ * Files and block devices. Past the page cache (is_direct) the kernel wants offsets, lengths and
+ * memory aligned: memory is seen to here, through a buffer of our own; offsets and lengths by
+ * image.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -240,8 +241,8 @@ static int punch(struct file *f, uint64_t len, uint64_t offset)
 			&f->has_no_punch);
 }
 
-/* Zeros that keep their room. Where a file system cannot make them in one step (tmpfs): a hole, and then
- * room for it. */
+/* Zeros that keep their room. Where a file system cannot make them in one step (tmpfs): a hole, and
+ * then room for it. */
 static int zero_range(struct file *f, uint64_t len, uint64_t offset)
 {
 	int r = allocate(f, FALLOC_FL_ZERO_RANGE, len, offset, &f->has_no_zero_range);
@@ -267,7 +268,8 @@ static int zero_device(struct file *f, uint64_t len, uint64_t offset)
 	return r == 0 ? 0 : NOT_SUPPORTED;
 }
 
-/* A device's discard need not read as zeros; both of these do (fallocate(2) on devices: block/fops.c). */
+/* A device's discard need not read as zeros; both of these do (fallocate(2) on devices:
+ * block/fops.c). */
 static int zero_whole(struct file *f, uint64_t len, uint64_t offset, bool may_trim)
 {
 	int r = may_trim ? punch(f, len, offset) : NOT_SUPPORTED;
@@ -372,9 +374,10 @@ static int lock_byte(int fd, int command, short type, off_t byte, struct flock *
 }
 
 /*
- * As QEMU: shared locks only. On a byte for each thing that we do, and on one for each that others must not do;
- * then a look whether somebody has locked a byte of the other kind. First take, then look: of two that
- * come at once at least one gives way. A file system without such locks has none (as with QEMU).
+ * As QEMU: shared locks only. On a byte for each thing that we do, and on one for each that others
+ * must not do; then a look whether somebody has locked a byte of the other kind. First take, then
+ * look: of two that come at once at least one gives way. A file system without such locks has none
+ * (as with QEMU).
  */
 static enum lock take_locks(int fd)
 {

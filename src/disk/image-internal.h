@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What stands behind an image: the kinds of storage implement this table, and so does a test that wants to
- * see, refuse or lose what is written. Layer: disk.
+ * What stands behind an image: the kinds of storage implement this table, and so does a test that
+ * wants to see, refuse or lose what is written. Layer: disk.
  */
 #pragma once
 
@@ -10,7 +10,8 @@
 
 #include "disk/image.h"
 
-/* Called with checked ranges, multiples of block_bytes, lengths above 0, several threads at once. */
+/* Called with checked ranges, multiples of block_bytes, lengths above 0, several threads at
+ * once. */
 struct hf_image_ops {
 	int (*read)(struct hf_image *i, void *buf, size_t len, uint64_t offset);
 	int (*writev)(struct hf_image *i, const struct iovec *iov, int n, uint64_t offset);

@@ -2,13 +2,14 @@
 /*
  * An NBD export, through libnbd.
  *
- * Theory of operation. A connection carries one request at a time and belongs to a thread while it does, so a
- * request can be given up after a time without a question of whose it is. If the server says that several
- * connections see the same (multi-conn), up to CONNECTIONS_MAX are made as they are needed; else one.
+ * Theory of operation. A connection carries one request at a time and belongs to a thread while it
+ * does, so a request can be given up after a time without a question of whose it is. If the server
+ * says that several connections see the same (multi-conn), up to CONNECTIONS_MAX are made as they
+ * are needed; else one.
  *
  * A connection that breaks is thrown away, the call that had it fails, and the next one makes a new
- * one. Behind it may be a server that has just been started again, without the writes that its predecessor
- * acknowledged and had not yet flushed. So if there are any, the next flush fails: the
+ * one. Behind it may be a server that has just been started again, without the writes that its
+ * predecessor acknowledged and had not yet flushed. So if there are any, the next flush fails: the
  * caller then writes them again, as after any failed flush.
  */
 #include <errno.h>
@@ -177,8 +178,9 @@ static void throw_away(struct export *x, struct connection *c)
 		atomic_store(&x->is_lost, true);
 }
 
-/* Waits for the one request on this connection, then gives it back. @cookie < 0: it was not even sent.
- * A request without an answer still has a hold on the caller's memory: its connection has to go. */
+/* Waits for the one request on this connection, then gives it back. @cookie < 0: it was not even
+ * sent. A request without an answer still has a hold on the caller's memory: its connection has to
+ * go. */
 static int finish(struct export *x, struct connection *c, int64_t cookie)
 {
 	uint64_t deadline = now_ms() + hf_image_nbd_timeout_ms;
@@ -266,7 +268,8 @@ static int export_writev(struct hf_image *i, const struct iovec *iov, int n_iov,
 	return r;
 }
 
-/* A trim over NBD promises nothing about what is read afterwards; this does, and may free the room, too. */
+/* A trim over NBD promises nothing about what is read afterwards; this does, and may free the room,
+ * too. */
 static int export_zero(struct hf_image *i, uint64_t len, uint64_t offset, bool may_trim)
 {
 	struct export *x = export_of(i);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What all kinds of images have in common: ranges are checked, and what is not a multiple of the
- * storage's block becomes whole blocks here: the part at each end is read, changed and written back,
- * one at a time. Two such writes to the same block thus both stand. A write of the whole block at the
- * same time would overlap with them, and then no order is promised anyway.
+ * storage's block becomes whole blocks here: the part at each end is read, changed and written
+ * back, one at a time. Two such writes to the same block thus both stand. A write of the whole
+ * block at the same time would overlap with them, and then no order is promised anyway.
  */
 #include "disk/image.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What is to be known of a qcow2 file before QEMU opens it: docs/interop/qcow2.txt of QEMU has the format.
+ * What is to be known of a qcow2 file before QEMU opens it: docs/interop/qcow2.txt of QEMU has the
+ * format.
  */
 #include <errno.h>
 #include <string.h>
@@ -65,9 +66,10 @@ static uint64_t l2_tables(const struct geometry *g)
 }
 
 /*
- * Everything allocated: header, data, L2 and L1 tables, and the reference counts of all of it and of
- * themselves. Those are a small part of what they count (at most 1/64, with the smallest clusters and the
- * largest counts: 64 counters in a block of 512 bytes), so that counting them three times over settles it.
+ * Everything allocated: header, data, L2 and L1 tables, and the reference counts of all of it and
+ * of themselves. Those are a small part of what they count (at most 1/64, with the smallest
+ * clusters and the largest counts: 64 counters in a block of 512 bytes), so that counting them
+ * three times over settles it.
  */
 static uint64_t worst_bytes(const struct geometry *g)
 {

@@ -47,7 +47,8 @@ static int make_file(const char *path, struct hf_err *err)
 	return r;
 }
 
-/* Past the page cache where that goes: it is read once, after a crash, and then from the disk itself. */
+/* Past the page cache where that goes: it is read once, after a crash, and then from the disk
+ * itself. */
 static int open_image(const struct hf_redo_config *config, struct hf_image **ret,
 		      struct hf_err *err)
 {
@@ -138,8 +139,8 @@ static int refuse_disks(const struct hf_redo *r, const struct hf_redo_header *mi
 	return -EBADMSG;
 }
 
-/* Entries for other disks cannot be redone on these. Without any the new sizes are what counts, from the
- * first entry on: the header that says so comes before it. */
+/* Entries for other disks cannot be redone on these. Without any the new sizes are what counts,
+ * from the first entry on: the header that says so comes before it. */
 static int take_disks(struct hf_redo *r, const struct hf_redo_header *mine, struct hf_err *err)
 {
 	if (has_disks(&r->header, mine))

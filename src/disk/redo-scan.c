@@ -80,9 +80,9 @@ static int refuse_slots(const struct hf_redo *r, const struct slots *s, struct h
 }
 
 /*
- * Both copies of a header are written before anything relies on them. So an area with one torn copy and one
- * that was never written was about to be taken over for the first time, and does not count; one
- * with two bad copies did once, and may have been the newest.
+ * Both copies of a header are written before anything relies on them. So an area with one torn copy
+ * and one that was never written was about to be taken over for the first time, and does not count;
+ * one with two bad copies did once, and may have been the newest.
  */
 static bool is_area_lost(const struct slots *s, unsigned int area)
 {
@@ -119,7 +119,8 @@ static int pick_area(const struct hf_redo *r, const struct slots *s, unsigned in
 	return 0;
 }
 
-/* Never the good copy: while the other one is torn, it says what counts. An area's first one is 0. */
+/* Never the good copy: while the other one is torn, it says what counts. An area's first one is
+ * 0. */
 static unsigned int next_slot(const struct slots *s, unsigned int area)
 {
 	return s->best[area] >= 0 ? !s->best[area] : 0;
@@ -182,7 +183,8 @@ static bool is_next(const struct hf_redo *r, const struct hf_redo_chain *c,
 	       hf_redo_entry_bytes(e->payload_bytes) <= r->header.area_bytes - c->end_bytes;
 }
 
-/* Reads the entry at the chain's end piece by piece, its head first. The payload's checksum so far. */
+/* Reads the entry at the chain's end piece by piece, its head first. The payload's checksum so
+ * far. */
 static int sum_entry(struct hf_redo *r, const struct hf_redo_chain *c,
 		     const struct hf_redo_entry *e, uint32_t *ret)
 {

@@ -54,9 +54,9 @@ static int write_slot(struct hf_redo *r, unsigned int area, unsigned int slot,
 }
 
 /*
- * Both copies of an area's header, first the one that may be torn. After a failure any of the attempts may
- * be what counts on the disk. They differ in what they say about entries, so none may be added before
- * a header has been written that is known.
+ * Both copies of an area's header, first the one that may be torn. After a failure any of the
+ * attempts may be what counts on the disk. They differ in what they say about entries, so none may
+ * be added before a header has been written that is known.
  */
 static int write_copies(struct hf_redo *r, unsigned int area, unsigned int *slot,
 			struct hf_redo_header *h, struct hf_err *err)
@@ -102,9 +102,9 @@ static int check_is_usable(const struct hf_redo *r, struct hf_err *err)
 /* ---- the record ---- */
 
 /*
- * Where the next owner's entries go: nowhere that the one before can still write to. Before its area or
- * behind it, as large as wanted; where neither has the room (a device, and another size is wanted than before)
- * what there is, and the one after finds more.
+ * Where the next owner's entries go: nowhere that the one before can still write to. Before its
+ * area or behind it, as large as wanted; where neither has the room (a device, and another size is
+ * wanted than before) what there is, and the one after finds more.
  */
 static int place_area(const struct hf_redo *r, const struct hf_redo_found *found,
 		      struct hf_redo_header *h, struct hf_err *err)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The oracle: a disk and the other host's copy of it, as a version number for each block. Whatever happens, a
- * block that differs must be set in the file: at every moment, for the process may die at any. What the file
- * says is read past the map's own code.
+ * The oracle: a disk and the other host's copy of it, as a version number for each block. Whatever
+ * happens, a block that differs must be set in the file: at every moment, for the process may die
+ * at any. What the file says is read past the map's own code.
  */
 #include "../../tests/test.h"
 
@@ -266,7 +266,8 @@ static bool do_sending(struct oracle *o, bool is_begin)
 	return true;
 }
 
-/* While a copy is sent, only pieces carry content over; else epochs do: all that was stored before. */
+/* While a copy is sent, only pieces carry content over; else epochs do: all that was stored
+ * before. */
 static bool do_turn(struct oracle *o)
 {
 	if (!hf_dirtymap_turn(o->m))

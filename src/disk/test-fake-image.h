@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * An image for tests, with a disk behind a cache: what was written is read back at once, but it is on the
- * disk for sure only after a flush. Every write and flush counts as a step, is recorded, and can be
- * made to fail. What a power failure leaves is made from the record: fake_crash().
+ * An image for tests, with a disk behind a cache: what was written is read back at once, but it is
+ * on the disk for sure only after a flush. Every write and flush counts as a step, is recorded, and
+ * can be made to fail. What a power failure leaves is made from the record: fake_crash().
  */
 #pragma once
 

@@ -51,7 +51,8 @@ static bool can_connect(void)
 	return r == 0;
 }
 
-/* Words of nbdkit's command line behind its socket. Ends with this process. -1: there is no nbdkit. */
+/* Words of nbdkit's command line behind its socket. Ends with this process. -1: there is no
+ * nbdkit. */
 static pid_t serve(const char *const *words)
 {
 	const char *argv[ARGS_MAX] = { "nbdkit", "-f", "-U", NULL };

@@ -193,7 +193,8 @@ static struct hf_qcow2_info probe(const char *location)
 	return info;
 }
 
-/* Written full, with the smallest clusters and the largest counts, and once more with a snapshot: it stays below. */
+/* Written full, with the smallest clusters and the largest counts, and once more with a snapshot:
+ * it stays below. */
 TEST(a_full_image_of_qemu_fits)
 {
 	const char *const create[] = { "qemu-img",

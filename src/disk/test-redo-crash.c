@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The redo journal against power failures, exhaustively for recorded runs: at every step of every call the
- * disk is left in each of many states, opened again, and must hold exactly a prefix of whole epochs that has
- * every synced one in it, under a condition that was set or was being set. Then it goes on from there
- * and must not find leftovers. The same with each step of the run failing once.
+ * The redo journal against power failures, exhaustively for recorded runs: at every step of every
+ * call the disk is left in each of many states, opened again, and must hold exactly a prefix of
+ * whole epochs that has every synced one in it, under a condition that was set or was being set.
+ * Then it goes on from there and must not find leftovers. The same with each step of the run
+ * failing once.
  */
 #include "test-fake-image.h"
 

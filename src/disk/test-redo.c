@@ -485,7 +485,8 @@ TEST(what_a_successor_finds_is_durable)
 	free(disk);
 }
 
-/* A frozen owner that wakes up still writes where it wrote: that is not where its successor looks. */
+/* A frozen owner that wakes up still writes where it wrote: that is not where its successor
+ * looks. */
 TEST(a_late_owner_reaches_nothing_that_counts)
 {
 	struct fake *fake = fake_new(SIZE, NULL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A dirty map's file. The first byte says whether its header is made right before: with a checksum, and of
- * this boot. It is trusted or begun anew, never anything else, and what is set in it afterwards is found again.
+ * A dirty map's file. The first byte says whether its header is made right before: with a checksum,
+ * and of this boot. It is trusted or begun anew, never anything else, and what is set in it
+ * afterwards is found again.
  */
 #include "fuzz.h"
 

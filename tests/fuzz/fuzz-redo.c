@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A disk made of steps: raw bytes; a header or an entry whose fields the input changes, with its checksums
- * right afterwards, entries chained. Whatever stands there as a redo journal: it is refused with a sentence, or
- * opened, and then only whole records inside of the disks come out, and what is added is found again.
+ * A disk made of steps: raw bytes; a header or an entry whose fields the input changes, with its
+ * checksums right afterwards, entries chained. Whatever stands there as a redo journal: it is
+ * refused with a sentence, or opened, and then only whole records inside of the disks come out, and
+ * what is added is found again.
  */
 #include "fuzz.h"
 
