@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* NBD exports, served by nbdkit: as they should be, and as they fail. */
-#include "test-image-model.h"
+#include "disk/test-image-model.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Files and block devices; NBD exports are in test-image-nbd.c. */
-#include "test-image-model.h"
+#include "disk/test-image-model.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "test-fake-image.h"
+#include "disk/test-fake-image.h"
 
 #define SIZE ((uint64_t)4 << 20)
 #define STEPS 300u

@@ -6,7 +6,7 @@
  * Then it goes on from there and must not find leftovers. The same with each step of the run
  * failing once.
  */
-#include "test-fake-image.h"
+#include "disk/test-fake-image.h"
 
 #include <limits.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Power failures are in test-redo-crash.c. */
-#include "test-fake-image.h"
+#include "disk/test-fake-image.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
