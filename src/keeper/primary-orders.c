@@ -28,6 +28,9 @@ int hf_primary_order_stop(void *role, bool is_forced, struct hf_err *err __attri
 	}
 	hf_event(&s->k->journal, "stopping", NULL, "%s",
 		 is_forced ? "an operator stops the VM" : "the guest is asked to shut down");
+	/* QEMU waits for its requests before it ends, and a full log may have made them wait. */
+	if (is_forced && s->k->disks)
+		hf_disks_draining(s->k->disks, true);
 	hf_keeper_qmp(s->k, is_forced ? "quit" : "system_powerdown");
 	return 0;
 }
