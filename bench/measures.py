@@ -24,12 +24,13 @@ class Plan:
     pause_s: float = 6.0
     ping_s: float = 6.0
     job_s: float = 6.0
+    disk_s: float = 4.0
     failovers: int = 50
     scans: int = 300
     seed: int = 1
 
 
-QUICK = Plan(rounds=1, pause_s=1.5, ping_s=1.0, job_s=1.5, failovers=2, scans=20)
+QUICK = Plan(rounds=1, pause_s=1.5, ping_s=1.0, job_s=1.5, disk_s=1.0, failovers=2, scans=20)
 
 
 @dataclass
