@@ -65,6 +65,7 @@ class DiskPair(Pair):
         self.load_options = load or {}
         self.common = self.lab.work / "common"
         self.redo = ""
+        self.servers: dict[str, list[Server]] = {}
         self.load: DiskLoad
 
     def prepare(self) -> None:
@@ -101,6 +102,11 @@ class DiskPair(Pair):
         super().__exit__(kind, *unused)
 
     # --- looking ---
+
+    def processes(self, host: str) -> list[int]:
+        """The VM's; what serves its images is the host's own."""
+        servers = {server.proc.pid for server in self.servers.get(host, [])}
+        return [pid for pid in super().processes(host) if pid not in servers]
 
     def disks_of(self, keeper: Keeper) -> dict[str, Any]:
         return keeper.status()["disks"]
