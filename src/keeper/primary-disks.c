@@ -52,14 +52,14 @@ void hf_primary_let_out(struct hf_primary_side *s)
 		pass_now(s);
 }
 
-void hf_primary_hold(struct hf_primary_side *s)
+void hf_primary_hold(struct hf_primary_side *s, uint64_t epoch)
 {
 	s->is_passing = false;
 	hf_gate_hold(&s->gate);
 	hf_keeper_set_net_mode(s->k, HF_NETTAP_HOLD);
 	if (!s->k->disks)
 		return;
-	hf_disks_hold(s->k->disks, s->machine.captured);
+	hf_disks_hold(s->k->disks, epoch);
 	hf_disks_permit(s->k->disks, hf_now_ns() + s->k->set->peer_timeout_ns);
 	(void)hf_disks_set_state(s->k->disks, HF_DISK_HELD, s->machine.session);
 }

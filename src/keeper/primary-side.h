@@ -150,7 +150,7 @@ void hf_primary_add_status(void *role, struct json_object *status);
 void hf_primary_watch_disks(struct hf_primary_side *s);
 /* Lets out what may leave, as far as the gate and the disks see it. */
 void hf_primary_let_out(struct hf_primary_side *s);
-void hf_primary_hold(struct hf_primary_side *s);
+void hf_primary_hold(struct hf_primary_side *s, uint64_t epoch);
 void hf_primary_pass(struct hf_primary_side *s);
 void hf_primary_finish(struct hf_primary_side *s, enum hf_keeper_exit code);
 void hf_primary_tell_settled(struct hf_primary_side *s);

@@ -162,7 +162,7 @@ static void perform_on_vm(struct hf_primary_side *s, const struct hf_primary_act
 {
 	switch ((unsigned int)a->kind) { /* the other half is perform_on_peer() */
 	case HF_PRIMARY_HOLD:
-		hf_primary_hold(s);
+		hf_primary_hold(s, a->epoch);
 		break;
 	case HF_PRIMARY_PASS:
 		hf_primary_pass(s);
