@@ -84,6 +84,7 @@ void sim_check_promote(struct sim_world *w, struct sim_keeper *k, uint64_t epoch
 			 "what %c promotes is not the state that was captured as epoch "
 			 "%llu",
 			 sim_letter(k->node), (unsigned long long)epoch);
+	sim_check_view(w, k, epoch);
 	if (k->was_told_ended)
 		sim_fail(w, SIM_RULE_ENDED, "%c promotes a VM that it knows to have ended",
 			 sim_letter(k->node));
@@ -92,7 +93,8 @@ void sim_check_promote(struct sim_world *w, struct sim_keeper *k, uint64_t epoch
 	w->promotions[w->n_promotions++ % SIM_PROMOTIONS] = (struct sim_promotion){
 		.session = k->s.session, .inst = k->inst, .out_seq = e->g.out_seq
 	};
-	w->outside.is_gap_allowed |= !w->plan->does_resend;
+	if (!w->plan->does_resend)
+		w->outside.gap_inst = k->inst;
 }
 
 /*

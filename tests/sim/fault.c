@@ -7,7 +7,19 @@
 
 #include <string.h>
 
+#define ORPHAN_MAX_NS (3 * SIM_MS)
 #define WAITPID_MAX_NS (5 * SIM_MS)
+
+/* The kernel kills the disk process of a dead keeper, in its own time. */
+static void leave_disk(struct sim_world *w, struct sim_keeper *k, bool is_power)
+{
+	sim_disk_abandon(w, k);
+	if (is_power || w->is_orphaned[k->node])
+		return;
+	w->is_orphaned[k->node] = true;
+	sim_post(w, sim_delay(w, ORPHAN_MAX_NS),
+		 &(struct sim_event){ .kind = SIM_EV_ORPHAN, .node = k->node });
+}
 
 static void crash(struct sim_world *w, int node, bool is_silent)
 {
@@ -15,8 +27,11 @@ static void crash(struct sim_world *w, int node, bool is_silent)
 
 	sim_note_death(w, node);
 	sim_net_crash(w, node, is_silent);
-	if (k->inst)
-		sim_keeper_stop(w, k);
+	if (!k->inst)
+		return;
+	if (sim_has_disks(w))
+		leave_disk(w, k, is_silent);
+	sim_keeper_stop(w, k);
 }
 
 static void stop_vm(struct sim_world *w, int node, bool is_ended)
@@ -31,13 +46,16 @@ static void stop_vm(struct sim_world *w, int node, bool is_ended)
 		sim_note_death(w, node);
 	k->vm.is_alive = false;
 	k->vm.is_running = false;
+	k->vm.req.kind = SIM_REQ_NONE;
+	k->has_capture = false;
 	sim_keeper_post(w, k, WAITPID_MAX_NS,
 			&(struct sim_event){ .kind = SIM_EV_VM_GONE, .value = is_ended });
 }
 
 static void start(struct sim_world *w, int node)
 {
-	if (node < w->plan->n_hosts && !w->keepers[node].inst && !w->is_host_down[node])
+	if (node < w->plan->n_hosts && !w->keepers[node].inst && !w->is_host_down[node] &&
+	    !w->is_orphaned[node])
 		sim_keeper_start(w, node, /* is_primary= */ false);
 }
 
@@ -142,6 +160,23 @@ static void freeze(struct sim_world *w, int node)
 	}
 }
 
+static void hurt_disk(struct sim_world *w, struct sim_keeper *k, enum sim_fault_kind kind)
+{
+	if (!k->inst || k->is_frozen || !k->disk.gen)
+		return;
+	if (kind == SIM_FAULT_KILL_DISK) {
+		sim_disk_kill(w, k);
+	} else if (kind == SIM_FAULT_FREEZE_DISK) {
+		k->disk.is_frozen = true;
+		k->disk.frozen_ns = w->now_ns;
+	} else if (k->is_primary) {
+		k->disk.is_failing = true;
+	} else {
+		/* A standby whose disk fails ends: the primary is better off alone. */
+		crash(w, k->node, /* is_silent= */ false);
+	}
+}
+
 static void strike(struct sim_world *w, const struct sim_fault *f)
 {
 	struct sim_keeper *k = &w->keepers[f->a];
@@ -161,6 +196,8 @@ static void strike(struct sim_world *w, const struct sim_fault *f)
 		break;
 	case SIM_FAULT_POWER:
 		crash(w, f->a, /* is_silent= */ true);
+		w->is_orphaned[f->a] = false;
+		sim_store_power_loss(w, f->a);
 		w->is_host_down[f->a] = true;
 		break;
 	case SIM_FAULT_FREEZE:
@@ -190,6 +227,11 @@ static void strike(struct sim_world *w, const struct sim_fault *f)
 		break;
 	case SIM_FAULT_ARBITER:
 		w->arbiter_cuts[f->a]++;
+		break;
+	case SIM_FAULT_KILL_DISK:
+	case SIM_FAULT_FREEZE_DISK:
+	case SIM_FAULT_FAIL_DISK:
+		hurt_disk(w, k, f->kind);
 		break;
 	case SIM_FAULT_COUNT:
 		break;
@@ -237,6 +279,10 @@ void sim_fault_undo(struct sim_world *w, unsigned int i)
 		wake(w, f->a);
 	} else if (f->kind == SIM_FAULT_ARBITER) {
 		w->arbiter_cuts[f->a]--;
+	} else if (f->kind == SIM_FAULT_FREEZE_DISK) {
+		w->keepers[f->a].disk.is_frozen = false;
+	} else if (f->kind == SIM_FAULT_FAIL_DISK) {
+		w->keepers[f->a].disk.is_failing = false;
 	}
 }
 
@@ -258,6 +304,20 @@ void sim_fault_point(struct sim_world *w, int node, enum sim_when when, unsigned
 	}
 }
 
+static void start_what_is_missing(struct sim_world *w)
+{
+	int owner = w->owner_node;
+	bool is_cold = sim_cold_is_needed(w);
+
+	if (is_cold && w->keepers[owner].inst)
+		crash(w, owner, /* is_silent= */ false);
+	else if (is_cold && !w->is_orphaned[owner])
+		sim_cold_start(w);
+	for (int n = 0; n < SIM_NODES; n++)
+		if (!is_cold || n != owner)
+			start(w, n);
+}
+
 void sim_fault_heal_all(struct sim_world *w)
 {
 	if (!w->is_calm) {
@@ -270,6 +330,5 @@ void sim_fault_heal_all(struct sim_world *w)
 			w->keepers[n].will_load_fail = false;
 		}
 	}
-	for (int n = 0; n < SIM_NODES; n++)
-		start(w, n);
+	start_what_is_missing(w);
 }

@@ -17,7 +17,9 @@ uint64_t sim_guest_digest(const struct sim_guest *g)
 
 	for (unsigned int i = 0; i < SIM_WORDS; i++)
 		d = sim_mix(d, g->words[i]);
-	return d;
+	for (unsigned int i = 0; g->n_writes && i < SIM_BLOCKS; i++)
+		d = sim_mix(d, g->disk[i]);
+	return d ^ g->flushed;
 }
 
 static void emit(struct sim_world *w, struct sim_keeper *k)
@@ -27,7 +29,9 @@ static void emit(struct sim_world *w, struct sim_keeper *k)
 	struct sim_output o;
 
 	g->out_digest = sim_mix(g->out_digest, sim_guest_digest(g));
-	o = (struct sim_output){ .seq = g->out_seq++, .digest = g->out_digest, .prev = prev };
+	o = (struct sim_output){
+		.seq = g->out_seq++, .digest = g->out_digest, .prev = prev, .durable = g->flushed
+	};
 	switch (k->tap.mode) {
 	case SIM_TAP_PASS:
 		sim_outside_sees(w, k, &o, /* is_again= */ false);
@@ -38,6 +42,38 @@ static void emit(struct sim_world *w, struct sim_keeper *k)
 	case SIM_TAP_DEAD:
 		break;
 	}
+}
+
+static void write_disk(struct sim_world *w, struct sim_keeper *k)
+{
+	struct sim_req *req = &k->vm.req;
+
+	*req = (struct sim_req){ .kind = SIM_REQ_WRITE,
+				 .block = sim_rand_below(&w->rand, SIM_BLOCKS),
+				 .value = sim_rand_percent(&w->rand, 10) ? 0
+									 : sim_rand_next(&w->rand),
+				 .serial = k->vm.g.n_writes + 1 };
+	w->stats->disk_writes++;
+	if (w->owner != k->inst)
+		return; /* another host has gone on: nobody will hear of it */
+	w->n_history = req->serial;
+	w->history[req->serial % SIM_HISTORY] = (struct sim_piece){ .block = req->block,
+								    .value = req->value };
+	assert(w->n_history < SIM_HISTORY);
+}
+
+/* A request to the disk, if none is under way; or a read, which has to find what was written. */
+static void use_disk(struct sim_world *w, struct sim_keeper *k)
+{
+	unsigned int what = sim_rand_below(&w->rand, 100);
+
+	if (what < 40 && k->vm.req.kind == SIM_REQ_NONE)
+		write_disk(w, k);
+	else if (what < 55 && k->vm.req.kind == SIM_REQ_NONE)
+		k->vm.req = (struct sim_req){ .kind = SIM_REQ_FLUSH, .serial = k->vm.g.n_writes };
+	else if (what < 80)
+		sim_check_read(w, k, sim_rand_below(&w->rand, SIM_BLOCKS));
+	sim_disk_work(w, k);
 }
 
 /* One step: an input from outside changes a word, and now and then something is sent. */
@@ -51,6 +87,8 @@ void sim_guest_run(struct sim_world *w, struct sim_keeper *k)
 	k->vm.g.steps++;
 	k->vm.g.words[i] = sim_mix(k->vm.g.words[i], sim_rand_next(&w->rand));
 	k->vm.dirty |= 1u << i;
+	if (sim_has_disks(w))
+		use_disk(w, k);
 	/* A full queue stands for the bound at which the real tap stops reading. */
 	if (sim_rand_percent(&w->rand, 60) && k->tap.n < SIM_HELD_MAX)
 		emit(w, k);

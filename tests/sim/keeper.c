@@ -50,16 +50,17 @@ void sim_keeper_start(struct sim_world *w, int node, bool is_primary)
 	k->standby_node = SIM_NONE;
 	k->primary_node = SIM_NONE;
 	sim_say(w, "%c keeper starts as %s", sim_letter(node), is_primary ? "primary" : "standby");
+	hf_standby_init(&k->s);
+	hf_primary_init(&k->p, 0);
+	sim_disks_init(w, k, is_primary);
 	if (is_primary) {
 		k->is_primary = true;
-		hf_primary_init(&k->p, 0);
 		sim_guest_init(&k->vm.g, w->plan->seed);
 		k->vm.is_alive = true;
 		k->vm.is_running = true;
 		post_guest(w, k);
 	} else {
 		k->is_standby = true;
-		hf_standby_init(&k->s);
 	}
 	post_tick(w, k);
 }
@@ -172,6 +173,10 @@ static void exit_keeper(struct sim_world *w, struct sim_keeper *k)
 	sim_net_close(w, k->in_conn, k->node);
 	/* Connections that nobody took yet. */
 	sim_net_crash(w, k->node, /* is_silent= */ false);
+	if (sim_has_disks(w)) {
+		sim_disk_abandon(w, k);
+		sim_store_settle_dead(w, k->node);
+	}
 	sim_keeper_stop(w, k);
 }
 
@@ -326,9 +331,18 @@ static void handle(struct sim_world *w, struct sim_keeper *k, const struct sim_e
 	case SIM_EV_VERDICT:
 		sim_arbiter_verdict(w, k, ev);
 		break;
+	case SIM_EV_DISK_OP:
+		sim_disk_op_over(w, k, ev);
+		break;
+	case SIM_EV_DISK_DEAD:
+		if (k->disk.is_dying)
+			sim_disk_dead(w, k);
+		break;
 	case SIM_EV_CONNECT:
 	case SIM_EV_INQUIRE:
 	case SIM_EV_ASK:
+	case SIM_EV_LAND:
+	case SIM_EV_ORPHAN:
 	case SIM_EV_FAULT:
 	case SIM_EV_UNDO:
 	case SIM_EV_COUNT:

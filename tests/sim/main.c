@@ -171,6 +171,9 @@ static void print_stats(double seconds)
 		     (unsigned long long)s->promotions, (unsigned long long)s->handovers,
 		     (unsigned long long)s->votes, (unsigned long long)s->outputs,
 		     (unsigned long long)s->duplicates, (unsigned long long)s->lost);
+	(void)printf("disks: %llu writes, %llu copies of what differs, %llu starts from a disk\n",
+		     (unsigned long long)s->disk_writes, (unsigned long long)s->deltas,
+		     (unsigned long long)s->cold_starts);
 	(void)printf("VMs ended %llu, lost to faults beyond the model %llu, two histories %llu; "
 		     "hash %016llx\n",
 		     (unsigned long long)s->vms_ended, (unsigned long long)s->vms_lost,

@@ -7,7 +7,7 @@
 
 #include <assert.h>
 
-#define SILENCE_NS (25 * SIM_MS)
+#define SILENCE_NS SIM_SILENCE_NS
 #define GIVE_UP_NS (100 * SIM_MS)
 #define DIAL_AGAIN_NS (25 * SIM_MS)
 #define INQUIRE_AGAIN_NS (20 * SIM_MS)
@@ -96,11 +96,27 @@ static void got_end(struct sim_world *w, struct sim_keeper *k, const struct sim_
 {
 	if (!k->partial.is_active)
 		return;
-	k->partial.slot = msg->slot;
-	if (k->s.state == HF_STANDBY_SYNCING || k->s.state == HF_STANDBY_READY ||
-	    k->s.state == HF_STANDBY_LOST)
-		k->whole_epoch = msg->epoch;
-	sim_standby_event(w, k, HF_STANDBY_EPOCH_WHOLE, msg->epoch, k->s.session);
+	if (!sim_has_disks(w)) {
+		sim_standby_whole(w, k, msg->epoch, msg->slot);
+		return;
+	}
+	k->disk.has_end = true;
+	k->disk.end_epoch = msg->epoch;
+	k->disk.end_slot = msg->slot;
+	sim_disk_work(w, k);
+}
+
+static void got_write(struct sim_world *w, struct sim_keeper *k, const struct sim_msg *msg)
+{
+	struct sim_disk *disk = &k->disk;
+
+	if (!k->partial.is_active)
+		return;
+	assert(disk->n_in < SIM_LOG_MAX);
+	disk->in[disk->n_in++] = (struct sim_rec){ msg->epoch, msg->value, msg->word };
+	if (w->plant == SIM_PLANT_PARTIAL_WRITTEN && disk->n_log < SIM_LOG_MAX)
+		disk->log[disk->n_log++] = (struct sim_rec){ disk->d.applied + 1, msg->value,
+							     msg->word };
 }
 
 static void got_piece(struct sim_world *w, struct sim_keeper *k, const struct sim_msg *msg)
@@ -125,11 +141,20 @@ static void got_as_standby(struct sim_world *w, struct sim_keeper *k, const stru
 	} else if (msg->kind == SIM_MSG_BEGIN) {
 		sim_check_begin(w, k);
 		k->partial = (struct sim_partial){ .is_active = true, .epoch = msg->epoch };
+		k->disk.n_in = 0;
+		k->disk.has_end = false;
 		if (w->plant == SIM_PLANT_ACK_BEFORE_WHOLE)
 			sim_net_send(w, k->in_conn, k->node,
 				     &(struct sim_msg){ .kind = SIM_MSG_ACK, .epoch = msg->epoch });
 	} else if (msg->kind == SIM_MSG_PIECE) {
 		got_piece(w, k, msg);
+	} else if (msg->kind == SIM_MSG_DISK) {
+		got_write(w, k, msg);
+	} else if (msg->kind == SIM_MSG_DISK_SYNC || msg->kind == SIM_MSG_SYNC_MARK) {
+		sim_copy_got(w, k, msg);
+	} else if (msg->kind == SIM_MSG_SETTLED) {
+		if (k->s.state == HF_STANDBY_READY && !k->disk.is_first)
+			sim_disks_settled(w, k, msg->epoch);
 	} else if (msg->kind == SIM_MSG_END) {
 		got_end(w, k, msg);
 	} else if (msg->kind == SIM_MSG_DEAD) {
@@ -156,6 +181,13 @@ static void got_as_primary(struct sim_world *w, struct sim_keeper *k, const stru
 		item->msg = *msg;
 	} else if (msg->kind == SIM_MSG_ACK) {
 		sim_primary_event(w, k, HF_PRIMARY_ACK, msg->epoch, k->p.session);
+	} else if (msg->kind == SIM_MSG_SYNC_DONE) {
+		sim_copy_got(w, k, msg);
+	} else if (msg->kind == SIM_MSG_SETTLED) {
+		if (hf_primary_is_holding(&k->p) && k->p.committed)
+			sim_disks_settled(w, k, msg->epoch);
+	} else if (msg->kind == SIM_MSG_HEARTBEAT) {
+		sim_disks_renew(w, k, msg->epoch);
 	} else if (msg->kind == SIM_MSG_WANT_HANDOVER) {
 		sim_primary_event(w, k, HF_PRIMARY_HANDOVER_WANTED, 0, k->p.session);
 	} else if (msg->kind == SIM_MSG_DISCARDED) {
@@ -201,6 +233,10 @@ void sim_keeper_message(struct sim_world *w, struct sim_keeper *k, struct sim_co
 		return;
 	}
 	heard(w, k, c, end);
+	if (c->id == k->in_conn)
+		k->primary_heard_ns = w->now_ns;
+	if (c->id == k->in_conn && msg->kind == SIM_MSG_HEARTBEAT)
+		k->primary_stamp = msg->value;
 	if (end == 1 && msg->kind == SIM_MSG_HELLO) {
 		item = sim_keeper_item(w, k, SIM_ITEM_ACCEPT);
 		item->conn = c->id;
@@ -217,13 +253,16 @@ void sim_keeper_message(struct sim_world *w, struct sim_keeper *k, struct sim_co
 static void watch(struct sim_world *w, struct sim_keeper *k, uint64_t conn)
 {
 	struct sim_conn *c = sim_net_find(w, conn);
+	struct sim_msg beat = { .kind = SIM_MSG_HEARTBEAT };
 	uint64_t silence_ns;
 	int end;
 
 	if (!c)
 		return;
 	end = c->node[1] == k->node;
-	sim_net_send(w, conn, k->node, &(struct sim_msg){ .kind = SIM_MSG_HEARTBEAT });
+	beat.value = w->now_ns;
+	beat.epoch = conn == k->in_conn ? k->primary_stamp : 0;
+	sim_net_send(w, conn, k->node, &beat);
 	silence_ns = w->now_ns - c->heard_ns[end];
 	if ((w->plan->does_give_up && silence_ns > GIVE_UP_NS) ||
 	    (silence_ns > SILENCE_NS && !c->is_ready[end])) {
@@ -276,4 +315,5 @@ void sim_keeper_tick(struct sim_world *w, struct sim_keeper *k)
 	dial(w, k);
 	inquire(w, k);
 	sim_arbiter_ask(w, k);
+	sim_disks_tick(w, k);
 }

@@ -2,9 +2,12 @@
 #include "sim.h"
 
 const char *const sim_rule_names[SIM_RULE_COUNT] = {
-	[SIM_RULE_COMMIT] = "commit",     [SIM_RULE_WHOLE] = "whole", [SIM_RULE_LIVE] = "live",
-	[SIM_RULE_PROGRESS] = "progress", [SIM_RULE_ORDER] = "order", [SIM_RULE_RESEND] = "resend",
-	[SIM_RULE_ENDED] = "ended",
+	[SIM_RULE_COMMIT] = "commit",   [SIM_RULE_WHOLE] = "whole",
+	[SIM_RULE_LIVE] = "live",       [SIM_RULE_PROGRESS] = "progress",
+	[SIM_RULE_ORDER] = "order",     [SIM_RULE_RESEND] = "resend",
+	[SIM_RULE_ENDED] = "ended",     [SIM_RULE_APPLY] = "apply",
+	[SIM_RULE_READ] = "read",       [SIM_RULE_RECOVER] = "recover",
+	[SIM_RULE_DURABLE] = "durable", [SIM_RULE_PATH] = "path",
 };
 
 const char *const sim_primary_event_names[HF_PRIMARY_EVENT_COUNT] = {
@@ -105,6 +108,11 @@ const char *const sim_msg_names[SIM_MSG_COUNT] = {
 	[SIM_MSG_PROMOTED] = "promoted",
 	[SIM_MSG_WANT_HANDOVER] = "want-handover",
 	[SIM_MSG_HEARTBEAT] = "heartbeat",
+	[SIM_MSG_DISK] = "disk",
+	[SIM_MSG_DISK_SYNC] = "disk-sync",
+	[SIM_MSG_SYNC_MARK] = "sync-mark",
+	[SIM_MSG_SYNC_DONE] = "sync-done",
+	[SIM_MSG_SETTLED] = "settled",
 	[SIM_MSG_EOF] = "eof",
 };
 
@@ -126,4 +134,7 @@ const char *const sim_fault_names[SIM_FAULT_COUNT] = {
 	[SIM_FAULT_ABANDON] = "abandon",
 	[SIM_FAULT_DAMAGE] = "damage",
 	[SIM_FAULT_ARBITER] = "cut-arbiter",
+	[SIM_FAULT_KILL_DISK] = "kill-disk",
+	[SIM_FAULT_FREEZE_DISK] = "freeze-disk",
+	[SIM_FAULT_FAIL_DISK] = "fail-disk",
 };

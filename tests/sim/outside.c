@@ -71,7 +71,7 @@ static void check_next(struct sim_world *w, const struct sim_keeper *k, const st
 
 	if (o->seq > out->next_seq) {
 		w->stats->lost += o->seq - out->next_seq;
-		if (!out->is_gap_allowed)
+		if (out->gap_inst != k->inst)
 			sim_fail(w, SIM_RULE_ORDER, "%llu outputs before %llu of %c are missing",
 				 (unsigned long long)(o->seq - out->next_seq),
 				 (unsigned long long)o->seq, sim_letter(k->node));
@@ -83,7 +83,8 @@ static void check_next(struct sim_world *w, const struct sim_keeper *k, const st
 			 "not see",
 			 (unsigned long long)o->seq, sim_letter(k->node));
 	}
-	out->is_gap_allowed = false;
+	if (out->gap_inst == k->inst)
+		out->gap_inst = 0;
 }
 
 void sim_outside_sees(struct sim_world *w, struct sim_keeper *k, const struct sim_output *o,
@@ -93,6 +94,7 @@ void sim_outside_sees(struct sim_world *w, struct sim_keeper *k, const struct si
 
 	w->stats->outputs++;
 	w->stats->hash = sim_mix(w->stats->hash, o->digest);
+	sim_check_told(w, k, o);
 	if (!w->is_forked) {
 		check_covered(w, k, o);
 		check_superseded(w, k, o);

@@ -44,6 +44,8 @@ static uint64_t duration(struct sim_rand *r, enum sim_fault_kind kind)
 	case SIM_FAULT_CUT:
 	case SIM_FAULT_SPLIT:
 	case SIM_FAULT_FREEZE:
+	case SIM_FAULT_FREEZE_DISK:
+	case SIM_FAULT_FAIL_DISK:
 		return between_ms(r, 2, sim_rand_percent(r, 50) ? 90 : 400);
 	case SIM_FAULT_POWER:
 	case SIM_FAULT_ARBITER:
@@ -60,6 +62,7 @@ static uint64_t duration(struct sim_rand *r, enum sim_fault_kind kind)
 	case SIM_FAULT_HANDOVER:
 	case SIM_FAULT_ABANDON:
 	case SIM_FAULT_DAMAGE:
+	case SIM_FAULT_KILL_DISK:
 	case SIM_FAULT_COUNT:
 		break;
 	}
@@ -96,6 +99,50 @@ static void draw_fault(struct sim_rand *r, struct sim_plan *plan, unsigned int k
 	f->n = 1 + sim_rand_below(r, 4);
 }
 
+/* Where disks change what they do, and trouble that they and the two hosts get into there. */
+static void draw_disk_fault(struct sim_rand *r, struct sim_plan *plan, bool does_follow)
+{
+	static const enum sim_fault_kind kinds[] = {
+		SIM_FAULT_KILL_DISK, SIM_FAULT_FREEZE_DISK, SIM_FAULT_FAIL_DISK,
+		SIM_FAULT_FAIL_DISK, SIM_FAULT_CRASH,       SIM_FAULT_CRASH,
+		SIM_FAULT_POWER,     SIM_FAULT_RESET,       SIM_FAULT_DAMAGE,
+		SIM_FAULT_FAIL_LOAD,
+	};
+	static const unsigned int actions[] = { HF_PRIMARY_HOLD, HF_PRIMARY_PASS,
+						HF_PRIMARY_CAPTURE, HF_PRIMARY_BEGIN_SYNC,
+						HF_PRIMARY_RELEASE };
+	static const unsigned int messages[] = { SIM_MSG_DISK_SYNC, SIM_MSG_SYNC_MARK,
+						 SIM_MSG_SYNC_DONE, SIM_MSG_SETTLED, SIM_MSG_END };
+	struct sim_fault *f = &plan->faults[plan->n_faults++];
+
+	f->kind = kinds[sim_rand_below(r, sizeof(kinds) / sizeof(kinds[0]))];
+	f->a = (int)sim_rand_below(r, 2);
+	f->b = !f->a;
+	f->for_ns = duration(r, f->kind);
+	if (does_follow) {
+		follow(r, f, f - 1);
+		return;
+	}
+	f->when = sim_rand_percent(r, 50) ? SIM_WHEN_PRIMARY : SIM_WHEN_GOT;
+	f->point = f->when == SIM_WHEN_GOT ? messages[sim_rand_below(r, 5)]
+					   : actions[sim_rand_below(r, 5)];
+	f->point_node = (int)sim_rand_below(r, 2);
+	f->nth = 1 + sim_rand_below(r, 4);
+	f->at_ns = sim_rand_percent(r, 50) ? 0 : sim_rand_below(r, 5000) * SIM_US;
+}
+
+static void draw_disks(struct sim_rand *r, struct sim_plan *plan)
+{
+	unsigned int n = sim_rand_below(r, 10);
+
+	plan->layout = n < 3 ? SIM_DISKS_NONE : n < 7 ? SIM_DISKS_REPLICATED : SIM_DISKS_SHARED;
+	plan->is_memory_enough = sim_rand_percent(r, 30);
+	if (plan->layout == SIM_DISKS_NONE || sim_rand_percent(r, 40))
+		return;
+	for (n = 0; n <= sim_rand_below(r, 4); n++)
+		draw_disk_fault(r, plan, n != 0);
+}
+
 /* A host that lost its keeper usually gets a new one before long. */
 static void draw_restarts(struct sim_rand *r, struct sim_plan *plan)
 {
@@ -128,7 +175,7 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 	/* An end is for ever: rarely. */
 	do {
 		kinds = (unsigned int)sim_rand_next(&r) & ((1u << SIM_FAULT_COUNT) - 1);
-		if (!sim_rand_percent(&r, 25))
+		if (!sim_rand_percent(&r, 40))
 			kinds &= ~(1u << SIM_FAULT_END_VM);
 	} while (!kinds);
 	for (n = 1 + sim_rand_below(&r, 8); n; n--)
@@ -136,4 +183,5 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 	draw_restarts(&r, plan);
 	plan->does_give_up = sim_rand_percent(&r, 50);
 	plan->n_hosts = sim_rand_percent(&r, 50) ? 2 : SIM_NODES;
+	draw_disks(&r, plan);
 }

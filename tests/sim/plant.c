@@ -40,7 +40,7 @@ static const struct {
 					"the VM's death is not repeated on a new connection" },
 	[SIM_PLANT_HANDOVER_UNACKNOWLEDGED] = { "handover-unacknowledged", RULE(COMMIT),
 						"a hand-over does not wait for its last epoch" },
-	[SIM_PLANT_PROMOTE_ON_CUT] = { "promote-on-cut", RULE(LIVE) | RULE(COMMIT),
+	[SIM_PLANT_PROMOTE_ON_CUT] = { "promote-on-cut", RULE(LIVE) | RULE(COMMIT) | RULE(PATH),
 				       "the end of the connection is taken for a proof" },
 	[SIM_PLANT_PARTIAL_KEPT] = { "partial-kept", RULE(WHOLE),
 				     "what came of a broken epoch is not thrown away" },
@@ -50,7 +50,8 @@ static const struct {
 					 "an epoch is acknowledged when it begins" },
 	[SIM_PLANT_ACK_AFTER_PROMOTION] = { "ack-after-promotion", RULE(COMMIT) | RULE(LIVE),
 					    "epochs are acknowledged while the standby goes live" },
-	[SIM_PLANT_DISCARD_FORGOTTEN] = { "discard-forgotten", RULE(COMMIT) | RULE(LIVE),
+	[SIM_PLANT_DISCARD_FORGOTTEN] = { "discard-forgotten",
+					  RULE(COMMIT) | RULE(LIVE) | RULE(APPLY),
 					  "the standby says that it discards, and does not" },
 	[SIM_PLANT_DISCARD_UNSAID] = { "discard-unsaid", RULE(PROGRESS),
 				       "the standby discards and does not say so" },
@@ -68,6 +69,59 @@ static const struct {
 					"a frame is sent again that the epoch does not contain" },
 	[SIM_PLANT_RELEASE_BACKWARDS] = { "release-backwards", RULE(ORDER),
 					  "held outputs leave in the wrong order" },
+	[SIM_PLANT_APPLY_BEFORE_COMMIT] = { "apply-before-commit", RULE(APPLY),
+					    "writes go to the image when they are captured" },
+	[SIM_PLANT_APPLY_BEFORE_JOURNAL] = { "apply-before-journal", RULE(RECOVER) | RULE(DURABLE),
+					     "writes go to the image and not to the journal" },
+	[SIM_PLANT_ACK_BEFORE_LOGGED] = { "ack-before-logged", RULE(READ) | RULE(RECOVER),
+					  "a write is acknowledged and logged later" },
+	[SIM_PLANT_READ_PAST_LOG] = { "read-past-log", RULE(READ),
+				      "reads see the image only, not the log" },
+	[SIM_PLANT_GATE_IGNORED] = { "gate-ignored", RULE(DURABLE),
+				     "outputs leave on commit, whatever was flushed" },
+	[SIM_PLANT_PERMIT_IGNORED] = { "permit-ignored", RULE(PATH),
+				       "a shared image is written to after the permit has run "
+				       "out" },
+	[SIM_PLANT_DEADLINE_IGNORED] = { "deadline-ignored", RULE(PATH),
+					 "the standby does not wait out the write deadline" },
+	[SIM_PLANT_DEAD_BEFORE_CUT] = { "dead-before-cut", RULE(PATH),
+					"the standby is told to go live before the disks are cut" },
+	[SIM_PLANT_REDO_FORGOTTEN] = { "redo-forgotten", RULE(READ),
+				       "a standby that goes live does not write what was logged" },
+	[SIM_PLANT_REDO_BACKWARDS] = { "redo-backwards", RULE(RECOVER) | RULE(DURABLE),
+				       "the journal is redone from its end" },
+	[SIM_PLANT_TORN_ENTRY_REDONE] = { "torn-entry-redone", RULE(RECOVER),
+					  "an entry of the journal that is not whole is redone" },
+	[SIM_PLANT_PARTIAL_WRITTEN] = { "partial-written", RULE(READ) | RULE(RECOVER),
+					"the standby writes an epoch that is not whole" },
+	[SIM_PLANT_CONFIRM_EARLY] = { "confirm-early", RULE(READ) | RULE(RECOVER),
+				      "the dirty map forgets before the other side has settled" },
+	[SIM_PLANT_CONFIRM_UNJOURNALED] = { "confirm-unjournaled", RULE(READ) | RULE(RECOVER),
+					    "the dirty map forgets what could be lost here" },
+	[SIM_PLANT_MARK_TAKES_LOGGED] = { "mark-takes-logged", RULE(READ) | RULE(RECOVER),
+					  "a mark in a copy confirms what was only logged" },
+	[SIM_PLANT_MARK_NOT_FLUSHED] = { "mark-not-flushed", RULE(READ) | RULE(RECOVER),
+					 "pieces of a copy are confirmed and not durable" },
+	[SIM_PLANT_COPY_MISSES_WRITES] = { "copy-misses-writes", RULE(READ),
+					   "a first copy leaves out what is written meanwhile" },
+	[SIM_PLANT_DELTA_UNTRUSTED] = { "delta-untrusted", RULE(READ),
+					"a map that went through a loss of power is believed" },
+	[SIM_PLANT_RESET_BEFORE_SETTLE] = { "reset-before-settle", RULE(RECOVER) | RULE(DURABLE),
+					    "the journal is emptied before the image is flushed" },
+	[SIM_PLANT_BASE_NOT_FLUSHED] = { "base-not-flushed", RULE(RECOVER) | RULE(DURABLE),
+					 "epochs are put on an image that was not flushed" },
+	[SIM_PLANT_DIRECT_BEFORE_SETTLED] = { "direct-before-settled",
+					      RULE(RECOVER) | RULE(DURABLE),
+					      "the journal is given up before the image is "
+					      "flushed" },
+	[SIM_PLANT_EMPTY_LOG_IS_DRAINED] = { "empty-log-is-drained", RULE(DURABLE) | RULE(RECOVER),
+					     "an image under an empty log is not flushed" },
+	[SIM_PLANT_EMPTY_AREA_COUNTS] = { "empty-area-counts", RULE(RECOVER) | RULE(DURABLE),
+					  "a new owner's journal counts before it holds anything" },
+	[SIM_PLANT_FIRST_ACK_EARLY] = { "first-ack-early", RULE(READ) | RULE(RECOVER),
+					"the first epoch does not wait for the copy under it" },
+	[SIM_PLANT_PASS_BEFORE_DRAINED] = { "pass-before-drained", RULE(DURABLE),
+					    "outputs pass while the log is in memory only" },
 };
 
 enum sim_plant sim_plant_find(const char *name)
@@ -149,7 +203,7 @@ static void let_too_much_out(enum sim_plant plant, const struct hf_primary *befo
 	else if ((plant == SIM_PLANT_PASS_ON_CUT && after->state == HF_PRIMARY_HOLDING &&
 		  before->state != HF_PRIMARY_HOLDING) ||
 		 (plant == SIM_PLANT_ABANDON_AT_ONCE && has(out, HF_PRIMARY_SEND_ABANDON)))
-		add(out, HF_PRIMARY_PASS, 0);
+		add(out, HF_PRIMARY_PASS, after->captured + 1);
 	else if (plant == SIM_PLANT_HANDOVER_UNACKNOWLEDGED && has(out, HF_PRIMARY_SEND) &&
 		 after->state == HF_PRIMARY_HANDING_OVER && after->is_final)
 		acknowledge(after, out);

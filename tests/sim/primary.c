@@ -23,6 +23,23 @@ static uint64_t capture_max_ns(struct sim_world *w)
 								  : CAPTURE_MAX_NS;
 }
 
+/* All of it, or what the map says, as soon as nothing is left in the log. */
+static void copy_disks(struct sim_world *w, struct sim_keeper *k)
+{
+	const struct sim_map *m = &sim_store_of(w, k->node)->map;
+	bool has_copy = k->peer_condition == SIM_COPY_REPLICATED ||
+			k->peer_condition == SIM_COPY_HELD || k->peer_condition == SIM_COPY_PARTIAL;
+	bool is_trusted = m->is_trusted || w->plant == SIM_PLANT_DELTA_UNTRUSTED;
+
+	k->disk.is_full_wanted = !hf_disk_may_copy_delta(m->session, is_trusted, k->peer_copy,
+							 has_copy);
+	k->disk.wants_copy = true;
+	w->stats->deltas += !k->disk.is_full_wanted;
+	sim_say(w, "%c copies %s", sim_letter(k->node),
+		k->disk.is_full_wanted ? "its disks" : "what differs of its disks");
+	sim_disk_work(w, k);
+}
+
 static void begin_sync(struct sim_world *w, struct sim_keeper *k, struct hf_id session)
 {
 	struct sim_conn *c = sim_net_find(w, k->out_conn);
@@ -30,6 +47,8 @@ static void begin_sync(struct sim_world *w, struct sim_keeper *k, struct hf_id s
 
 	if (!c)
 		return; /* it broke since; the machine hears of that next */
+	if (w->plan->layout == SIM_DISKS_REPLICATED)
+		copy_disks(w, k);
 	w->stats->sessions++;
 	k->standby_node = c->node[1];
 	k->standby_inst = c->inst[1];
@@ -47,6 +66,11 @@ void sim_primary_sync(struct sim_world *w, struct sim_keeper *k, const struct si
 
 	if (ev->value != k->sync_gen || k->p.state != HF_PRIMARY_SYNCING)
 		return;
+	if (i == SIM_WORDS && (k->disk.mode != SIM_DISK_DIRECT || k->disk.wants_copy ||
+			       !sim_copy_is_nearly_done(w, k))) {
+		sim_keeper_post(w, k, sync_max_ns(w), ev);
+		return;
+	}
 	if (i == SIM_WORDS) {
 		sim_primary_event(w, k, HF_PRIMARY_SYNCED, 0, k->p.session);
 		return;
@@ -58,16 +82,30 @@ void sim_primary_sync(struct sim_world *w, struct sim_keeper *k, const struct si
 	sim_keeper_post(w, k, sync_max_ns(w), ev);
 }
 
+/* QEMU stops, and waits for the requests that it has under way. */
 static void capture(struct sim_world *w, struct sim_keeper *k, const struct hf_primary_action *a)
 {
+	k->vm.is_running = false;
+	k->has_capture = true;
+	k->capture = *a;
+	sim_disk_work(w, k);
+	if (k->has_capture && k->vm.req.kind == SIM_REQ_NONE)
+		sim_primary_snapshot(w, k);
+}
+
+void sim_primary_snapshot(struct sim_world *w, struct sim_keeper *k)
+{
+	const struct hf_primary_action *a = &k->capture;
 	struct sim_epoch *e = &w->epochs[w->n_epochs];
 
 	assert(w->n_epochs < SIM_EPOCHS);
+	k->has_capture = false;
 	k->slot = (int)w->n_epochs++;
-	k->vm.is_running = false;
 	sim_tap_mark(k, a->epoch);
+	sim_disks_boundary(w, k, a->epoch);
 	e->session = k->p.session;
 	e->epoch = a->epoch;
+	e->begun_ns = w->now_ns;
 	e->g = k->vm.g;
 	e->dirty = k->vm.dirty;
 	k->vm.dirty = 0;
@@ -83,6 +121,7 @@ static void capture(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 void sim_primary_captured(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev)
 {
 	bool is_failed = k->captures_to_fail != 0;
+	struct sim_event again;
 
 	/*
 	 * A capture that fails because QEMU died is not a failed capture: waitpid will tell, and until
@@ -90,8 +129,18 @@ void sim_primary_captured(struct sim_world *w, struct sim_keeper *k, const struc
 	 */
 	if (!k->vm.is_alive)
 		return;
+	if (!is_failed && !ev->a && !sim_copy_is_done(w, k) && k->out_conn) {
+		/* The first epoch's end waits for the first copy of the disks; the VM does not. */
+		again = *ev;
+		again.a = k->p.stage == HF_STAGE_CAPTURE ? 0 : 1;
+		k->vm.is_running = !k->is_stopped_for_good && ev->value;
+		sim_keeper_post(w, k, CAPTURE_MAX_NS, &again);
+		return;
+	}
 	k->captures_to_fail -= is_failed;
 	k->vm.is_running = k->vm.is_alive && !k->is_stopped_for_good && (ev->value || is_failed);
+	sim_copy_end(w, k, is_failed);
+	sim_disks_captured(w, k, ev->epoch, is_failed);
 	sim_primary_event(w, k, is_failed ? HF_PRIMARY_CAPTURE_FAILED : HF_PRIMARY_CAPTURED,
 			  ev->epoch, k->p.session);
 }
@@ -113,6 +162,7 @@ static void send_epoch(struct sim_world *w, struct sim_keeper *k, uint64_t epoch
 		msg.value = e->g.words[i];
 		sim_net_send(w, k->out_conn, k->node, &msg);
 	}
+	sim_disks_send(w, k, epoch);
 	msg.kind = SIM_MSG_END;
 	sim_net_send(w, k->out_conn, k->node, &msg);
 }
@@ -136,6 +186,11 @@ static void refuse(struct sim_world *w, struct sim_keeper *k)
 
 static void finish(struct sim_world *w, struct sim_keeper *k)
 {
+	/* What PASS has let go waits for the disks to be drained. */
+	k->is_exit_wanted = sim_has_disks(w) && k->p.state == HF_PRIMARY_FINISHED &&
+			    k->disk.mode == SIM_DISK_DRAIN;
+	if (k->is_exit_wanted)
+		return;
 	if (k->vm.is_alive && k->vm.is_running)
 		sim_fail(w, SIM_RULE_LIVE, "%c finishes and leaves its VM running",
 			 sim_letter(k->node));
@@ -158,9 +213,11 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		break;
 	case HF_PRIMARY_STOP_SYNC:
 		k->sync_gen++;
+		sim_copy_stop(k);
 		break;
 	case HF_PRIMARY_HOLD:
 		k->tap.mode = SIM_TAP_HOLD;
+		sim_disks_hold(w, k, a->epoch);
 		break;
 	case HF_PRIMARY_CAPTURE:
 		capture(w, k, a);
@@ -173,17 +230,22 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		break;
 	case HF_PRIMARY_RELEASE:
 		w->stats->commits++;
-		sim_tap_release(w, k, a->epoch);
+		sim_disks_renew(w, k, w->epochs[k->slot].begun_ns);
+		sim_disks_committed(w, k, a->epoch);
 		break;
 	case HF_PRIMARY_PASS:
 		if (k->tap.mode == SIM_TAP_DEAD)
 			sim_fail(w, SIM_RULE_LIVE, "%c lets outputs pass again",
 				 sim_letter(k->node));
-		sim_tap_pass(w, k);
+		sim_copy_stop(k);
+		if (sim_disks_pass(w, k, a->epoch) || w->plant == SIM_PLANT_PASS_BEFORE_DRAINED)
+			sim_tap_pass(w, k);
 		break;
 	case HF_PRIMARY_DISCARD:
 		k->tap.n = 0;
 		k->tap.mode = SIM_TAP_DEAD;
+		k->disk.is_cut = true; /* what is logged is thrown away */
+		sim_disk_kill(w, k);
 		break;
 	case HF_PRIMARY_FREEZE:
 		k->vm.is_running = false;
@@ -220,6 +282,7 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		refuse(w, k);
 		break;
 	case HF_PRIMARY_CUT_DISKS:
+		sim_disks_cut(w, k);
 		break;
 	case HF_PRIMARY_FINISH:
 		finish(w, k);
@@ -238,6 +301,8 @@ void sim_primary_attach(struct sim_world *w, struct sim_keeper *k, const struct 
 	if (!c || item->conn != k->out_conn || !k->is_primary)
 		return;
 	c->is_ready[0] = true;
+	k->peer_condition = hello->word;
+	k->peer_copy = hello->copy_session;
 	if (!hf_id_is_none(k->p.session) && !hf_id_is_equal(k->p.session, hello->session)) {
 		/* At its address only one process can listen: another one there means that it died. */
 		if (hello->inst != k->standby_inst)

@@ -11,6 +11,7 @@
 #define WORDS_MAX 14
 #define NTH_MAX 100000u
 
+static const char *const layout_names[] = { "none", "replicated", "shared" };
 static const char *const hosts_names[] = { "2", "3" };
 static const char *const delays_names[] = { "fixed", "uniform", "edge" };
 
@@ -142,6 +143,14 @@ static bool parse_setting(char **word, struct sim_plan *plan)
 		plan->n_hosts = (int)n + 2;
 		return true;
 	}
+	if (strcmp(word[0], "disks") == 0 && find_name(layout_names, 3, word[1], &n)) {
+		plan->layout = n;
+		return true;
+	}
+	if (strcmp(word[0], "durability") == 0) {
+		plan->is_memory_enough = strcmp(word[1], "memory") == 0;
+		return plan->is_memory_enough || strcmp(word[1], "disk") == 0;
+	}
 	if (strcmp(word[0], "gives-up") == 0)
 		return hf_parse_bool(word[1], &plan->does_give_up, NULL) == 0;
 	if (strcmp(word[0], "arbiter") == 0)
@@ -258,6 +267,9 @@ void sim_scenario_format(FILE *f, const struct sim_plan *plan)
 		(void)fputs("slow yes\n", f);
 	if (plan->n_hosts != 2)
 		(void)fprintf(f, "hosts %d\n", plan->n_hosts);
+	if (plan->layout != SIM_DISKS_NONE)
+		(void)fprintf(f, "disks %s\ndurability %s\n", layout_names[plan->layout],
+			      plan->is_memory_enough ? "memory" : "disk");
 	if (plan->does_give_up)
 		(void)fputs("gives-up yes\n", f);
 	(void)fprintf(f, "delays %s\nresend %s\nsafety %lluus\ncalm %lluus\n",

@@ -19,11 +19,13 @@
 #include <stdint.h>
 
 #include "core/commit.h"
+#include "disk.h"
 #include "rand.h"
 
 #define SIM_US UINT64_C(1000)
 #define SIM_MS UINT64_C(1000000)
 #define SIM_NODES 3
+#define SIM_SILENCE_NS (25 * SIM_MS) /* the peer time-out */
 #define SIM_NONE (-1)
 
 /* ---- the guest ---- */
@@ -36,6 +38,7 @@ struct sim_output {
 	uint64_t seq;
 	uint64_t digest;
 	uint64_t prev; /* the digest of the output before it */
+	uint64_t durable; /* the guest says that its writes up to this one are on a disk */
 	uint64_t epoch; /* the epoch that it belongs to; 0: the running one */
 };
 
@@ -45,6 +48,9 @@ struct sim_guest {
 	uint64_t steps;
 	uint64_t out_seq;
 	uint64_t out_digest;
+	uint64_t disk[SIM_BLOCKS]; /* what it knows to have written */
+	uint64_t n_writes; /* that were acknowledged */
+	uint64_t flushed; /* it knows that writes up to this one are durable */
 };
 
 struct sim_vm {
@@ -53,6 +59,7 @@ struct sim_vm {
 	bool is_running;
 	unsigned int dirty; /* one bit for each word written since it was last taken for sending */
 	uint64_t ran_ns; /* when it last did anything */
+	struct sim_req req;
 };
 
 enum sim_tap_mode { SIM_TAP_PASS, SIM_TAP_HOLD, SIM_TAP_DEAD };
@@ -68,6 +75,7 @@ struct sim_epoch {
 	struct hf_id session;
 	uint64_t epoch;
 	struct sim_guest g;
+	uint64_t begun_ns;
 	unsigned int dirty;
 	unsigned int n_frames;
 	struct sim_output frames[SIM_HELD_MAX];
@@ -95,7 +103,12 @@ enum sim_msg_kind {
 	SIM_MSG_DISCARDED,
 	SIM_MSG_PROMOTED,
 	SIM_MSG_WANT_HANDOVER,
-	SIM_MSG_HEARTBEAT,
+	SIM_MSG_HEARTBEAT, /* value: when it was sent; epoch: the value that was heard last */
+	SIM_MSG_DISK, /* a write of the epoch: word, value */
+	SIM_MSG_DISK_SYNC, /* a piece of a first copy: word, value */
+	SIM_MSG_SYNC_MARK,
+	SIM_MSG_SYNC_DONE,
+	SIM_MSG_SETTLED,
 	SIM_MSG_EOF,
 	SIM_MSG_COUNT
 };
@@ -109,6 +122,8 @@ struct sim_msg {
 	uint64_t epoch;
 	uint64_t inst;
 	struct hf_id session;
+	struct hf_id
+		copy_session; /* HELLO_REPLY: what its images are; their condition is in word */
 };
 
 #define SIM_MSGS 2048
@@ -192,6 +207,14 @@ struct sim_keeper {
 	bool is_due_posted;
 	bool is_stopped_for_good;
 	unsigned int captures_to_fail;
+	bool has_capture; /* QEMU is being stopped, and waits for its requests */
+	struct hf_primary_action capture;
+	bool was_flush_seen; /* in the epoch under capture */
+	bool is_exit_wanted; /* when the disks are drained */
+	bool must_resend; /* frames of the promoted epoch, when the disks are drained */
+	enum sim_condition peer_condition; /* of the standby's images, as it said */
+	struct hf_id peer_copy;
+	struct sim_disk disk;
 	/* as standby */
 	bool is_standby;
 	struct hf_standby s;
@@ -206,6 +229,8 @@ struct sim_keeper {
 	uint64_t whole_epoch; /* the checkers' own account: what was whole here last */
 	bool was_told_ended;
 	bool will_load_fail;
+	uint64_t primary_heard_ns;
+	uint64_t primary_stamp; /* of its last heartbeat */
 	uint64_t inquire_ns;
 	/* arbiter */
 	bool is_asking;
@@ -230,6 +255,10 @@ enum sim_event_kind {
 	SIM_EV_LOADED,
 	SIM_EV_ASK, /* a question arrives at the arbiter */
 	SIM_EV_VERDICT, /* its answer arrives */
+	SIM_EV_LAND, /* a: which write; value: its id */
+	SIM_EV_DISK_OP, /* a: which operation is over; epoch: of which disk process */
+	SIM_EV_DISK_DEAD, /* a killed disk process is proven dead */
+	SIM_EV_ORPHAN, /* node: what a dead keeper left behind is dead, too */
 	SIM_EV_FAULT, /* a: index in the plan */
 	SIM_EV_UNDO, /* a: index in the plan: what had a duration is over */
 	SIM_EV_COUNT
@@ -270,6 +299,9 @@ enum sim_fault_kind {
 	SIM_FAULT_ABANDON, /* an operator tells a, a primary, to give up protection */
 	SIM_FAULT_DAMAGE, /* the stream from a to b turns bad */
 	SIM_FAULT_ARBITER, /* the way from a to the arbiter is cut */
+	SIM_FAULT_KILL_DISK, /* the disk process of a */
+	SIM_FAULT_FREEZE_DISK,
+	SIM_FAULT_FAIL_DISK, /* the storage of a gives errors */
 	SIM_FAULT_COUNT
 };
 
@@ -301,6 +333,8 @@ struct sim_plan {
 	bool does_resend;
 	bool is_slow; /* a first copy takes long, and now and then a capture does */
 	bool does_give_up; /* a connection that is silent for long is closed */
+	enum sim_layout layout;
+	bool is_memory_enough; /* durability=memory */
 	int n_hosts; /* 2: a pair, as holdfast knows it now; 3: C is there, too */
 	bool is_operator_wrong; /* vouches without looking: the promises do not hold then */
 	uint64_t safety_ns; /* faults strike in this time; then all is healed */
@@ -321,6 +355,11 @@ enum sim_rule {
 	SIM_RULE_ORDER, /* outputs in order, none missing, none twice but by a failover */
 	SIM_RULE_RESEND, /* what is sent again is part of the promoted state */
 	SIM_RULE_ENDED, /* a VM that ended is not promoted by who knows it */
+	SIM_RULE_APPLY, /* no write reaches an image before its epoch is committed */
+	SIM_RULE_READ, /* what is read is what was written, before and after a failover */
+	SIM_RULE_RECOVER, /* an image can always be brought to the end of an epoch */
+	SIM_RULE_DURABLE, /* what an output said to be durable is there */
+	SIM_RULE_PATH, /* shared image: no late write of an old owner */
 	SIM_RULE_COUNT
 };
 
@@ -352,6 +391,31 @@ enum sim_plant {
 	SIM_PLANT_NEVER_REDIAL,
 	SIM_PLANT_RESEND_TOO_MUCH,
 	SIM_PLANT_RELEASE_BACKWARDS,
+	SIM_PLANT_APPLY_BEFORE_COMMIT,
+	SIM_PLANT_APPLY_BEFORE_JOURNAL,
+	SIM_PLANT_ACK_BEFORE_LOGGED,
+	SIM_PLANT_READ_PAST_LOG,
+	SIM_PLANT_GATE_IGNORED,
+	SIM_PLANT_PERMIT_IGNORED,
+	SIM_PLANT_DEADLINE_IGNORED,
+	SIM_PLANT_DEAD_BEFORE_CUT,
+	SIM_PLANT_REDO_FORGOTTEN,
+	SIM_PLANT_REDO_BACKWARDS,
+	SIM_PLANT_TORN_ENTRY_REDONE,
+	SIM_PLANT_PARTIAL_WRITTEN,
+	SIM_PLANT_CONFIRM_EARLY,
+	SIM_PLANT_CONFIRM_UNJOURNALED,
+	SIM_PLANT_MARK_TAKES_LOGGED,
+	SIM_PLANT_MARK_NOT_FLUSHED,
+	SIM_PLANT_COPY_MISSES_WRITES,
+	SIM_PLANT_DELTA_UNTRUSTED,
+	SIM_PLANT_RESET_BEFORE_SETTLE,
+	SIM_PLANT_BASE_NOT_FLUSHED,
+	SIM_PLANT_DIRECT_BEFORE_SETTLED,
+	SIM_PLANT_EMPTY_LOG_IS_DRAINED,
+	SIM_PLANT_EMPTY_AREA_COUNTS,
+	SIM_PLANT_FIRST_ACK_EARLY,
+	SIM_PLANT_PASS_BEFORE_DRAINED,
 	SIM_PLANT_COUNT
 };
 
@@ -361,6 +425,7 @@ struct sim_stats {
 	uint64_t runs, steps, events, faults, promotions, handovers, outputs, duplicates, lost;
 	uint64_t forks; /* see docs/failure-model.md: `promote` and a later death */
 	uint64_t vms_lost, vms_ended, commits, sessions, votes;
+	uint64_t deltas, disk_writes, cold_starts;
 	/* [from][event][to] */
 	uint64_t p_edge[HF_PRIMARY_STATE_COUNT][HF_PRIMARY_EVENT_COUNT][HF_PRIMARY_STATE_COUNT];
 	uint64_t s_edge[HF_STANDBY_STATE_COUNT][HF_STANDBY_EVENT_COUNT][HF_STANDBY_STATE_COUNT];
@@ -375,7 +440,9 @@ struct sim_outside {
 	uint64_t next_seq;
 	uint64_t seen[SIM_SEEN]; /* digest of each output by number */
 	uint64_t last_ns; /* when a new one came */
-	bool is_gap_allowed; /* a failover without sending again has happened just now */
+	uint64_t durable; /* it was told that writes up to this one are on a disk */
+	uint64_t
+		gap_inst; /* who has gone live without sending again: some may be missing before its first */
 };
 
 struct sim_vote {
@@ -435,6 +502,18 @@ struct sim_world {
 		forced; /* a session that an operator vouched for, while its old primary may wake */
 	bool has_failed;
 	char failure[256];
+	struct sim_rand
+		crash_rand; /* what a loss of power would leave: looked at without a trace */
+	struct sim_store stores[SIM_NODES]; /* of each host; shared: the first */
+	struct sim_write writes[SIM_WRITES_MAX]; /* under way to an image */
+	unsigned int n_writes;
+	uint64_t next_write;
+	uint64_t next_gen;
+	uint64_t n_history; /* writes of the VM, as numbered by the one that counts */
+	struct sim_piece history[SIM_HISTORY];
+	int owner_node; /* whose disk is the VM's when both hosts have died */
+	uint64_t owner; /* the instance that runs the VM that counts: whose writes may land */
+	bool is_orphaned[SIM_NODES]; /* a keeper died, its disk process is not proven dead */
 	enum sim_plant plant;
 	bool is_verbose;
 	sim_narrator *narrate;
@@ -505,12 +584,15 @@ void sim_primary_peer_dead(struct sim_world *w, struct sim_keeper *k);
 
 /* primary.c, standby.c: carrying out actions. */
 void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_primary_action *a);
+void sim_primary_snapshot(struct sim_world *w, struct sim_keeper *k);
 void sim_primary_captured(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev);
 void sim_primary_sync(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev);
 void sim_primary_attach(struct sim_world *w, struct sim_keeper *k, const struct sim_item *item);
 void sim_standby_do(struct sim_world *w, struct sim_keeper *k, const struct hf_standby_action *a);
 void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct sim_item *item);
 void sim_standby_reply(struct sim_world *w, struct sim_keeper *k, const struct sim_item *item);
+void sim_standby_whole(struct sim_world *w, struct sim_keeper *k, uint64_t epoch, int slot);
+void sim_standby_resend(struct sim_world *w, struct sim_keeper *k);
 void sim_standby_loaded(struct sim_world *w, struct sim_keeper *k);
 void sim_standby_live(struct sim_world *w, struct sim_keeper *k);
 

@@ -32,6 +32,7 @@ static void clear(struct sim_world *w, struct sim_keeper *k)
 	k->n_frames = 0;
 	k->whole_epoch = 0;
 	k->was_told_ended = false;
+	sim_disks_clear(w, k, k->s.session);
 }
 
 static void apply(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
@@ -45,9 +46,13 @@ static void apply(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
 	k->replica.steps = e->g.steps;
 	k->replica.out_seq = e->g.out_seq;
 	k->replica.out_digest = e->g.out_digest;
+	memcpy(k->replica.disk, e->g.disk, sizeof(k->replica.disk));
+	k->replica.n_writes = e->g.n_writes;
+	k->replica.flushed = e->g.flushed;
 	memcpy(k->frames, e->frames, e->n_frames * sizeof(e->frames[0]));
 	k->n_frames = e->n_frames;
 	k->partial.is_active = false;
+	sim_disks_take(w, k, epoch);
 }
 
 /* A primary that is not taken is left the connection, for it may have something to say. */
@@ -65,6 +70,25 @@ static void refuse(struct sim_world *w, struct sim_keeper *k)
 	sim_standby_event(w, k, HF_STANDBY_LINK_DOWN, 0, k->s.session);
 }
 
+static void drop_partial(struct sim_keeper *k)
+{
+	k->partial.is_active = false;
+	k->disk.n_in = 0;
+	k->disk.has_end = false;
+}
+
+/* Without proof the old primary may write to a shared image until its permit has run out for certain. */
+static void load(struct sim_world *w, struct sim_keeper *k, bool must_wait)
+{
+	uint64_t live_ns = w->now_ns + sim_delay(w, LOAD_MAX_NS);
+	uint64_t deadline_ns = k->primary_heard_ns + SIM_SILENCE_NS / 4 * 5;
+
+	if (must_wait && live_ns < deadline_ns && w->plant != SIM_PLANT_DEADLINE_IGNORED)
+		live_ns = deadline_ns;
+	sim_post(w, live_ns - w->now_ns,
+		 &(struct sim_event){ .kind = SIM_EV_LOADED, .node = k->node, .inst = k->inst });
+}
+
 void sim_standby_do(struct sim_world *w, struct sim_keeper *k, const struct hf_standby_action *a)
 {
 	switch (a->kind) {
@@ -78,11 +102,11 @@ void sim_standby_do(struct sim_world *w, struct sim_keeper *k, const struct hf_s
 		send(w, k, SIM_MSG_ACK, a);
 		break;
 	case HF_STANDBY_DROP_PARTIAL:
-		k->partial.is_active = false;
+		drop_partial(k);
 		break;
 	case HF_STANDBY_DISCARD:
 		memset(&k->replica, 0xdd, sizeof(k->replica));
-		k->partial.is_active = false;
+		drop_partial(k);
 		k->n_frames = 0;
 		break;
 	case HF_STANDBY_SEND_DISCARDED:
@@ -97,7 +121,7 @@ void sim_standby_do(struct sim_world *w, struct sim_keeper *k, const struct hf_s
 		break;
 	case HF_STANDBY_PROMOTE:
 		sim_check_promote(w, k, a->epoch);
-		sim_keeper_post(w, k, LOAD_MAX_NS, &(struct sim_event){ .kind = SIM_EV_LOADED });
+		load(w, k, a->must_wait);
 		break;
 	case HF_STANDBY_SEND_PROMOTED:
 		send(w, k, SIM_MSG_PROMOTED, a);
@@ -126,7 +150,9 @@ static void greet(struct sim_world *w, struct sim_keeper *k, struct sim_conn *c)
 	struct sim_msg msg = { .kind = SIM_MSG_HELLO_REPLY,
 			       .inst = k->inst,
 			       .epoch = k->s.epoch,
-			       .session = k->s.session };
+			       .session = k->s.session,
+			       .word = sim_store_of(w, k->node)->condition,
+			       .copy_session = sim_store_of(w, k->node)->session };
 
 	c->is_ready[1] = true;
 	sim_net_send(w, c->id, k->node, &msg);
@@ -160,6 +186,16 @@ void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct 
 	}
 }
 
+/* Nothing of it is missing, and what it stands on is durable. */
+void sim_standby_whole(struct sim_world *w, struct sim_keeper *k, uint64_t epoch, int slot)
+{
+	k->partial.slot = slot;
+	if (k->s.state == HF_STANDBY_SYNCING || k->s.state == HF_STANDBY_READY ||
+	    k->s.state == HF_STANDBY_LOST)
+		k->whole_epoch = epoch;
+	sim_standby_event(w, k, HF_STANDBY_EPOCH_WHOLE, epoch, k->s.session);
+}
+
 void sim_standby_reply(struct sim_world *w, struct sim_keeper *k, const struct sim_item *item)
 {
 	struct sim_conn *c = sim_net_find(w, item->conn);
@@ -187,10 +223,23 @@ void sim_standby_live(struct sim_world *w, struct sim_keeper *k)
 	k->is_primary = true;
 	hf_primary_init(&k->p, k->s.epoch);
 	k->vm = (struct sim_vm){ .g = k->replica, .is_alive = true, .is_running = true };
-	k->tap.mode = SIM_TAP_PASS;
+	k->tap.mode = sim_has_disks(w) ? SIM_TAP_HOLD : SIM_TAP_PASS;
 	w->stats->promotions++;
 	if (w->plant == SIM_PLANT_RESEND_TOO_MUCH && k->n_frames)
 		k->frames[k->n_frames - 1].seq++;
+	k->must_resend = true;
+	if (sim_has_disks(w))
+		sim_disks_live(w, k);
+	else
+		sim_standby_resend(w, k);
+}
+
+/* They may say of a flush that it is done: so they wait until what was logged is on the disk. */
+void sim_standby_resend(struct sim_world *w, struct sim_keeper *k)
+{
+	if (!k->must_resend)
+		return;
+	k->must_resend = false;
 	for (unsigned int i = 0; w->plan->does_resend && i < k->n_frames; i++)
 		sim_outside_sees(w, k, &k->frames[i], /* is_again= */ true);
 }

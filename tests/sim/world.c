@@ -6,6 +6,7 @@
 
 #define REPLY_MAX_NS (4 * SIM_MS)
 #define SWEEP_NS (40 * SIM_MS)
+#define POWER_CHECKS_PERCENT 10
 #define SWEEP SIM_NONE /* as the index of a fault: heal, and start what is missing */
 
 char sim_letter(int node)
@@ -67,7 +68,8 @@ void sim_post(struct sim_world *w, uint64_t delay_ns, const struct sim_event *ev
 /* Somebody rings at a host: 0 nobody lives there, 1 a process took the call, -1 no answer at all. */
 static int ring(const struct sim_world *w, int from, int to)
 {
-	if (sim_net_is_cut(w, from, to) || sim_net_is_cut(w, to, from))
+	/* A disk process inherits the listening socket: while it lives the port is not closed. */
+	if (sim_net_is_cut(w, from, to) || sim_net_is_cut(w, to, from) || w->is_orphaned[to])
 		return -1;
 	return w->keepers[to].inst != 0;
 }
@@ -117,6 +119,21 @@ static void on_fault(struct sim_world *w, int i)
 	sim_post(w, SWEEP_NS, &(struct sim_event){ .kind = SIM_EV_FAULT, .a = SWEEP });
 }
 
+static void on_land(struct sim_world *w, const struct sim_event *ev)
+{
+	struct sim_keeper *k = &w->keepers[ev->node];
+
+	sim_store_land(w, ev);
+	sim_keeper_work(w, k);
+}
+
+static void on_orphan(struct sim_world *w, const struct sim_event *ev)
+{
+	if (w->is_orphaned[ev->node])
+		sim_store_settle_dead(w, ev->node);
+	w->is_orphaned[ev->node] = false;
+}
+
 static void handle(struct sim_world *w, const struct sim_event *ev)
 {
 	w->stats->events++;
@@ -130,9 +147,15 @@ static void handle(struct sim_world *w, const struct sim_event *ev)
 		on_inquire(w, ev);
 	else if (ev->kind == SIM_EV_ASK)
 		sim_arbiter_asked(w, ev);
+	else if (ev->kind == SIM_EV_LAND)
+		on_land(w, ev);
+	else if (ev->kind == SIM_EV_ORPHAN)
+		on_orphan(w, ev);
 	else
 		sim_keeper_handle(w, ev);
 	sim_check_world(w);
+	if (sim_has_disks(w) && sim_rand_percent(&w->crash_rand, POWER_CHECKS_PERCENT))
+		sim_check_power(w);
 }
 
 static void begin(struct sim_world *w, const struct sim_plan *plan, struct sim_stats *stats)
@@ -151,6 +174,7 @@ static void begin(struct sim_world *w, const struct sim_plan *plan, struct sim_s
 	w->stats = stats;
 	w->rand.state = plan->seed;
 	sim_net_init(w);
+	sim_store_init(w);
 	for (int n = 0; n < SIM_NODES; n++)
 		w->keepers[n].node = n;
 	sim_keeper_start(w, 0, /* is_primary= */ true);
