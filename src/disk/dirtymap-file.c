@@ -180,7 +180,7 @@ static int begin_anew(struct hf_dirtyfile *f)
 
 	if (r == 0)
 		r = map_file(f);
-	if (r == 0)
+	if (r == 0 && f->map)
 		memset(f->map + HF_DIRTYFILE_HEADER_BYTES, 0xff, f->bits_bytes);
 	return r;
 }

@@ -357,7 +357,7 @@ uint64_t hf_dirtymap_dirty_bytes(const struct hf_dirtymap *m)
 
 static _Atomic uint64_t *new_set(const struct hf_dirtymap *m)
 {
-	return calloc(m->n_words, sizeof(uint64_t));
+	return calloc(m->n_words, sizeof(_Atomic uint64_t));
 }
 
 static void free_map(struct hf_dirtymap *m)

@@ -11,8 +11,8 @@
 #define HF_REDO_BLOCK_BYTES HF_REDO_UNIT_BYTES
 #define HF_REDO_AREAS 2u
 #define HF_REDO_SLOTS 2u /* copies of an area's header */
-#define HF_REDO_HEADERS_BYTES (HF_REDO_AREAS * HF_REDO_SLOTS * HF_REDO_BLOCK_BYTES)
-#define HF_REDO_AREA_MIN_BYTES (16u * HF_REDO_BLOCK_BYTES)
+#define HF_REDO_HEADERS_BYTES ((size_t)HF_REDO_AREAS * HF_REDO_SLOTS * HF_REDO_BLOCK_BYTES)
+#define HF_REDO_AREA_MIN_BYTES ((uint64_t)16 * HF_REDO_BLOCK_BYTES)
 #define HF_REDO_AREA_MAX_BYTES ((uint64_t)1 << 40)
 /* Of a file: room for two areas and a gap of any size between them. */
 #define HF_REDO_SIZE_MAX_BYTES (HF_REDO_HEADERS_BYTES + 4 * HF_REDO_AREA_MAX_BYTES)
@@ -68,6 +68,13 @@ struct hf_redo {
 	uint64_t wanted_area_bytes;
 	uint8_t *window; /* HF_REDO_WINDOW_BYTES, aligned */
 };
+
+/* Where the chain ends, for a person. */
+static inline unsigned long long hf_redo_byte_of(const struct hf_redo *r,
+						 const struct hf_redo_chain *c)
+{
+	return r->header.start_bytes + c->end_bytes;
+}
 
 /* ---- redo-format.c: bytes ---- */
 

@@ -68,7 +68,7 @@ static int refuse_slots(const struct hf_redo *r, const struct slots *s, struct h
 		hf_err_set(
 			err,
 			"%s: this is no redo journal of holdfast; to make it one, zero its first "
-			"%u bytes",
+			"%zu bytes",
 			r->location, HF_REDO_HEADERS_BYTES);
 	else
 		hf_err_set(
@@ -128,14 +128,16 @@ static unsigned int next_slot(const struct slots *s, unsigned int area)
 
 static int check_header(const struct hf_redo *r, const struct hf_redo_header *h, struct hf_err *err)
 {
+	uint64_t end = h->start_bytes + h->area_bytes;
+
 	if (strcmp(h->vm, r->header.vm) != 0) {
 		hf_err_set(err, "%s: this is the redo journal of VM %s", r->location, h->vm);
 		return -EBADMSG;
 	}
-	if (h->start_bytes + h->area_bytes > hf_image_size_bytes(r->image)) {
+	if (end > hf_image_size_bytes(r->image)) {
 		hf_err_set(err, "%s: it has %llu bytes, and should have at least %llu", r->location,
 			   (unsigned long long)hf_image_size_bytes(r->image),
-			   (unsigned long long)(h->start_bytes + h->area_bytes));
+			   (unsigned long long)end);
 		return -EBADMSG;
 	}
 	return 0;
@@ -253,8 +255,7 @@ int hf_redo_scan(struct hf_redo *r, struct hf_redo_chain *ret, struct hf_err *er
 		hf_redo_chain_add(&c, &e);
 	if (valid < 0) {
 		hf_err_set(err, "%s: it cannot be read at byte %llu: %s", r->location,
-			   (unsigned long long)(r->header.start_bytes + c.end_bytes),
-			   strerror(-valid));
+			   hf_redo_byte_of(r, &c), strerror(-valid));
 		return valid;
 	}
 	*ret = c;
@@ -354,8 +355,7 @@ int hf_redo_replay(struct hf_redo *r,
 			hf_redo_chain_add(&c, &e);
 	}
 	if (error < 0)
-		hf_err_prefix(err, "%s: entry at byte %llu: ", r->location,
-			      (unsigned long long)(r->header.start_bytes + c.end_bytes));
+		hf_err_prefix(err, "%s: entry at byte %llu: ", r->location, hf_redo_byte_of(r, &c));
 	else
 		hf_err_set(err, "%s", "");
 	return error;

@@ -314,9 +314,7 @@ int hf_redo_append(struct hf_redo *r, uint64_t epoch, const struct iovec *record
 	e = write_entry(r, &entry, records, n);
 	if (e < 0) {
 		hf_err_set(err, "%s: epoch %llu cannot be written at byte %llu: %s", r->location,
-			   (unsigned long long)epoch,
-			   (unsigned long long)(r->header.start_bytes + r->chain.end_bytes),
-			   strerror(-e));
+			   (unsigned long long)epoch, hf_redo_byte_of(r, &r->chain), strerror(-e));
 		return e;
 	}
 	r->first_unsynced = r->first_unsynced > 0 ? r->first_unsynced : epoch;

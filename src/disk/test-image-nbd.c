@@ -333,6 +333,7 @@ TEST(a_server_that_hangs_is_given_up)
 	CHECK_EQ(hf_image_write(i, &byte, 1, 0), 0);
 	hf_image_nbd_timeout_ms = 300;
 	CHECK_EQ(kill(server, SIGSTOP), 0);
+	CHECK_EQ(waitpid(server, NULL, WUNTRACED), server); /* all of its threads stand still */
 	CHECK_EQ(hf_image_read(i, &byte, 1, 0), -ETIMEDOUT);
 	CHECK_EQ(kill(server, SIGCONT), 0);
 	hf_image_nbd_timeout_ms = GENEROUS_S * 1000;
