@@ -111,6 +111,8 @@ void sim_disk_dead(struct sim_world *w, struct sim_keeper *k)
 {
 	sim_store_settle_dead(w, k->node);
 	k->disk.gen = 0;
+	sim_say(w, "%c disk process is dead%s", sim_letter(k->node),
+		k->disk.is_cut ? "" : ", another one starts");
 	if (k->disk.is_cut) {
 		sim_primary_event(w, k, HF_PRIMARY_DISKS_CUT, 0, k->p.session);
 		return;

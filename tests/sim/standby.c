@@ -85,6 +85,9 @@ static void load(struct sim_world *w, struct sim_keeper *k, bool must_wait)
 
 	if (must_wait && live_ns < deadline_ns && w->plant != SIM_PLANT_DEADLINE_IGNORED)
 		live_ns = deadline_ns;
+	if (must_wait)
+		sim_say(w, "%c goes live %.3f ms after it heard its primary", sim_letter(k->node),
+			(double)(live_ns - k->primary_heard_ns) / SIM_MS);
 	sim_post(w, live_ns - w->now_ns,
 		 &(struct sim_event){ .kind = SIM_EV_LOADED, .node = k->node, .inst = k->inst });
 }
