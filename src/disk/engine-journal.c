@@ -127,8 +127,7 @@ static int write_epochs(struct hf_engine *e, uint64_t from, uint64_t to, struct 
  * journal lies on is full. lock held. */
 static bool may_be_emptied(struct hf_engine *e, int r)
 {
-	return r == -ENOSPC && atomic_load(&e->redo_used_bytes) > 0 &&
-	       e->d.settled < e->d.journaled;
+	return r == -ENOSPC && atomic_load(&e->redo_used_bytes) > 0;
 }
 
 static void journal_once(struct hf_engine *e, uint64_t from, uint64_t to)

@@ -286,6 +286,7 @@ static int put_piece(struct hf_engine *e, struct hf_wire_disk_record *rec)
 		hf_dirtymap_log(e->disk[rec->disk].map, rec->offset_bytes, rec->length_bytes);
 	hf_wire_disk_put_record(at, rec);
 	if (rec->kind == HF_WIRE_DISK_WRITE) {
+		assert(rec->data);
 		memcpy(at + HF_WIRE_DISK_RECORD_BYTES, rec->data, rec->length_bytes);
 		rec->data = at + HF_WIRE_DISK_RECORD_BYTES;
 	}

@@ -104,7 +104,8 @@ static void add_disks(const struct hf_disks *d, struct args *a)
 			add_arg(a, "cache=direct");
 		if (d->is_shared)
 			continue;
-		(void)snprintf(file, sizeof(file), "disk%zu.map", i);
+		/* By name: a command line in another order must not swap them. */
+		(void)snprintf(file, sizeof(file), "%.80s.map", d->id[i]);
 		state_path(d->k, file, path, sizeof(path));
 		add_arg(a, "map=%s", path);
 	}
@@ -478,7 +479,7 @@ static int await(struct hf_disks *d, struct hf_diskctl_msg *ret, struct hf_err *
 
 static int await_ready(struct hf_disks *d, struct hf_err *err)
 {
-	struct hf_diskctl_msg msg;
+	struct hf_diskctl_msg msg = { .number = 0 };
 	int r;
 
 	do {
@@ -530,7 +531,7 @@ static int make_state_dir(struct hf_disks *d, struct hf_err *err)
 static int claim(struct hf_disks *d, struct hf_err *err)
 {
 	const struct hf_id none = { 0 };
-	struct hf_diskctl_msg msg;
+	struct hf_diskctl_msg msg = { .number = 0 };
 	uint32_t number;
 	int r;
 

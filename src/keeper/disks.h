@@ -49,7 +49,6 @@ struct hf_disks {
 	const struct hf_disks_ops *ops;
 	void *ctx;
 	struct hf_diskshm shm;
-	bool is_shared;
 	size_t n;
 	const char *id[HF_WIRE_DISKS_MAX]; /* QEMU's */
 	const char *format[HF_WIRE_DISKS_MAX];
@@ -61,7 +60,6 @@ struct hf_disks {
 	enum hf_disk_condition condition;
 	struct hf_id session;
 	struct hf_id map_session;
-	bool is_map_trusted;
 
 	struct hf_process process;
 	struct hf_watch process_watch;
@@ -78,19 +76,21 @@ struct hf_disks {
 	uint64_t ping_ns;
 	uint64_t started_ns;
 	unsigned int starts_in_a_row;
+	bool is_shared;
+	bool is_map_trusted;
+	bool is_pass_wanted; /* once the disk process holds */
+	bool is_copying; /* a first copy, all of it or (is_delta) what the map says */
+	bool is_delta;
 	bool has_hung; /* killed for it */
 	bool is_cut; /* ordered: not to be started again */
 	bool has_fault;
 	char fault_text[HF_DISKCTL_TEXT_MAX + 1];
 
 	/* The owner: what of OUT is on its way. Positions in the pool. */
-	bool is_pass_wanted; /* once the disk process holds */
 	uint64_t out_sent; /* sent, or there is nothing to send of it */
 	uint64_t marked; /* last epoch whose boundary was drawn */
 	uint64_t out_kept; /* committed: what a lost epoch begins again from */
 	/* The owner: the first copy. */
-	bool is_copying;
-	bool is_delta;
 	uint64_t sync_sent; /* position in SYNC */
 	uint64_t sync_mark; /* asked to be confirmed; 0: none is waited for */
 	uint64_t sync_marked; /* last one asked for */
