@@ -190,7 +190,8 @@ static bool step_drained(struct hf_engine *e)
 /* ---- roles ---- */
 
 /* What a standby was given and has not applied: reads find it in the log from now on. A watcher has never
- * written: its journal begins with what it was given. */
+ * written: its journal begins with what it was given. Until all of that is in the image the owner's area counts, should
+ * this host die as well: nothing that was done since has left it. */
 static int take_role(struct hf_engine *e, struct hf_err *err)
 {
 	int r = 0;
@@ -200,7 +201,7 @@ static int take_role(struct hf_engine *e, struct hf_err *err)
 	if (!r && e->needs_claim)
 		r = engine_take_over(e, HF_DISK_OWNED, (struct hf_id){ 0 }, err);
 	else if (!r && atomic_load(&e->role) == HF_DISKSHM_WATCHER)
-		r = engine_take_over(e, HF_DISK_HELD, e->session, err);
+		r = engine_take_over(e, HF_DISK_PARTIAL, e->session, err);
 	if (!r)
 		r = engine_build_overlay(e, err);
 	return r;

@@ -56,6 +56,7 @@ struct hf_redo_chain {
 struct hf_redo {
 	struct hf_image *image;
 	char *location;
+	bool is_shared;
 	struct hf_redo_header header; /* what counts */
 	unsigned int area;
 	unsigned int next_slot; /* the copy to be written first: the other one is good */

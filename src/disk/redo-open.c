@@ -108,6 +108,7 @@ static int fill_in(struct hf_redo *r, const struct hf_redo_config *config)
 {
 	void *window;
 
+	r->is_shared = config->is_shared;
 	r->wanted_area_bytes = (config->area_bytes + HF_REDO_BLOCK_BYTES - 1) &
 			       ~(uint64_t)(HF_REDO_BLOCK_BYTES - 1);
 	r->header.n_disks = config->n_disks;

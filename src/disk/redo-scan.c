@@ -116,6 +116,10 @@ static int pick_area(const struct hf_redo *r, const struct slots *s, unsigned in
 		return -EBADMSG;
 	}
 	*ret = generation[1] > generation[0];
+	/* A promoted standby that had not yet got all it was given to the image: what it found counts. */
+	if (r->is_shared && generation[!*ret] > 0 &&
+	    s->header[*ret][s->best[*ret]].condition == HF_DISK_PARTIAL)
+		*ret = !*ret;
 	return 0;
 }
 

@@ -12,7 +12,9 @@
  * checksums are right; the first that is not is their end. Ids are random, so what an earlier lap,
  * or an attempt that failed, left behind never follows by chance. A reset is a new header with a
  * new root for the chain. A new owner takes the other area with the next generation: a late write
- * of the old owner cannot reach it. On recovery the area of the highest generation counts.
+ * of the old owner cannot reach it. On recovery the area of the highest generation counts; but of a
+ * journal that two hosts share not while its condition is PARTIAL: a promoted standby has not yet
+ * brought all that it was given to the images, and the area before it still has that.
  *
  * A call that fails changes nothing that a later one relies on, and may be tried again; but after a
  * hf_redo_sync() (or other call that has to flush) that failed, what was appended since the last

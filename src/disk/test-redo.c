@@ -487,6 +487,43 @@ TEST(what_a_successor_finds_is_durable)
 
 /* A frozen owner that wakes up still writes where it wrote: that is not where its successor
  * looks. */
+TEST(a_promoted_standby_counts_when_it_has_brought_everything_to_a_shared_image)
+{
+	struct hf_redo_config config = config_of(new_path());
+	struct hf_redo *owner, *standby, *next;
+	struct sum sum = { 0 };
+
+	config.is_shared = true;
+	CHECK_EQ(hf_redo_open(&config, &owner, NULL), 0);
+	CHECK_EQ(hf_redo_take_over(owner, HF_DISK_HELD, session, NULL), 0);
+	CHECK_EQ(append(owner, 7, NULL), 0);
+	CHECK_EQ(hf_redo_sync(owner, NULL), 0);
+	CHECK_EQ(hf_redo_open(&config, &standby, NULL), 0);
+	CHECK_EQ(hf_redo_take_over(standby, HF_DISK_PARTIAL, session, NULL), 0);
+	CHECK_EQ(hf_redo_open(&config, &next, NULL), 0);
+	CHECK_EQ(state_of(next).condition, HF_DISK_HELD);
+	CHECK_EQ(hf_redo_replay(next, add_up, &sum, NULL), 0);
+	CHECK_EQ(sum.epochs, 7);
+	/* It dies here; the next owner must not be mistaken for it. */
+	CHECK_EQ(hf_redo_take_over(next, HF_DISK_OWNED, session, NULL), 0);
+	CHECK_EQ(append(next, 8, NULL), 0);
+	CHECK_EQ(hf_redo_sync(next, NULL), 0);
+	hf_redo_close(next);
+	CHECK_EQ(hf_redo_open(&config, &next, NULL), 0);
+	CHECK_EQ(state_of(next).epoch, 8);
+	CHECK_EQ(state_of(next).entries, 1);
+	hf_redo_close(next);
+	hf_redo_close(owner);
+	/* One that lives says when it is through. */
+	CHECK_EQ(hf_redo_take_over(standby, HF_DISK_PARTIAL, session, NULL), 0);
+	CHECK_EQ(hf_redo_set_state(standby, HF_DISK_OWNED, session, NULL), 0);
+	hf_redo_close(standby);
+	CHECK_EQ(hf_redo_open(&config, &next, NULL), 0);
+	CHECK_EQ(state_of(next).condition, HF_DISK_OWNED);
+	CHECK_EQ(state_of(next).entries, 0);
+	hf_redo_close(next);
+}
+
 TEST(a_late_owner_reaches_nothing_that_counts)
 {
 	struct fake *fake = fake_new(SIZE, NULL);

@@ -87,7 +87,8 @@ static bool has_peer_stayed_standby(const struct hf_disks *d)
 /* A copy that is half made, or that the VM may have gone on from elsewhere, is not to be started. */
 int hf_disks_check_condition(const struct hf_disks *d, struct hf_err *err)
 {
-	if (d->k->set->role == HF_ROLE_STANDBY)
+	/* Of what both hosts use there is one state only, and nobody uses it: that has been asked before. */
+	if (d->k->set->role == HF_ROLE_STANDBY || d->is_shared)
 		return 0;
 	if (d->condition == HF_DISK_PARTIAL)
 		return refuse_partial(d, err);

@@ -535,8 +535,8 @@ static int claim(struct hf_disks *d, struct hf_err *err)
 	uint32_t number;
 	int r;
 
-	if (d->k->set->role == HF_ROLE_STANDBY ||
-	    (d->condition != HF_DISK_HELD && d->condition != HF_DISK_REPLICATED))
+	if (d->k->set->role == HF_ROLE_STANDBY || d->condition == HF_DISK_FRESH ||
+	    d->condition == HF_DISK_OWNED)
 		return 0;
 	number = hf_disks_set_state(d, HF_DISK_OWNED, none);
 	do {
