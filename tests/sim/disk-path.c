@@ -285,7 +285,8 @@ static void end_journal(struct sim_world *w, struct sim_keeper *k)
 		r->n = r->n_synced; /* the next try writes over it */
 	} else {
 		r->n_synced = k->disk.op[SIM_OP_JOURNAL].n;
-		count_in_new_area(w, k);
+		if (w->plant != SIM_PLANT_AREA_COUNTS_LATE)
+			count_in_new_area(w, k);
 	}
 	hf_disk_journal_done(&k->disk.d, !k->disk.is_failing);
 	sim_disks_journaled(w, k);
@@ -371,7 +372,8 @@ static void begin_apply(struct sim_world *w, struct sim_keeper *k)
 	uint64_t permit_ns = w->plant == SIM_PLANT_PERMIT_IGNORED ? UINT64_MAX : disk->permit_ns;
 	uint64_t from, to;
 
-	if (!disk->is_based || disk->is_failing || disk->must_switch)
+	if (!disk->is_based || disk->is_failing ||
+	    (disk->must_switch && w->plant != SIM_PLANT_AREA_COUNTS_LATE))
 		return;
 	if (w->plant == SIM_PLANT_APPLY_BEFORE_COMMIT)
 		hf_disk_committed(&disk->d, disk->d.captured);
@@ -448,10 +450,10 @@ static void go_direct(struct sim_world *w, struct sim_keeper *k)
 	struct sim_disk *disk = &k->disk;
 	struct sim_store *s = sim_store_of(w, k->node);
 
-	if (disk->mode != SIM_DISK_DRAIN || !disk->is_based || disk->must_switch ||
-	    !is_drained(w, disk))
+	if (disk->mode != SIM_DISK_DRAIN || !disk->is_based || !is_drained(w, disk))
 		return;
 	assert(!disk->n_log);
+	count_in_new_area(w, k);
 	empty(journal_of(w, k));
 	s->condition = SIM_COPY_OWNED;
 	s->session = (struct hf_id){ 0 };
@@ -477,9 +479,8 @@ void sim_disk_work(struct sim_world *w, struct sim_keeper *k)
 	sim_copy_work(w, k);
 	serve(w, k);
 	begin_base(w, k);
-	if (k->disk.must_switch && k->disk.d.journaled == k->disk.d.captured) {
-		count_in_new_area(w, k);
-	}
+	if (k->disk.d.journaled == k->disk.d.captured && w->plant != SIM_PLANT_AREA_COUNTS_LATE)
+		count_in_new_area(w, k); /* nothing is to be redone */
 	begin_journal(w, k);
 	begin_apply(w, k);
 	end_apply(w, k); /* an epoch without writes is applied at once */

@@ -118,6 +118,9 @@ static const struct {
 					     "an image under an empty log is not flushed" },
 	[SIM_PLANT_EMPTY_AREA_COUNTS] = { "empty-area-counts", RULE(RECOVER) | RULE(DURABLE),
 					  "a new owner's journal counts before it holds anything" },
+	[SIM_PLANT_AREA_COUNTS_LATE] = { "area-counts-late", RULE(RECOVER),
+					 "a new owner writes to the image before its journal "
+					 "counts" },
 	[SIM_PLANT_FIRST_ACK_EARLY] = { "first-ack-early", RULE(READ) | RULE(RECOVER),
 					"the first epoch does not wait for the copy under it" },
 	[SIM_PLANT_PASS_BEFORE_DRAINED] = { "pass-before-drained", RULE(DURABLE),
