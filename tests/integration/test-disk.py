@@ -72,20 +72,34 @@ def deaths_with_a_shared_image() -> None:
     deaths_of("shared", 5)
 
 
+@check
+def deaths_with_an_epoch_half_sent() -> None:
+    """Large epochs on a slow link: what has come of the one under way must not count."""
+    load = {"raw_rate": 0, "batch": 64}
+    with DiskPair(smp=2, load=load, options=("--epoch-interval", "50ms")) as pair:
+        for how in ("host", "keeper", "qemu", "host"):
+            pair.lab.set_rate(HOSTS[0], 200)
+            pair.round(how, chance.uniform(0.5, 1))
+            pair.lab.set_cable(HOSTS[0])
+        pair.finish()
+
+
 class CentralPair(DiskPair):
-    """Images and journal on a third host, over NBD."""
+    """Images and journal on a third host, over NBD. Writes to the images may take their time."""
 
-    def __init__(self, **options: Any):
+    def __init__(self, delay_ms: int = 0, **options: Any):
         super().__init__(is_shared=True, hosts=(*HOSTS, STORAGE), **options)
+        self.slow = (f"delay-write={delay_ms}ms",) if delay_ms else ()
 
-    def serve(self, path: Path, number: int) -> str:
-        return Server(self.lab, STORAGE, path, port=NBD_PORT + number).uri
+    def serve(self, path: Path, number: int, *slow: str) -> str:
+        return Server(self.lab, STORAGE, path, *slow, port=NBD_PORT + number,
+                      filters=("delay",) if slow else ()).uri
 
     def prepare(self) -> None:
         folder = self.lab.host_dir(STORAGE)
         for number, disk in enumerate(self.disks):
             make_image(folder / disk.file_name, disk.mib, disk.format, disk.content)
-            disk.location = self.serve(folder / disk.file_name, number)
+            disk.location = self.serve(folder / disk.file_name, number, *self.slow)
         with open(folder / "redo", "wb") as f:
             os.ftruncate(f.fileno(), 4 << 30)
         self.redo = self.serve(folder / "redo", len(self.disks))
@@ -107,11 +121,15 @@ def shared_over_nbd() -> None:
 
 @check
 def late_writes_do_not_land() -> None:
-    """All of a host stands still, the VM goes on elsewhere by order, then the host goes on: what
-    its disk process had to write must not land over what is newer."""
-    with DiskPair(is_shared=True, smp=2) as pair:
+    """All of a host stands still while its log is far from written, the VM goes on elsewhere by
+    order, and then the host goes on, its disk process first: what that had yet to write must not
+    land over what is newer."""
+    load = {"raw_rate": 600, "raw_mib": 1}
+    with CentralPair(delay_ms=4, load=load, smp=2) as pair:
         pair.load.start()
         old = pair.primary
+        disk_pid = int(pair.disks_of(old)["pid"])
+        poll(lambda: pair.disks_of(old)["logged_bytes"] > 512 << 10, "much in the log")
         frozen = pair.lab.pids(old.host)
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
@@ -119,15 +137,18 @@ def late_writes_do_not_land() -> None:
         pair.standby.ask("Promote", force=True)
         pair.standby.wait("live", timeout_s=60)
         pair.primary = pair.standby
-        pair.load.wait_progress()
+        for _ in range(20):
+            pair.load.wait_progress()
+        pair.load.stop()  # what lands now is not written over
+        poll(lambda: pair.disks_of(pair.primary)["mode"] == "direct", "all is in the images")
+        os.kill(disk_pid, signal.SIGCONT)
+        time.sleep(2)
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
         expect(old.exit_code() == 5, f"exit code of a superseded primary: {old.log()}")
-        pair.load.wait_progress()
-        pair.load.check()
+        pair.load.check(120)
         pair.renew()
         pair.round("host")
-        pair.finish()
 
 
 # --- copies --------------------------------------------------------------------------------------
@@ -239,11 +260,11 @@ def a_foreign_copy_is_not_patched() -> None:
 # --- the end of both -----------------------------------------------------------------------------
 
 class VolatilePair(DiskPair):
-    """Below the images and the journal of a host is a cache that only a flush empties, and that dies
-    with the host: as when the power fails."""
+    """Below the images and the journal of a host is a cache that only a flush empties, and that
+    dies with the host: as when the power fails."""
 
-    def serve(self, host: str, path: Path) -> Server:
-        return Server(self.lab, host, path, "cache=writeback", filters=("cache",))
+    def serve(self, host: str, path: Path, *slow: str) -> Server:
+        return Server(self.lab, host, path, "cache=writeback", *slow, filters=("cache", "delay"))
 
     def prepare(self) -> None:
         super().prepare()
@@ -251,8 +272,8 @@ class VolatilePair(DiskPair):
             redo = self.lab.host_dir(host) / "journal"
             with open(redo, "wb") as f:
                 os.ftruncate(f.fileno(), 4 << 30)
-            self.servers[host] = [self.serve(host, path)
-                                  for path in (*(d.path(host) for d in self.disks), redo)]
+            self.servers[host] = [*(self.serve(host, disk.path(host)) for disk in self.disks),
+                                  self.serve(host, redo, "delay-write=30ms")]
         for disk, server in zip(self.disks, self.servers[HOSTS[0]]):
             disk.location = server.uri
         self.redo = self.servers[HOSTS[0]][-1].uri
@@ -267,11 +288,12 @@ class VolatilePair(DiskPair):
 
 @check
 def both_hosts_die_at_once() -> None:
-    """What was told durable is on the owner's disk. The journal is redone at the next start."""
+    """At the very moment when something is told to be durable: it is on the owner's disk, however
+    long a flush takes. The journal is redone at the next start."""
     with VolatilePair(smp=2) as pair:
         for number in range(3):
             pair.load.start()
-            time.sleep(chance.uniform(0, MOMENT_MAX_S))
+            pair.load.wait_progress()
             host = pair.primary.host
             pair.kill_both()
             for each in HOSTS:
