@@ -88,12 +88,14 @@ def disks_are_shown() -> list[str]:
 
 def a_copy_is_shown() -> list[str]:
     """how far the copy to a standby is"""
-    copy = {"total_bytes": 4 << 30, "left_bytes": 1 << 30, "rate_bytes_per_s": 1 << 28,
-            "remaining_ns": 4 * 10**9}
+    copy = {"active": True, "total_bytes": 4 << 30, "left_bytes": 1 << 30,
+            "rate_bytes_per_s": 1 << 28, "remaining_ns": 4 * 10**9}
     stalled = {**copy, "rate_bytes_per_s": 0, "left_bytes": 5 << 30}
     return missing(status({**DISKS, "sync": copy}),
                    "copying disks 3.0 GiB of 4.0 GiB, 256.0 MiB/s, 4.0 s left") + \
-        missing(status({**DISKS, "sync": stalled}), "copying disks 0 B of 5.0 GiB")
+        missing(status({**DISKS, "sync": stalled}), "copying disks 0 B of 5.0 GiB") + \
+        (["an ended copy is shown"] if "copying" in status(
+            {**DISKS, "sync": {**copy, "active": False}}) else [])
 
 
 def an_error_is_shown() -> list[str]:
