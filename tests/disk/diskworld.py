@@ -195,6 +195,13 @@ class Side:
 
     def kill(self, number: signal.Signals) -> None:
         self.order(f"signal {int(number)}")
+        if number == signal.SIGSTOP: # each thread stops when the scheduler comes to it
+            poll(self._is_stopped, "the disk process stands still")
+
+    def _is_stopped(self) -> bool:
+        states = [path.read_text().rsplit(")", 1)[1].split()[0]
+                  for path in Path(f"/proc/{self.pid}/task").glob("*/stat")]
+        return all(state in "Tt" for state in states)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> Event:
         return self.ask(f"signal {int(number)}", "exit")
