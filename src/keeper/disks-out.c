@@ -211,9 +211,11 @@ void hf_disks_copy_begin(struct hf_disks *d, bool is_delta, struct hf_id session
 
 void hf_disks_copy_again(struct hf_disks *d)
 {
-	/* The map has had all that is to be sent since the beginning. */
+	/* Since there is a total, the map has all that is to be sent. Before, it may not have been told. */
+	bool has_begun = atomic_load(&d->shm.words->sync_total_bytes) > 0;
+
 	if (d->is_copying)
-		start_copy(d, /* is_full= */ false);
+		start_copy(d, !d->is_delta && !has_begun);
 }
 
 void hf_disks_copy_end(struct hf_disks *d)
