@@ -121,6 +121,7 @@ struct hf_engine {
 	uint64_t n_signals; /* so that none is missed */
 	bool is_pressed; /* writers wait for room */
 	bool wants_settle; /* at once */
+	bool has_emptied; /* the journal, for want of room, and nothing was added since */
 	bool wants_reset; /* nothing is journaled before the journal is empty */
 	uint64_t capture_ns; /* since when something waits to be journaled, 0: nothing does */
 	uint64_t apply_ns; /* since when something waits to be settled, 0: nothing does */
@@ -262,6 +263,9 @@ __attribute__((format(printf, 5, 6))) void engine_fault(struct hf_engine *e, uin
 /* ---- engine-redo.c ---- */
 
 int engine_open_redo(struct hf_engine *e, struct hf_err *err) HF_MUST_CHECK;
+/* redo_lock held: that is what the journal says now. */
+void engine_note_condition(struct hf_engine *e, enum hf_disk_condition condition,
+			   struct hf_id session);
 /* Durable on return. Takes redo_lock and lock. */
 int engine_set_condition(struct hf_engine *e, enum hf_disk_condition condition,
 			 struct hf_id session, struct hf_err *err) HF_MUST_CHECK;

@@ -127,7 +127,7 @@ static int write_epochs(struct hf_engine *e, uint64_t from, uint64_t to, struct 
  * journal lies on is full. lock held. */
 static bool may_be_emptied(struct hf_engine *e, int r)
 {
-	return r == -ENOSPC && atomic_load(&e->redo_used_bytes) > 0;
+	return r == -ENOSPC && atomic_load(&e->redo_used_bytes) > 0 && !e->has_emptied;
 }
 
 static void journal_once(struct hf_engine *e, uint64_t from, uint64_t to)
@@ -141,6 +141,8 @@ static void journal_once(struct hf_engine *e, uint64_t from, uint64_t to)
 	e->capture_ns = 0;
 	e->is_pressed = false;
 	is_fault = r < 0 && !may_be_emptied(e, r);
+	if (!r)
+		e->has_emptied = false;
 	e->journal_retry_ns = is_fault ? engine_now_ns() + RETRY_NS : 0;
 	e->wants_reset = (r < 0 && !is_fault) ||
 			 atomic_load(&e->redo_used_bytes) > e->redo_area_bytes / 2;
@@ -200,8 +202,10 @@ int engine_reset_journal(struct hf_engine *e)
 		return r;
 	}
 	pthread_mutex_lock(&e->lock);
-	if (may_reset)
+	if (may_reset && e->wants_reset) {
 		e->wants_reset = false;
+		e->has_emptied = true;
+	}
 	engine_signal(e);
 	pthread_mutex_unlock(&e->lock);
 	return 0;
