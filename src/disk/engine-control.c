@@ -132,6 +132,42 @@ static int claim(struct hf_engine *e)
 	return is_stopping ? -ECANCELED : 0;
 }
 
+/* Until what was written past the log is flushed, or will not be: false. */
+static bool await_hold(struct hf_engine *e)
+{
+	const struct hf_diskshm_words *w = e->words;
+	bool is_waiting = true;
+
+	pthread_mutex_lock(&e->log_lock);
+	while (is_waiting && atomic_load(&w->mode) == HF_DISKSHM_HOLD &&
+	       atomic_load(&w->state) == HF_DISKSHM_DIRECT) {
+		engine_wait(&e->log_changed, &e->log_lock, engine_now_ns() + ENGINE_S_NS);
+		pthread_mutex_unlock(&e->log_lock);
+		is_waiting = !engine_is_stopping(e);
+		pthread_mutex_lock(&e->log_lock);
+	}
+	pthread_mutex_unlock(&e->log_lock);
+	return is_waiting;
+}
+
+/* Who finds the images held counts on it that they have all that was written before, and nothing that was
+ * written past the log since. So not before the flush, and not once a drain has begun: OWNED may stand there. */
+static int set_held(struct hf_engine *e, struct hf_id session, struct hf_err *err)
+{
+	int r = 0;
+
+	if (!await_hold(e))
+		return -ECANCELED;
+	pthread_mutex_lock(&e->redo_lock);
+	if (atomic_load(&e->words->state) == HF_DISKSHM_HOLD) {
+		r = hf_redo_set_state(e->redo, HF_DISK_HELD, session, err);
+		if (!r)
+			engine_note_condition(e, HF_DISK_HELD, session);
+	}
+	pthread_mutex_unlock(&e->redo_lock);
+	return r;
+}
+
 static int set_state(struct hf_engine *e, const struct hf_diskctl_msg *order, struct hf_err *err)
 {
 	enum hf_disk_condition condition = order->set_state.condition;
@@ -149,6 +185,8 @@ static int set_state(struct hf_engine *e, const struct hf_diskctl_msg *order, st
 	}
 	if (condition == HF_DISK_PARTIAL)
 		return set_partial(e, order->set_state.session, err);
+	if (condition == HF_DISK_HELD)
+		return set_held(e, order->set_state.session, err);
 	if (condition == HF_DISK_REPLICATED)
 		engine_maps_begin(e, order->set_state.session);
 	return engine_set_condition(e, condition, order->set_state.session, err);

@@ -37,7 +37,7 @@ int engine_open_redo(struct hf_engine *e, struct hf_err *err)
 	return 0;
 }
 
-static void note_condition(struct hf_engine *e, enum hf_disk_condition condition,
+void engine_note_condition(struct hf_engine *e, enum hf_disk_condition condition,
 			   struct hf_id session)
 {
 	pthread_mutex_lock(&e->lock);
@@ -55,7 +55,7 @@ int engine_set_condition(struct hf_engine *e, enum hf_disk_condition condition,
 	pthread_mutex_lock(&e->redo_lock);
 	r = hf_redo_set_state(e->redo, condition, session, err);
 	if (!r)
-		note_condition(e, condition, session);
+		engine_note_condition(e, condition, session);
 	pthread_mutex_unlock(&e->redo_lock);
 	return r;
 }
@@ -68,7 +68,7 @@ int engine_take_over(struct hf_engine *e, enum hf_disk_condition condition, stru
 	pthread_mutex_lock(&e->redo_lock);
 	r = hf_redo_take_over(e->redo, condition, session, err);
 	if (!r)
-		note_condition(e, condition, session);
+		engine_note_condition(e, condition, session);
 	atomic_store(&e->redo_used_bytes, hf_redo_used_bytes(e->redo));
 	pthread_mutex_unlock(&e->redo_lock);
 	return r;

@@ -344,6 +344,9 @@ static void say_ready(struct hf_engine *e, uint64_t epochs, enum hf_disk_conditi
 		    !hf_id_is_equal(map_session, msg.ready.map_session))
 			msg.ready.is_map_trusted = false;
 	}
+	/* A standby's own: it does not know what its owner had in excess of what is here. */
+	if (e->needs_claim && condition != HF_DISK_HELD)
+		msg.ready.is_map_trusted = false;
 	engine_say(e, &msg);
 }
 

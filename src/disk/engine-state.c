@@ -39,6 +39,23 @@ void engine_publish(struct hf_engine *e)
 		hf_diskshm_notify(&e->shm);
 }
 
+/*
+ * A VM that was started anew counts from 1, and a standby outlives it: with a session its keeper begins at 0. lock
+ * held. A watcher has never written, a replica has settled all that it was given by then.
+ */
+static void follow_numbers_back(struct hf_engine *e, uint64_t captured)
+{
+	uint32_t role = atomic_load(&e->role);
+
+	if (role == HF_DISKSHM_OWNER || atomic_load(&e->words->role) == HF_DISKSHM_OWNER ||
+	    captured >= e->d.captured)
+		return;
+	if (role == HF_DISKSHM_REPLICA && !hf_disk_is_drained(&e->d))
+		return;
+	hf_disk_init(&e->d, 0, e->d.may_apply);
+	engine_publish(e);
+}
+
 /* The keeper stores captured before committed, and the next epoch's number before both: what is still being
  * logged is not captured, whatever it says. */
 void engine_look_at_words(struct hf_engine *e)
@@ -51,6 +68,7 @@ void engine_look_at_words(struct hf_engine *e)
 	pthread_mutex_lock(&e->lock);
 	if (atomic_load(&e->role) == HF_DISKSHM_OWNER && open > 0 && captured >= open)
 		captured = open - 1;
+	follow_numbers_back(e, captured);
 	hf_disk_captured(&e->d, captured);
 	hf_disk_committed(&e->d, committed < e->d.captured ? committed : e->d.captured);
 	if (atomic_load(&e->role) == HF_DISKSHM_WATCHER) {

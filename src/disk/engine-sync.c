@@ -282,7 +282,9 @@ static bool may_turn(const struct hf_engine *e)
 static void confirm(struct hf_engine *e)
 {
 	uint64_t epoch = e->turn_epoch ? e->turn_epoch : atomic_load(&e->hold_epoch);
-	bool has_epoch = epoch > 0 && atomic_load(&e->words->peer_settled) >= epoch;
+	/* Journaled here, too: started from this disk alone the VM must not be behind the other's copy unawares. */
+	bool has_epoch = epoch > 0 && atomic_load(&e->words->peer_settled) >= epoch &&
+			 atomic_load(&e->words->journaled) >= epoch;
 
 	if (!has_epoch && (e->turn_epoch > 0 || e->confirmed_mark < e->turn_mark))
 		return;

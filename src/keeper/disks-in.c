@@ -58,6 +58,22 @@ bool hf_disks_has_room(const struct hf_disks *d)
 	return hf_diskshm_in_use(&d->shm, HF_DISKSHM_IN) <= d->shm.soft_chunks[HF_DISKSHM_IN];
 }
 
+static bool is_watcher(const struct hf_disks *d);
+
+/* A session begins: what an earlier one has left is of no use, and a VM that was started anew counts from 1. The
+ * disk process has nothing under way. What the peer settled goes first, for it speaks of the old numbers. */
+void hf_disks_begin_session(struct hf_disks *d)
+{
+	struct hf_diskshm_words *w = d->shm.words;
+
+	atomic_store(&w->peer_settled, 0);
+	atomic_store(&w->committed, 0);
+	atomic_store(&w->captured, 0);
+	while (is_watcher(d) && hf_diskshm_in_use(&d->shm, HF_DISKSHM_IN))
+		hf_diskshm_free_oldest(&d->shm, HF_DISKSHM_IN);
+	hf_diskshm_kick(&d->shm);
+}
+
 /* The image is another's to write: records are kept until it says that it has them. */
 static bool is_watcher(const struct hf_disks *d)
 {

@@ -182,6 +182,8 @@ void hf_disks_whole(struct hf_disks *d, uint64_t epoch);
 bool hf_disks_has_room(const struct hf_disks *d);
 /* Frees what is done with. */
 void hf_disks_reclaim(struct hf_disks *d);
+/* Standby: before the first record of a session; the disk process has nothing of an earlier one to do. */
+void hf_disks_begin_session(struct hf_disks *d);
 /* The other host's images are durable up to @epoch. */
 void hf_disks_peer_settled(struct hf_disks *d, uint64_t epoch);
 /* What was put in so far is to be durable: on_done(). Return: the order's number. */

@@ -27,6 +27,9 @@ static void pause_link(struct hf_standby_side *s)
 void hf_standby_begin_copy(struct hf_standby_side *s, struct hf_id session)
 {
 	s->is_copy_durable = false;
+	s->told_settled = 0;
+	if (s->k->disks && s->k->disks->is_shared)
+		hf_disks_begin_session(s->k->disks);
 	if (!has_own_images(s))
 		return;
 	s->begin_order = hf_disks_set_state(s->k->disks, HF_DISK_PARTIAL, session);
@@ -134,6 +137,7 @@ static void on_done(void *ctx, uint32_t number, int error, const char *text)
 		give_up(s, text);
 	} else if (number == s->begin_order) {
 		s->begin_order = 0;
+		hf_disks_begin_session(s->k->disks);
 		hf_standby_read_on(s);
 	} else if (number == s->mark_order) {
 		s->mark_order = 0;
