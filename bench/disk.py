@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the disk path costs: fio through our plugin and through nbdkit's own file plugin, on the same
-image, in turns. tests/disk's driver plays the keeper: no VM, no network.
+"""What the disk path costs: fio through our plugin and through nbdkit's own file plugin, on the
+same image, in turns. tests/disk's driver plays the keeper: no VM, no network.
 
 tap_*                past the log, as without a standby: the dirty map is kept
 protected_seq_write  logged, an epoch committed every 20 ms, and written to journal and image behind
@@ -50,8 +50,9 @@ class Pair:
         self.side.make_memory(soft_mib=LOG_MIB, reserve_mib=256)
         self.side.start()
         socket = world.folder / "file.sock"
-        self._file = subprocess.Popen(["nbdkit", "-f", "-t", "16", "-U", socket, "file", self.image],
-                                      stdin=subprocess.DEVNULL)
+        self._file = subprocess.Popen(
+            ["nbdkit", "-f", "-t", "16", "-U", socket, "file", self.image],
+            stdin=subprocess.DEVNULL)
         poll(socket.exists, "nbdkit file")
         self.reference_uri = f"nbd+unix:///?socket={socket}"
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What a disk process did to its files (crash-shim.c), and what of it is there after the host lost its
-power: all that was synced, and of the rest whatever chance leaves."""
+"""What a disk process did to its files (crash-shim.c), and what of it is there after the host lost
+its power: all that was synced, and of the rest whatever chance leaves."""
 
 import random
 import struct

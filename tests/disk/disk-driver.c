@@ -397,6 +397,7 @@ int main(int argc, char **argv)
 			continue;
 		serve(&sides[0], p + 1);
 		serve(&sides[1], p + 1 + SLOTS);
+		side_meet(&sides[0], &sides[1]);
 		if (p[0].revents && !read_orders())
 			break;
 	}

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 from checks import chance, check, expect, main, poll, say  # noqa: E402
 from nbdclient import Nbd  # noqa: E402
 
-__all__ = ["DEADLINE_S", "DIRECT", "DRAIN", "Died", "Driver", "FRESH", "HELD", "HOLD", "MIB", "OWNED", "OWNER", "PARTIAL",
-           "REPLICA", "REPLICATED", "SHIM", "Side", "WATCHER", "World", "chance", "check", "expect",
-           "main", "poll", "run", "say"]
+__all__ = ["DEADLINE_S", "DIRECT", "DRAIN", "Died", "Driver", "FRESH", "HELD", "HOLD", "MIB",
+           "OWNED", "OWNER", "PARTIAL", "REPLICA", "REPLICATED", "SHIM", "Side", "WATCHER", "World",
+           "chance", "check", "expect", "main", "poll", "run", "say"]
 
 BUILD = Path(os.environ.get("HF_BUILD_DIR", "build")).resolve()
 PLUGIN = os.environ.get("HF_DISK_PLUGIN", str(BUILD / "src/plugin/nbdkit-holdfast-plugin.so"))

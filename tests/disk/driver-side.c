@@ -26,18 +26,40 @@ struct word {
 	}
 
 static const struct word words[] = {
-	WORD(mode, false),         WORD(role, false),           WORD(is_draining, false),
-	WORD(open_epoch, true),    WORD(captured, true),        WORD(committed, true),
-	WORD(permit_ns, true),     WORD(peer_settled, true),    WORD(urgent, true),
-	WORD(state, false),        WORD(error, false),          WORD(in_done, true),
-	WORD(copy_done, true),     WORD(journaled, true),       WORD(applied, true),
-	WORD(settled, true),       WORD(flushed, true),         WORD(n_flush_us, false),
-	WORD(logged_bytes, true),    WORD(epoch_bytes, true),
-	WORD(is_over_soft, false), WORD(sync_left_bytes, true), WORD(sync_total_bytes, true),
-	WORD(is_sync_done, false), WORD(direct_writes, true),   WORD(n_writes, true),
-	WORD(n_reads, true),       WORD(n_flushes, true),       WORD(written_bytes, true),
-	WORD(read_bytes, true),    WORD(journal_bytes, true),   WORD(applied_bytes, true),
-	WORD(merged_bytes, true),  WORD(redo_ns, true),
+	WORD(mode, false),
+	WORD(role, false),
+	WORD(is_draining, false),
+	WORD(open_epoch, true),
+	WORD(captured, true),
+	WORD(committed, true),
+	WORD(permit_ns, true),
+	WORD(peer_settled, true),
+	WORD(urgent, true),
+	WORD(state, false),
+	WORD(error, false),
+	WORD(in_done, true),
+	WORD(copy_done, true),
+	WORD(journaled, true),
+	WORD(applied, true),
+	WORD(settled, true),
+	WORD(flushed, true),
+	WORD(n_flush_us, false),
+	WORD(logged_bytes, true),
+	WORD(epoch_bytes, true),
+	WORD(is_over_soft, false),
+	WORD(sync_left_bytes, true),
+	WORD(sync_total_bytes, true),
+	WORD(is_sync_done, false),
+	WORD(direct_writes, true),
+	WORD(n_writes, true),
+	WORD(n_reads, true),
+	WORD(n_flushes, true),
+	WORD(written_bytes, true),
+	WORD(read_bytes, true),
+	WORD(journal_bytes, true),
+	WORD(applied_bytes, true),
+	WORD(merged_bytes, true),
+	WORD(redo_ns, true),
 };
 
 #define N_WORDS (sizeof(words) / sizeof(words[0]))
@@ -373,6 +395,25 @@ void side_pump(struct side *from, struct side *to)
 		hf_diskshm_kick(&from->shm);
 		hf_diskshm_kick(&to->shm);
 	}
+}
+
+/* What the other host's images have for good. */
+static void tell_settled(const struct side *from, const struct side *to)
+{
+	uint64_t settled = atomic_load(&from->shm.words->settled);
+
+	if (settled <= atomic_load(&to->shm.words->peer_settled))
+		return;
+	atomic_store(&to->shm.words->peer_settled, settled);
+	hf_diskshm_kick(&to->shm);
+}
+
+void side_meet(struct side *a, struct side *b)
+{
+	if (!a->is_pumping || !a->shm.words || !b->shm.words || b->process.pid < 0)
+		return;
+	tell_settled(a, b);
+	tell_settled(b, a);
 }
 
 void side_reclaim(struct side *s)

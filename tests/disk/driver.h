@@ -90,6 +90,8 @@ void side_capture(struct side *s);
 void side_ship(struct side *from, struct side *to);
 void side_pump(struct side *from, struct side *to);
 void side_reclaim(struct side *s);
+/* An owner that has begun a copy and its standby: each hears what is settled on the other side. */
+void side_meet(struct side *a, struct side *b);
 
 /* ---- driver-auto.c ---- */
 

@@ -33,8 +33,8 @@ EIO, EINVAL, ENOSPC, ENOTSUP = 5, 22, 28, 95
 TIMEOUT_S = 60.0
 TICK_S = 0.1
 
-# Says that nobody will ever answer: a server that dies before it has accepted a connection on a socket
-# that others keep open leaves no trace there.
+# Says that nobody will ever answer: a server that dies before it has accepted a connection on a
+# socket that others keep open leaves no trace there.
 IsGone = Callable[[], bool]
 
 

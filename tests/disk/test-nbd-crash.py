@@ -4,8 +4,8 @@
 sync, each answer to the client and each word to the keeper, the disk process is killed. Then
 
   - a successor on the same memory: nothing that was acknowledged is missing
-  - the host's power is gone, too: recovery from what is on its disks, with unsynced writes lost, torn
-    or kept, gives exactly the end of an epoch, and none older than the last one that was journaled
+  - the host's power is gone, too: recovery from what is on its disks, with unsynced writes lost,
+    torn or kept, gives exactly the end of an epoch, and none older than the last one journaled
   - on the standby: goes on, or is promoted there and then, to exactly the last whole epoch
 """
 
@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Callable, Iterator, Optional
 
 import crashlog
-from diskworld import (DIRECT, HELD, HOLD, PARTIAL, REPLICA, REPLICATED, SHIM, Died, Side, World, check,
-                       expect, main, say)
+from diskworld import (DIRECT, HELD, HOLD, PARTIAL, REPLICA, REPLICATED, SHIM, Died, Side, World,
+                       check, expect, main, say)
 from nbdclient import Nbd, NbdClosed
 
 SIZE = 1 << 20
@@ -133,8 +133,8 @@ class Run:
         self.has_copy = True
 
     def env(self) -> list[str]:
-        return [f"LD_PRELOAD={SHIM}", f"HF_CRASH_AT={self.crash_at}", f"HF_CRASH_TRACE={self.trace}",
-                f"HF_CRASH_DIR={self.mortal.folder}"]
+        return [f"LD_PRELOAD={SHIM}", f"HF_CRASH_AT={self.crash_at}",
+                f"HF_CRASH_TRACE={self.trace}", f"HF_CRASH_DIR={self.mortal.folder}"]
 
     def make(self, side: Side) -> None:
         side.wipe()
@@ -333,8 +333,9 @@ class StandbyRun(Run):
 
     def compare_promoted(self, side: Side) -> None:
         got = tuple(side.read_all(i) for i in range(DISKS))
-        expect(got == self.model.ends[self.shipped], f"promoted, the disks are not as at the end of "
-               f"epoch {self.shipped}" + describe(got, self.model))
+        expect(got == self.model.ends[self.shipped],
+               f"promoted, the disks are not as at the end of epoch {self.shipped}"
+               + describe(got, self.model))
 
     def acceptable(self) -> list[State]:
         death = self.death

@@ -1,22 +1,21 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Storage that fails, fills up, is slow or hangs below the disk process, and disk processes that hang or
-die under load. Images and journal are NBD exports of a second nbdkit with its own error and delay
-filters."""
+"""Storage that fails, fills up, is slow or hangs below the disk process, and disk processes that
+hang or die under load. Images and journal are NBD exports of a second nbdkit with its own error and
+delay filters."""
 
 import contextlib
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Iterator
 
-from diskworld import (DEADLINE_S, DIRECT, MIB, Side, World, chance, check, expect, main, poll, run,
-                       say)
-from nbdclient import EIO, ENOSPC, Nbd, NbdClosed, NbdError
+from diskload import Load
+from diskworld import DIRECT, MIB, Side, World, chance, check, expect, main, poll, run, say
+from nbdclient import EIO, ENOSPC, Nbd, NbdError
 
 SIZE = 32 * MIB
 NO_DISK = 16  # a fault's disk: the journal
@@ -67,79 +66,6 @@ def failing(error: str) -> list[str]:
     return ["--filter=error", "error-file=@", f"error={error}", "error-rate=100%"]
 
 
-class Load:
-    """Writes with a model of what they leave; in the foreground, or by a thread that survives the
-    death of the server as QEMU does: it connects again and repeats what was not answered."""
-
-    def __init__(self, side: Side) -> None:
-        self.side = side
-        self.rng = random.Random(chance.randrange(1 << 32))
-        self.model = bytearray(SIZE)
-        self.client = side.connect()
-        self.done = 0
-        self.reconnects = 0
-        self._stop = threading.Event()
-        self._thread: Optional[threading.Thread] = None
-        self._error: Optional[BaseException] = None
-
-    def pick(self) -> tuple[int, bytes]:
-        n = self.rng.choice((512, 4096, 65536))
-        return self.rng.randrange((SIZE - n) // 512) * 512, self.rng.randbytes(n)
-
-    def write(self) -> None:
-        at, data = self.pick()
-        self.client.write(at, data)
-        self.model[at:at + len(data)] = data
-
-    def verify(self) -> None:
-        expect(self.client.read_all() == self.model, "what is read differs from the model")
-
-    def image_is_right(self, path: Path) -> None:
-        expect(path.read_bytes() == self.model, f"{path.name} differs from the model")
-
-    # --- in the background ---
-
-    def _insist(self, at: int, data: bytes) -> None:
-        is_connected = True
-        while True:
-            try:
-                if not is_connected:
-                    self.client = self.side.connect()
-                    self.reconnects += 1
-                self.client.write(at, data)
-                if self.done % 16 == 0:
-                    self.client.flush()
-                return
-            except (NbdClosed, ConnectionError):
-                self.client.close()
-                is_connected = False
-                time.sleep(0.01)
-
-    def _work(self) -> None:
-        try:
-            while not self._stop.is_set():
-                at, data = self.pick()
-                self._insist(at, data)
-                self.model[at:at + len(data)] = data
-                self.done += 1
-        except BaseException as error:  # the foreground is told
-            self._error = error
-
-    def begin(self) -> None:
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
-
-    def progress(self, n: int = 50) -> None:
-        before = self.done
-        poll(lambda: self.done >= before + n or self._error, "the load goes on", DEADLINE_S)
-
-    def end(self) -> None:
-        assert self._thread
-        self._stop.set()
-        self._thread.join(DEADLINE_S)
-        expect(not self._thread.is_alive() and not self._error, f"the load broke: {self._error!r}")
-
-
 def start(side: Side, location: str, soft_mib: int = 8, reserve_mib: int = 8) -> None:
     side.locations = [location]
     side.make_memory(soft_mib, reserve_mib)
@@ -157,7 +83,7 @@ def error_of(client: Nbd) -> int:
 def direct_gives_the_error(error: str, number: int) -> None:
     with World() as world, below(world, "image", *failing(error)) as image:
         start(world.a, image.uri)
-        load = Load(world.a)
+        load = Load(world.a, SIZE)
         for _ in range(20):
             load.write()
         image.fail(True)
@@ -186,7 +112,7 @@ def held_keeps_all(error: str, number: int) -> None:
         side = world.a
         start(side, image.uri)
         side.hold(1)
-        load = Load(side)
+        load = Load(side, SIZE)
         image.fail(True)
         since = side.driver.count()
         for _ in range(20):
@@ -227,7 +153,7 @@ def journal_fails() -> None:
         side.redo = redo.uri
         start(side, str(side.image()))
         side.hold(1)
-        load = Load(side)
+        load = Load(side, SIZE)
         redo.fail(True)
         since = side.driver.count()
         for _ in range(20):
@@ -255,7 +181,7 @@ def slow_image() -> None:
         start(side, image.uri, soft_mib=8, reserve_mib=24)
         side.hold(1)
         side.automatic(50)
-        load = Load(side)
+        load = Load(side, SIZE)
         load.begin()
         side.wait_is("is_over_soft", 1)
         most = 0
@@ -280,7 +206,7 @@ def full_log() -> None:
         side.make_images(SIZE)
         start(side, str(side.image()), soft_mib=2, reserve_mib=2)
         side.hold(1)
-        load = Load(side)
+        load = Load(side, SIZE)
         load.begin()
         side.wait_is("is_over_soft", 1)
         before = load.done
@@ -308,7 +234,7 @@ def killed_under_load() -> None:
         start(side, str(side.image()))
         side.hold(1)
         side.automatic(10)
-        load = Load(side)
+        load = Load(side, SIZE)
         load.begin()
         for number in range(8):
             load.progress()
@@ -333,7 +259,7 @@ def killed_while_direct() -> None:
         side = world.a
         side.make_images(SIZE)
         start(side, str(side.image()))
-        load = Load(side)
+        load = Load(side, SIZE)
         load.begin()
         for _ in range(5):
             load.progress()
@@ -355,7 +281,7 @@ def stopped_and_continued() -> None:
         start(side, str(side.image()))
         side.hold(1)
         side.automatic(10)
-        load = Load(side)
+        load = Load(side, SIZE)
         load.begin()
         load.progress()
         side.ask_process("ping", "pong")
@@ -380,7 +306,7 @@ def storage_hangs() -> None:
         side = world.a
         start(side, image.uri, soft_mib=16)
         side.hold(1)
-        load = Load(side)
+        load = Load(side, SIZE)
         image.signal(signal.SIGSTOP)
         for _ in range(20):
             load.write()
