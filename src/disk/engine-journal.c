@@ -96,6 +96,23 @@ static int gather_pool(struct hf_engine *e, enum hf_diskshm_pool_id pool, struct
 	return r;
 }
 
+/*
+ * redo_lock held. A watcher that was promoted has all that it was given in its own area now: from here on that one
+ * counts, before any of it goes to the image. The old owner's may lack epochs of it.
+ */
+static int make_area_count(struct hf_engine *e, struct hf_err *err)
+{
+	int r;
+
+	if (!e->is_shared || e->condition != HF_DISK_PARTIAL ||
+	    atomic_load(&e->role) != HF_DISKSHM_OWNER)
+		return 0;
+	r = hf_redo_set_state(e->redo, HF_DISK_HELD, e->session, err);
+	if (!r)
+		engine_note_condition(e, HF_DISK_HELD, e->session);
+	return r;
+}
+
 /* What was appended in an attempt that failed is not appended again. */
 static int write_epochs(struct hf_engine *e, uint64_t from, uint64_t to, struct hf_err *err)
 {
@@ -113,6 +130,8 @@ static int write_epochs(struct hf_engine *e, uint64_t from, uint64_t to, struct 
 		r = append_gathered(e, &g, err);
 	if (!r && (g.bytes > 0 || state.epoch > from))
 		r = hf_redo_sync(e->redo, err);
+	if (!r)
+		r = make_area_count(e, err);
 	atomic_store(&e->redo_used_bytes, hf_redo_used_bytes(e->redo));
 	pthread_mutex_unlock(&e->redo_lock);
 	if (r < 0)

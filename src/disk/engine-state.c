@@ -208,8 +208,8 @@ static bool step_drained(struct hf_engine *e)
 /* ---- roles ---- */
 
 /* What a standby was given and has not applied: reads find it in the log from now on. A watcher has never
- * written: its journal begins with what it was given. Until all of that is in the image the owner's area counts, should
- * this host die as well: nothing that was done since has left it. */
+ * written: its journal begins with what it was given. Until all of that stands in it durably the old owner's area counts,
+ * should this host die as well: nothing that was done since has left it. */
 static int take_role(struct hf_engine *e, struct hf_err *err)
 {
 	int r = 0;

@@ -565,3 +565,44 @@ TEST(no_image_write_begins_without_permission)
 	CHECK_EQ(image_block(&w, 0), 2);
 	world_end(&w);
 }
+
+/* Both hosts die, the second one just after it was promoted, on a shared image: the old owner's journal does not
+ * have all that the new one may already have begun to write. */
+TEST(a_promoted_watchers_journal_counts_before_it_writes)
+{
+	struct world w;
+	struct hf_diskshm_words *words;
+
+	world_files(&w, 1, "/tmp");
+	world_memory(&w, (uint64_t)8 << 20, (uint64_t)8 << 20);
+	w.is_shared = true;
+	start(&w);
+	hold(&w, 1);
+	write_block(&w, 0, 1);
+	capture(&w, 1);
+	put(&w, &w.keeper.words->urgent, 1);
+	AWAIT(&w, atomic_load(&w.keeper.words->journaled) == 1);
+	stop(&w);
+	world_memory(&w, (uint64_t)8 << 20, (uint64_t)8 << 20);
+	w.is_standby = true;
+	words = w.keeper.words;
+	atomic_store(&words->role, HF_DISKSHM_WATCHER);
+	start(&w);
+	receive(&w, 1, 0, 1);
+	receive(&w, 2, 0, 2);
+	receive(&w, 2, 1, 2);
+	atomic_store(&words->captured, 2);
+	commit(&w, 2);
+	put(&w, &words->permit_ns, 1); /* nothing is written yet */
+	promote(&w, 2);
+	AWAIT(&w, atomic_load(&words->journaled) == 2);
+	stop(&w);
+	world_memory(&w, (uint64_t)8 << 20, (uint64_t)8 << 20);
+	w.is_standby = false;
+	start(&w);
+	CHECK_EQ(w.ready.ready.recovered_epochs, 2);
+	CHECK_EQ(set_state(&w, HF_DISK_OWNED, 0), 0);
+	CHECK_EQ(image_block(&w, 0), 2);
+	CHECK_EQ(image_block(&w, 1), 2);
+	world_end(&w);
+}
