@@ -402,6 +402,8 @@ void hf_disks_cut(struct hf_disks *d)
 	d->is_cut = true;
 	if (d->process.pid >= 0)
 		(void)!hf_process_kill(&d->process, SIGKILL);
+	else if (d->ops && d->ops->on_cut)
+		d->ops->on_cut(d->ctx); /* it had died before, and could not be started again */
 }
 
 /* One that is stopped, or stuck in storage, answers nothing; stuck, it does not even die. */
