@@ -136,7 +136,16 @@ int hf_disks_send(struct hf_disks *d, uint64_t epoch, struct hf_outbox *outbox,
 
 void hf_disks_committed(struct hf_disks *d, uint64_t epoch)
 {
-	d->out_kept = d->out_sent;
+	uint64_t head = hf_diskshm_head(&d->shm, HF_DISKSHM_OUT);
+	struct hf_diskshm_view v;
+
+	/* Not up to out_sent: the other host may turn out to have what was dropped when the link
+	 * broke. From now on the disk process frees them. */
+	while (d->out_kept < head && hf_diskshm_look(&d->shm, HF_DISKSHM_OUT, d->out_kept, &v) &&
+	       v.epoch <= epoch)
+		d->out_kept++;
+	if (d->out_sent < d->out_kept)
+		d->out_sent = d->out_kept;
 	put(d, &d->shm.words->committed, epoch);
 }
 
