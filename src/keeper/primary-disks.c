@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "codec/json.h"
 #include "keeper/primary-side.h"
 
 /* ---- outputs ---- */
@@ -163,6 +164,31 @@ void hf_primary_stop_for_fault(struct hf_primary_side *s)
 		return;
 	s->is_stop_wanted = false;
 	hf_keeper_qmp(s->k, "stop");
+}
+
+static const char *string_of(struct json_object *o, const char *key)
+{
+	const char *v;
+
+	return hf_json_str(o, key, &v, NULL) == 0 ? v : "";
+}
+
+/* While nothing is held, an error goes to QEMU, which deals with it as its werror= and rerror= say. */
+void hf_primary_on_io_error(struct hf_primary_side *s, struct json_object *data)
+{
+	const char *id = string_of(data, "device");
+	bool is_stop = strcmp(string_of(data, "action"), "stop") == 0;
+	struct json_object *details = json_object_new_object();
+
+	if (!id[0])
+		id = string_of(data, "node-name");
+	json_object_object_add(details, "disk", json_object_new_string(id));
+	json_object_object_add(details, "action",
+			       json_object_new_string(string_of(data, "action")));
+	hf_event(&s->k->journal, "disk-error", details, "disk %s: %s: %s", id,
+		 string_of(data, "reason"),
+		 is_stop ? "QEMU keeps the request and stops the VM; 'holdfast resume' tries again"
+			 : "told to the guest");
 }
 
 static void on_fault(void *ctx, bool is_well, const char *text __attribute__((unused)))

@@ -155,6 +155,8 @@ void hf_primary_pass(struct hf_primary_side *s);
 void hf_primary_finish(struct hf_primary_side *s, enum hf_keeper_exit code);
 void hf_primary_tell_settled(struct hf_primary_side *s);
 void hf_primary_stop_for_fault(struct hf_primary_side *s);
+/* QEMU's BLOCK_IO_ERROR: an error of a write or read that went past the log. */
+void hf_primary_on_io_error(struct hf_primary_side *s, struct json_object *data);
 /* What the first copy of the disks for the standby that is connected is to be: enum hf_wire_sync_disks. */
 uint8_t hf_primary_copy_kind(const struct hf_primary_side *s);
 

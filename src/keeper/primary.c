@@ -647,6 +647,8 @@ static void on_qmp_event(void *role, const char *name, struct json_object *data,
 
 	hf_epoch_qmp_event(s, name, data, timestamp_us);
 	hf_primary_stop_for_fault(s);
+	if (strcmp(name, "BLOCK_IO_ERROR") == 0)
+		hf_primary_on_io_error(s, data);
 	if (strcmp(name, "RESUME") == 0 || strcmp(name, "STOP") == 0)
 		hf_epoch_reschedule(s);
 }
