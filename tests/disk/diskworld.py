@@ -122,6 +122,7 @@ class Side:
         self.redo = str(self.folder / "redo")
         self.redo_area = "64M"
         self.is_standby = False
+        self.is_shared = False
         self.locations: list[str] = []
         self.options: list[str] = []  # of the disks and beyond
         self.env: list[str] = []
@@ -173,9 +174,12 @@ class Side:
 
     def _command(self) -> str:
         words = ["nbdkit", "-f", "-t", str(self.threads), PLUGIN, "vm=test", f"redo={self.redo}",
-                 f"redo-area={self.redo_area}", f"standby={int(self.is_standby)}"]
+                 f"redo-area={self.redo_area}", f"standby={int(self.is_standby)}",
+                 f"shared={int(self.is_shared)}"]
         for i, location in enumerate(self.locations):
-            words += [f"disk={location}", f"map={self.folder / f'disk{i}.map'}"]
+            words.append(f"disk={location}")
+            if not self.is_shared:
+                words.append(f"map={self.folder / f'disk{i}.map'}")
         return " ".join(words + self.options)
 
     def start(self, env: Sequence[str] = (), may_die: bool = False) -> Event:
@@ -189,6 +193,9 @@ class Side:
             raise Died(self.name)
         expect(event["event"] == "ready", f"{self.name}: {event}")
         return event
+
+    def is_dead(self) -> bool:
+        return self.driver.has(self.name, "exit", self._born)
 
     def wait_exit(self) -> Event:
         return self.driver.wait(self.name, "exit", since=self._born)
@@ -204,7 +211,8 @@ class Side:
         return all(state in "Tt" for state in states)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> Event:
-        return self.ask(f"signal {int(number)}", "exit")
+        self.kill(number)
+        return self.wait_exit()
 
     def end_now(self) -> None:
         self.end(signal.SIGKILL)
@@ -234,6 +242,14 @@ class Side:
 
     def drain_begin(self) -> None:
         self.put(mode=DRAIN)
+
+    def promote_begin(self) -> None:
+        self.ask("promote", "promoting")
+
+    def wait_promoted(self) -> None:
+        """A role is reached after the state that it begins with."""
+        self.wait_is("reached_role", OWNER)
+        self.wait_is("state", DIRECT)
 
     def set_state(self, condition: int, session: int) -> None:
         event = self.ask_process(f"set-state {condition} {session}", "done")

@@ -112,9 +112,11 @@ class Pair:
         """All that was written until the last epoch is there, on the standby's disk."""
         self.epoch()
         self.owner.end_now()
-        self.standby.ask("promote", "promoting")
-        self.standby.wait_is("state", 0)
+        self.standby.promote_begin()
+        self.standby.wait_promoted()
         expect(self.standby.read_all() == self.load.model, "the standby's disk is not the owner's")
+        self.standby.end_now()
+        self.load.image_is_right(self.standby.image())
 
     def lose_standby(self) -> None:
         """The owner goes on alone, having heard of what the standby's disk has for good: the log is

@@ -321,6 +321,35 @@ def storage_hangs() -> None:
         load.image_is_right(image.file)
 
 
+@check
+def no_permit() -> None:
+    """A shared image is written to only as long as the keeper permits: not after, by a successor
+    neither, and again once it does."""
+    with World() as world:
+        side = world.a
+        side.is_shared = True
+        side.make_images(SIZE)
+        start(side, str(side.image()))
+        side.hold(1)
+        load = Load(side, SIZE)
+        side.put(permit_ns=time.monotonic_ns())
+        for _ in range(20):
+            load.write()
+        epoch = side.epoch()
+        side.put(urgent=epoch)
+        side.wait_reaches("journaled", epoch)
+        side.end_now()
+        side.start()
+        time.sleep(0.5)
+        expect(side.words()["applied"] == 0, "it was applied without a permit")
+        expect(side.image().read_bytes() == bytes(SIZE), "the image was written to")
+        side.put(permit_ns=time.monotonic_ns() + (1 << 40))
+        side.wait_reaches("settled", epoch)
+        load.client = side.connect()
+        load.verify()
+        load.image_is_right(side.image())
+
+
 def kill_often(side: Side, is_over: threading.Event) -> int:
     kills = 0
     while not is_over.wait(0.3):
