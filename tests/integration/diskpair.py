@@ -166,10 +166,11 @@ class DiskPair(Pair):
     # --- going round ---
 
     def round(self, how: str, after_s: float = 0.0) -> dict[str, Any]:
-        """A failover under load, everything verified, and protection back. Event "live"."""
+        """A failover under load (how: "promote" is a hand-over), everything verified, and
+        protection back. Event "live"."""
         self.load.start()
         time.sleep(after_s)
-        live = self.failover(how)
+        live = self.hand_over() if how == "promote" else self.failover(how)
         self.load.wait_progress()
         self.load.check()
         self.renew()

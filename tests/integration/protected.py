@@ -257,13 +257,14 @@ class Pair:
         self.primary = self.standby
         return live
 
-    def hand_over(self) -> None:
-        """By order, with both sides alive."""
+    def hand_over(self) -> dict[str, Any]:
+        """By order, with both sides alive. Event "live"."""
         old = self.primary
         self.standby.ask("Promote", force=False)
-        self.standby.wait("live", timeout_s=FAILOVER_S)
+        live = self.standby.wait("live", timeout_s=FAILOVER_S)
         expect(old.exit_code() == 0, f"exit code of {old.host} after the hand-over: {old.log()}")
         self.primary = self.standby
+        return live
 
     def processes(self, host: str) -> list[int]:
         return self.lab.pids(host)

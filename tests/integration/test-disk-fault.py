@@ -115,6 +115,43 @@ def fails_over_while_its_storage_fails() -> None:
 
 
 @check
+def full_storage_of_a_vm_that_is_alone() -> None:
+    """There is no log to keep the write: QEMU stops by its own werror=enospc, and keeps it."""
+    with failing("ENOSPC", smp=2) as pair:
+        pair.lab.run(pair.standby.host, ["kill", "-9", str(pair.standby.pid)])
+        pair.standby.exit_code()
+        pair.primary.wait("alone")
+        pair.load.start()
+        with pair.fault(pair.primary.host):
+            pair.primary.wait("disk-error")
+            poll(lambda: is_still(pair), "the guest stands still")
+        pair.primary.ask("Resume")
+        pair.load.wait_progress()
+        pair.load.check()
+
+
+@check
+def link_breaks_and_heals() -> None:
+    """What was sent of an epoch that did not arrive is sent again, before what came after it."""
+    with DiskPair(smp=2, load={"raw_rate": 0}) as pair:
+        pair.load.start()
+        for how in ("reset", "cut", "reset", "cut"):
+            pair.load.wait_progress()
+            if how == "reset":
+                pair.lab.run(pair.primary.host,
+                             ["ss", "-K", "dst", pair.lab.repl_addr(pair.standby.host)])
+            else:
+                pair.lab.cut(pair.standby.host)
+                pair.primary.wait("holding")
+                time.sleep(0.5)
+                pair.lab.heal(pair.standby.host)
+            pair.primary.wait("protected")
+        pair.load.check()
+        pair.round("host")
+        pair.finish()
+
+
+@check
 def storage_of_a_standby_fails() -> None:
     """It ends, and the primary goes on alone."""
     with failing("EIO", smp=2) as pair:

@@ -15,10 +15,12 @@ from typing import Any
 
 from checks import chance, check, expect, main, poll, say, soak_s
 from diskpair import NBD_PORT, STORAGE, USUAL, DiskPair, Server, copied_bytes
+from lab import LabError
 from labdisk import make_image
 from protected import HOSTS
 
 DEATHS = ("qemu", "keeper", "host")
+WAYS = (*DEATHS, "promote")
 NORMAL_COUNT = 20
 SOAK_COUNT = 300
 # Epochs are short, so this meets each point of several.
@@ -36,14 +38,14 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def deaths_of(kind: str, normal: int) -> None:
-    """So many deaths of one VM, in both directions, with the copy renewed after each."""
+    """So many ends of one VM, in both directions, with the copy renewed after each."""
     seconds = soak_s()
     count = normal if seconds is None else -(-SOAK_COUNT * normal // NORMAL_COUNT)
     deadline = time.monotonic() + (seconds or float("inf")) * normal / NORMAL_COUNT
     done = 0
     with DiskPair(**KINDS[kind]) as pair:
         while done < count and time.monotonic() < deadline:
-            how = chance.choice(DEATHS)
+            how = chance.choice(WAYS)
             live = pair.round(how, chance.uniform(0, MOMENT_MAX_S))
             done += 1
             say(f"{kind}, death {done} ({how}): live from epoch {live['epoch']}, "
@@ -111,12 +113,8 @@ class CentralPair(DiskPair):
 @check
 def shared_over_nbd() -> None:
     with CentralPair(smp=2) as pair:
-        for how in DEATHS:
+        for how in WAYS:
             pair.round(how)
-        pair.load.start()
-        pair.hand_over()
-        pair.load.wait_progress()
-        pair.load.check()
 
 
 @check
@@ -306,6 +304,41 @@ def both_hosts_die_at_once() -> None:
             say(f"end {number + 1} of both: told {pair.load.durable.progress()}")
         pair.load.start()
         pair.load.check()
+
+
+def wait_new_boot(pair: DiskPair, before: int) -> None:
+    def has_new() -> bool:
+        try:
+            return int(pair.guest.ask("stat", timeout_s=1)["boot"]) != before
+        except LabError:
+            return False
+
+    poll(has_new, "the guest has booted anew", 90)
+
+
+@check
+def guest_reboots_and_ends() -> None:
+    """In the middle of its work; nothing that was told is lost by that, on either host."""
+    with DiskPair(smp=2) as pair:
+        pair.load.start()
+        pair.load.wait_progress()
+        before = pair.guest.stat()["boot"]
+        pair.guest.ask("panic")
+        wait_new_boot(pair, before)
+        pair.load.mount()
+        pair.load.check()
+        pair.round("qemu")
+        pair.load.start()
+        pair.load.wait_progress()
+        host = pair.primary.host
+        pair.guest.ask("poweroff")
+        expect(pair.primary.exit_code() == 0, pair.primary.log())
+        pair.standby.wait("idle")
+        pair.run_again(host)
+        pair.load.check()
+        pair.wait_protected()
+        pair.round("host")
+        pair.finish()
 
 
 @check
