@@ -102,7 +102,8 @@ static void drop_flight(struct hf_primary *p, struct hf_primary_actions *out)
 	p->stage = HF_STAGE_RUN;
 }
 
-/* What the guest wrote in the epoch that is open now goes to the disks, too: its number is used up. */
+/* What the guest wrote in the epoch that is open now goes to the disks, too: its number is used
+ * up. */
 static void pass(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	add(out, HF_PRIMARY_PASS, p->captured + 1);
@@ -128,14 +129,16 @@ static void begin_sync(struct hf_primary *p, struct hf_id fresh, struct hf_prima
 	add_session(out, HF_PRIMARY_BEGIN_SYNC, fresh);
 }
 
-/* On shared storage a late write of this side would land over what the standby writes once it is live. */
+/* On shared storage a late write of this side would land over what the standby writes once it is
+ * live. */
 static void cut_disks(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	if (p->is_storage_shared && !p->is_cut)
 		add(out, HF_PRIMARY_CUT_DISKS, 0);
 }
 
-/* The word on which the standby goes live at once: only when nothing of this side can be in its way. */
+/* The word on which the standby goes live at once: only when nothing of this side can be in its
+ * way. */
 static void tell_to_go_live(const struct hf_primary *p, struct hf_primary_actions *out)
 {
 	if (!p->is_link_up || (p->is_storage_shared && !p->is_cut))
@@ -192,8 +195,9 @@ static void on_ack(struct hf_primary *p, const struct hf_primary_event *ev,
 
 /*
  * The standby of our session is back. It holds the epoch in flight (the acknowledgement was lost),
- * or the one before (the epoch in flight was lost: its pages go with the next one), or, if the first
- * epoch of the session never arrived, none: then it cannot be promoted and is filled from the start.
+ * or the one before (the epoch in flight was lost: its pages go with the next one), or, if the
+ * first epoch of the session never arrived, none: then it cannot be promoted and is filled from the
+ * start.
  */
 static void rejoin(struct hf_primary *p, const struct hf_primary_event *ev,
 		   struct hf_primary_actions *out)
@@ -204,7 +208,8 @@ static void rejoin(struct hf_primary *p, const struct hf_primary_event *ev,
 		return;
 	}
 	if (ev->epoch != p->committed) {
-		/* Neither what we know it has nor what it may have: do not touch it, keep holding. */
+		/* Neither what we know it has nor what it may have: do not touch it, keep
+		 * holding. */
 		p->is_link_up = false;
 		add(out, HF_PRIMARY_REFUSE, 0);
 		return;
@@ -365,8 +370,8 @@ static void on_peer_discarded(struct hf_primary *p, const struct hf_primary_even
 	if (hf_id_is_none(p->session) || !hf_id_is_equal(ev->session, p->session))
 		return;
 	/*
-	 * Same consequence as its death; in HANDED_OVER and DEAD, too: nobody will promote, and waiting
-	 * for it would be for ever. The link, if any, is started afresh.
+	 * Same consequence as its death; in HANDED_OVER and DEAD, too: nobody will promote, and
+	 * waiting for it would be for ever. The link, if any, is started afresh.
 	 */
 	on_peer_dead(p, ev, out);
 }
@@ -469,7 +474,8 @@ static void on_handover_wanted(struct hf_primary *p, const struct hf_primary_eve
 {
 	if (p->state != HF_PRIMARY_PROTECTED || !p->is_link_up)
 		return;
-	/* A capture under way may be the final one of a hand-over that was called off: it will do. */
+	/* A capture under way may be the final one of a hand-over that was called off: it will
+	 * do. */
 	move(p, HF_PRIMARY_HANDING_OVER);
 	if (p->stage == HF_STAGE_RUN)
 		capture(p, out);
@@ -493,12 +499,14 @@ static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 	if (p->state != HF_PRIMARY_HOLDING && p->state != HF_PRIMARY_LEAVING)
 		return; /* an answer to a question that no longer stands */
 	if (ev->kind == HF_PRIMARY_ARBITER_DENIED) {
-		/* In LEAVING the standby may have obeyed before it could use the grant: let it say. */
+		/* In LEAVING the standby may have obeyed before it could use the grant: let it
+		 * say. */
 		if (p->state == HF_PRIMARY_HOLDING)
 			supersede(p, out);
 		return;
 	}
-	/* Also without a link: the standby still waits with that state, and has to hear it on the next. */
+	/* Also without a link: the standby still waits with that state, and has to hear it on the
+	 * next. */
 	add_session(out, HF_PRIMARY_SEND_ABANDON, session);
 	go_alone(p, out);
 }
@@ -572,7 +580,8 @@ static void check(const struct hf_primary *p)
 		assert(p->state == HF_PRIMARY_SYNCING && p->is_peer_silent);
 	if (p->is_peer_silent)
 		assert(p->is_link_up);
-	/* Who counts on an acknowledgement to come has heard of the standby: else the arbiter is asked. */
+	/* Who counts on an acknowledgement to come has heard of the standby: else the arbiter is
+	 * asked. */
 	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER)
 		assert(!p->is_peer_silent);
 	if (p->is_cut)

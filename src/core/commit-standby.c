@@ -14,9 +14,9 @@
  *                                                  v
  *                                          PROMOTED or FAILED
  *
- * Two rules: what is promoted is the last whole epoch, never a part of one; and it is promoted only on
- * proof that the primary can let no output leave any more (its port is closed, or its keeper says
- * so), on the arbiter's word, or when an operator vouches for it.
+ * Two rules: what is promoted is the last whole epoch, never a part of one; and it is promoted only
+ * on proof that the primary can let no output leave any more (its port is closed, or its keeper
+ * says so), on the arbiter's word, or when an operator vouches for it.
  */
 #include "core/commit.h"
 
@@ -233,7 +233,8 @@ typedef void handler(struct hf_standby *s, const struct hf_standby_event *ev,
 
 static handler *const handlers[HF_STANDBY_EVENT_COUNT] = {
 	[HF_STANDBY_LINK_UP] = on_link_up,
-	/* A damaged stream is no reason to throw a good epoch away: it is as if the link were cut. */
+	/* A damaged stream is no reason to throw a good epoch away: it is as if the link were
+	 * cut. */
 	[HF_STANDBY_LINK_DOWN] = on_link_down,
 	[HF_STANDBY_BAD_PEER] = on_link_down,
 	[HF_STANDBY_PEER_SILENT] = on_silence,

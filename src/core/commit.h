@@ -4,9 +4,9 @@
  * thread, no allocation, no clock. docs/replication.md has the diagrams and the reasons.
  *
  * Two machines, one for each side. Each is a plain struct that can be copied and compared, and is
- * driven by hf_primary_step() or hf_standby_step(): an event goes in, actions come out, in the order
- * in which the driver has to carry them out. The driver holds no policy: it does what it is told and
- * reports what came of it as the next event.
+ * driven by hf_primary_step() or hf_standby_step(): an event goes in, actions come out, in the
+ * order in which the driver has to carry them out. The driver holds no policy: it does what it is
+ * told and reports what came of it as the next event.
  *
  * Words. An *epoch* is what happens between two checkpoints; epoch n is *captured* when the VM has
  * stood still and its pages, device state and held outputs are complete in the buffer, *whole* when
@@ -78,7 +78,7 @@ enum hf_primary_event_kind {
 	HF_PRIMARY_VM_ENDED, /* guest shut down, or an operator stopped the VM */
 	HF_PRIMARY_HANDOVER_WANTED, /* by command, or requested by the standby */
 	HF_PRIMARY_ABANDON_WANTED, /* give up protection: by command, or because capturing fails */
-	HF_PRIMARY_DISKS_CUT, /* proven: no write of this side can begin or land in the image any more */
+	HF_PRIMARY_DISKS_CUT, /* proven: no write of this side can reach the image any more */
 	HF_PRIMARY_EVENT_COUNT
 };
 
@@ -97,7 +97,7 @@ enum hf_primary_action_kind {
 	HF_PRIMARY_SEND, /* send `epoch` from the buffer */
 	HF_PRIMARY_DROP, /* `epoch` will not be committed: its pages are dirty again */
 	HF_PRIMARY_RELEASE, /* outputs of epochs <= `epoch` may leave */
-	HF_PRIMARY_PASS, /* outputs held and future ones may leave: when the disks are drained up to `epoch` */
+	HF_PRIMARY_PASS, /* outputs may leave, when the disks are drained up to `epoch` */
 	HF_PRIMARY_DISCARD, /* throw held outputs away; none may ever leave again */
 	HF_PRIMARY_FREEZE, /* the VM must never run here again */
 	HF_PRIMARY_RESUME, /* run the VM on (a hand-over was called off) */
@@ -107,7 +107,7 @@ enum hf_primary_action_kind {
 	HF_PRIMARY_SEND_ABANDON, /* discard `session`, and say so; without a link: as soon as it is met */
 	HF_PRIMARY_ASK_ARBITER, /* may I go on alone? (answer at any later time, or never) */
 	HF_PRIMARY_REFUSE, /* this peer cannot be used now: tell it and let go of it */
-	HF_PRIMARY_CUT_DISKS, /* shared storage: kill the disk path, for good, and report DISKS_CUT */
+	HF_PRIMARY_CUT_DISKS, /* shared storage: kill the disk path for good, report DISKS_CUT */
 	HF_PRIMARY_FINISH, /* nothing left to do on this side */
 	HF_PRIMARY_ACTION_COUNT
 };
@@ -143,8 +143,8 @@ struct hf_primary {
 	uint64_t committed; /* last committed epoch of this session, 0: none yet */
 	unsigned int failures; /* captures that failed in a row */
 	/*
-	 * Both hosts reach the same image. Set by the driver after hf_primary_init(). Then the standby is not
-	 * told to go live (SEND_DEAD, SEND_HANDOVER) before the disks are cut.
+	 * Both hosts reach the same image. Set by the driver after hf_primary_init(). Then the
+	 * standby is not told to go live (SEND_DEAD, SEND_HANDOVER) before the disks are cut.
 	 */
 	bool is_storage_shared;
 	bool is_cut;
@@ -229,9 +229,9 @@ struct hf_standby_action {
 	uint64_t epoch;
 	struct hf_id session;
 	/*
-	 * PROMOTE on shared storage, without proof that the old path to it is dead: nothing may be written
-	 * here, and the VM may not run, before 5/4 of the peer time-out have passed since the primary was
-	 * heard last. What can be done without that may be done meanwhile.
+	 * PROMOTE on shared storage, without proof that the old path to it is dead: nothing may be
+	 * written here, and the VM may not run, before 5/4 of the peer time-out have passed since
+	 * the primary was heard last. What can be done without that may be done meanwhile.
 	 */
 	bool must_wait;
 };
@@ -249,7 +249,7 @@ struct hf_standby {
 	bool is_link_up;
 	struct hf_id session;
 	uint64_t epoch; /* last whole epoch */
-	bool is_storage_shared; /* both hosts reach the same image; set by the driver after the init */
+	bool is_storage_shared; /* both hosts reach one image; set after the init */
 };
 
 void hf_standby_init(struct hf_standby *s);

@@ -207,7 +207,8 @@ void hf_gate_committed(struct hf_gate *g, uint64_t epoch)
 	if (epoch <= g->committed || epoch > g->captured)
 		return;
 	g->committed = epoch;
-	/* Of an epoch before the one captured last it is only known that it needs no more than that. */
+	/* Of an epoch before the one captured last it is only known that it needs no more than
+	 * that. */
 	g->need_committed = least(g->need_captured, epoch);
 	open_up(g);
 }

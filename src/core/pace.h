@@ -2,9 +2,9 @@
 /*
  * When to start the next epoch. Layer: core; pure, any thread, no allocation, no clock.
  *
- * Three wishes pull at it: an output wants to leave (start at once), the standby's copy must not grow
- * too old nor an epoch too large (start after the largest interval, or when the bound is near), and
- * the guest wants to run (of all the time, at most a share may be spent standing still).
+ * Three wishes pull at it: an output wants to leave (start at once), the standby's copy must not
+ * grow too old nor an epoch too large (start after the largest interval, or when the bound is
+ * near), and the guest wants to run (of all the time, at most a share may be spent standing still).
  */
 #pragma once
 

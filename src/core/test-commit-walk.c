@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Both machines under events in any order, also in orders that no driver produces: the assertions of
- * the core hold, outputs leave only on the word of somebody who may say so, and every event has been
- * fed in every state.
+ * Both machines under events in any order, also in orders that no driver produces: the assertions
+ * of the core hold, outputs leave only on the word of somebody who may say so, and every event has
+ * been fed in every state.
  */
 #include <stdlib.h>
 

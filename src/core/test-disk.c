@@ -173,7 +173,8 @@ static void judge(const struct world *w)
 		CHECK(w->durable == all);
 		CHECK(!w->being_written);
 	}
-	/* What is in the image in part only can be redone: there is no gap before it in the journal. */
+	/* What is in the image in part only can be redone: there is no gap before it in the
+	 * journal. */
 	for (unsigned int n = 1; n <= EPOCHS; n++)
 		if (w->touched & 1u << n)
 			CHECK((bits(0, n) & ~w->in_journal) == 0);

@@ -99,8 +99,8 @@ void sim_check_promote(struct sim_world *w, struct sim_keeper *k, uint64_t epoch
 
 /*
  * A proof of death is sound unless a fixed `promote` or an operator let the dead side go on alone
- * before it died: then two histories exist, and what is promised ends here. That is a limit of those
- * settings (docs/failure-model.md), so it is counted.
+ * before it died: then two histories exist, and what is promised ends here. That is a limit of
+ * those settings (docs/failure-model.md), so it is counted.
  */
 void sim_check_proof(struct sim_world *w, struct sim_keeper *k, struct hf_id session)
 {
@@ -163,8 +163,8 @@ void sim_note_death(struct sim_world *w, int node)
 }
 
 /*
- * A standby was let go live, and has died since: its old primary cannot know how far it had come and
- * holds on, until an operator ends it. No progress is promised to it.
+ * A standby was let go live, and has died since: its old primary cannot know how far it had come
+ * and holds on, until an operator ends it. No progress is promised to it.
  */
 static bool is_stray(const struct sim_world *w, const struct sim_keeper *k)
 {

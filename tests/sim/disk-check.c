@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The checkers of disks. What the guest has been told is in its own memory; what was captured is known; what
- * a loss of power would leave is drawn again and again.
+ * The checkers of disks. What the guest has been told is in its own memory; what was captured is
+ * known; what a loss of power would leave is drawn again and again.
  */
 #include "sim.h"
 
@@ -47,7 +47,8 @@ void sim_check_landing(struct sim_world *w, const struct sim_write *write)
 			 sim_letter(write->node));
 }
 
-/* A VM that another host has gone on from may find anything in a shared image: nobody will hear of it. */
+/* A VM that another host has gone on from may find anything in a shared image: nobody will hear of
+ * it. */
 static bool is_readable(const struct sim_world *w, const struct sim_keeper *k)
 {
 	if (w->plan->layout == SIM_DISKS_SHARED && w->owner != k->inst)

@@ -25,7 +25,8 @@ bool sim_cold_is_needed(const struct sim_world *w)
 	return true;
 }
 
-/* The journal goes to the image, which is flushed; then it is the owner's own and the journal is empty. */
+/* The journal goes to the image, which is flushed; then it is the owner's own and the journal is
+ * empty. */
 static uint64_t recover(struct sim_world *w, int node)
 {
 	struct sim_store *s = sim_store_of(w, node);

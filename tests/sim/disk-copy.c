@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * First copies of replicated disks, and the map of what the other host's copy lacks. Only what the other
- * side has said to be durable there leaves the map.
+ * First copies of replicated disks, and the map of what the other host's copy lacks. Only what the
+ * other side has said to be durable there leaves the map.
  */
 #include "sim.h"
 
@@ -191,8 +191,9 @@ void sim_copy_got(struct sim_world *w, struct sim_keeper *k, const struct sim_ms
 }
 
 /*
- * While both are in step: a generation goes when the other side has settled what is in it, and it cannot be
- * lost here either. Else a VM that is started from this disk alone could be behind the other's copy.
+ * While both are in step: a generation goes when the other side has settled what is in it, and it
+ * cannot be lost here either. Else a VM that is started from this disk alone could be behind the
+ * other's copy.
  */
 void sim_map_work(struct sim_world *w, struct sim_keeper *k)
 {

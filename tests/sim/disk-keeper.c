@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a keeper does about its disks: modes, boundaries, the gate, the permit to write, and what a standby
- * does with what it is sent. docs/replication.md, "What the drivers owe the protocol", has the rules.
+ * What a keeper does about its disks: modes, boundaries, the gate, the permit to write, and what a
+ * standby does with what it is sent. docs/replication.md, "What the drivers owe the protocol", has
+ * the rules.
  */
 #include "sim.h"
 
@@ -103,7 +104,8 @@ bool sim_disks_pass(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
 	hf_disk_committed(&disk->d, epoch);
 	hf_gate_pass(&disk->gate);
 	sim_check_passed(s, &k->vm.g);
-	/* Also if nothing is logged: a flush may have been acknowledged for what went past the log. */
+	/* Also if nothing is logged: a flush may have been acknowledged for what went past the
+	 * log. */
 	if (disk->mode != SIM_DISK_DIRECT && w->plant != SIM_PLANT_EMPTY_LOG_IS_DRAINED) {
 		disk->mode = SIM_DISK_DRAIN;
 	} else if (disk->is_based || disk->n_log) {

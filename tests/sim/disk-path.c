@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The disk process: it serves the guest's requests, and does what core/disk.h offers. Each thing that takes
- * time is an operation; its end is noticed when the process runs, not when it is frozen.
+ * The disk process: it serves the guest's requests, and does what core/disk.h offers. Each thing
+ * that takes time is an operation; its end is noticed when the process runs, not when it is frozen.
  */
 #include "sim.h"
 

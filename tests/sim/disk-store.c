@@ -230,7 +230,8 @@ void sim_store_redo_all(struct sim_world *w, int node)
 	r->n = r->n_synced = r->n_valid = 0;
 }
 
-/* A process that dies has added whole entries or, at the end, a part of one: that is written over. */
+/* A process that dies has added whole entries or, at the end, a part of one: that is written
+ * over. */
 void sim_store_kill_journaling(struct sim_world *w, struct sim_redo *r)
 {
 	crash_redo(w, r);
@@ -242,7 +243,7 @@ void sim_store_power_loss(struct sim_world *w, int node)
 	struct sim_store *s = sim_store_of(w, node);
 
 	if (w->plan->layout == SIM_DISKS_SHARED)
-		return; /* storage that both reach has a life of its own; writes under way still land */
+		return; /* it has a life of its own, and what is under way still lands */
 	crash_image(w, s, s->durable);
 	memcpy(s->now, s->durable, sizeof(s->now));
 	s->n_gone += s->n_pending;

@@ -9,7 +9,8 @@
  *
  * A keeper has a *disk path*: the log and the words that are shared memory in reality, and a disk
  * process that does what core/disk.h offers it. The process can die and be started again alone. The
- * real rules are used as they are shipped: struct hf_disk, struct hf_gate, hf_disk_may_copy_delta().
+ * real rules are used as they are shipped: struct hf_disk, struct hf_gate,
+ * hf_disk_may_copy_delta().
  */
 #pragma once
 

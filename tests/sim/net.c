@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Connections as TCP gives them: in order, and reliable until they break. A cut way delays what is
- * sent over it, for TCP repeats; a reset or a crash loses any suffix. One DELIVER event is posted for
- * each message and takes the head of its queue, so that one too many does no harm.
+ * sent over it, for TCP repeats; a reset or a crash loses any suffix. One DELIVER event is posted
+ * for each message and takes the head of its queue, so that one too many does no harm.
  */
 #include "sim.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The outside is the judge of everything: it sees numbered outputs, each with a digest of the whole
- * history of the guest that sent it, and remembers them. A guest that does not know of an output that
- * the outside has seen cannot go on with a fitting digest.
+ * history of the guest that sent it, and remembers them. A guest that does not know of an output
+ * that the outside has seen cannot go on with a fitting digest.
  */
 #include "sim.h"
 
@@ -52,7 +52,8 @@ static void check_duplicate(struct sim_world *w, const struct sim_keeper *k,
 		sim_fail(w, SIM_RULE_ORDER, "output %llu left %c twice without a failover",
 			 (unsigned long long)o->seq, sim_letter(k->node));
 	if (!*seen) {
-		/* Not sent again at the failover, and now its old primary wakes up and lets it go. */
+		/* Not sent again at the failover, and now its old primary wakes up and lets it
+		 * go. */
 		w->stats->lost--;
 		*seen = o->digest;
 		return;

@@ -124,8 +124,9 @@ void sim_primary_captured(struct sim_world *w, struct sim_keeper *k, const struc
 	struct sim_event again;
 
 	/*
-	 * A capture that fails because QEMU died is not a failed capture: waitpid will tell, and until
-	 * then nothing is said. Three failures in a row would give up the session that saves the VM.
+	 * A capture that fails because QEMU died is not a failed capture: waitpid will tell, and
+	 * until then nothing is said. Three failures in a row would give up the session that saves
+	 * the VM.
 	 */
 	if (!k->vm.is_alive)
 		return;
@@ -269,7 +270,8 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		break;
 	case HF_PRIMARY_SEND_ABANDON:
 		k->abandoned = a->session;
-		/* To give up protection while the VM is dead, and nobody knows yet, gives up the VM. */
+		/* To give up protection while the VM is dead, and nobody knows yet, gives up the
+		 * VM. */
 		if (!k->vm.is_alive)
 			w->may_be_lost = true;
 		tell(w, k, SIM_MSG_ABANDON, a);
@@ -304,7 +306,8 @@ void sim_primary_attach(struct sim_world *w, struct sim_keeper *k, const struct 
 	k->peer_condition = hello->word;
 	k->peer_copy = hello->copy_session;
 	if (!hf_id_is_none(k->p.session) && !hf_id_is_equal(k->p.session, hello->session)) {
-		/* At its address only one process can listen: another one there means that it died. */
+		/* At its address only one process can listen: another one there means that it
+		 * died. */
 		if (hello->inst != k->standby_inst)
 			sim_primary_peer_dead(w, k);
 		else

@@ -12,7 +12,8 @@
 
 /*
  * Read a plan up to the line "expect" or the end of the file; @name is for messages. Times are
- * rounded to nothing: what was written is what runs. Returns 0, or -EINVAL with @err naming the line.
+ * rounded to nothing: what was written is what runs. Returns 0, or -EINVAL with @err naming the
+ * line.
  */
 int sim_scenario_parse(FILE *f, const char *name, struct sim_plan *ret, struct hf_err *err);
 

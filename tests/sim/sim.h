@@ -3,8 +3,8 @@
  * The simulator's world: hosts, keepers, connections, guests and the outside, in virtual time.
  *
  * Theory of operation. All that happens is an event in one queue, ordered by time and then by the
- * order of posting; every chance comes from one generator. So a plan (a seed, settings and a list of
- * faults) always runs the same way. The keepers here are drivers: they hold the real machines of
+ * order of posting; every chance comes from one generator. So a plan (a seed, settings and a list
+ * of faults) always runs the same way. The keepers here are drivers: they hold the real machines of
  * src/core and do what their actions say, each action being a *point* at which a fault may strike.
  * The checkers (check.c, outside.c) see the whole world and take no part in it.
  *
@@ -442,8 +442,7 @@ struct sim_outside {
 	uint64_t seen[SIM_SEEN]; /* digest of each output by number */
 	uint64_t last_ns; /* when a new one came */
 	uint64_t durable; /* it was told that writes up to this one are on a disk */
-	uint64_t
-		gap_inst; /* who has gone live without sending again: some may be missing before its first */
+	uint64_t gap_inst; /* went live without sending again: some are missing */
 };
 
 struct sim_vote {

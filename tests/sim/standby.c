@@ -77,7 +77,8 @@ static void drop_partial(struct sim_keeper *k)
 	k->disk.has_end = false;
 }
 
-/* Without proof the old primary may write to a shared image until its permit has run out for certain. */
+/* Without proof the old primary may write to a shared image until its permit has run out for
+ * certain. */
 static void load(struct sim_world *w, struct sim_keeper *k, bool must_wait)
 {
 	uint64_t live_ns = w->now_ns + sim_delay(w, LOAD_MAX_NS);

@@ -65,7 +65,8 @@ void sim_post(struct sim_world *w, uint64_t delay_ns, const struct sim_event *ev
 	sim_queue_push(w, &mine);
 }
 
-/* Somebody rings at a host: 0 nobody lives there, 1 a process took the call, -1 no answer at all. */
+/* Somebody rings at a host: 0 nobody lives there, 1 a process took the call, -1 no answer at
+ * all. */
 static int ring(const struct sim_world *w, int from, int to)
 {
 	/* A disk process inherits the listening socket: while it lives the port is not closed. */
