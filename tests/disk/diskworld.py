@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The disk path of a VM without the VM: disk-driver plays the keeper, nbdkit with the plugin is the
-real one. A Side is a host: images, journal and maps in a folder, one disk process."""
+real one. A Side is a host: images, journal and maps in a folder, one disk process.
+
+Environment: HF_DISK_PLUGIN names another plugin than the build's, HF_DISK_ENV holds NAME=VALUE words
+for the disk processes: a plugin with a sanitizer needs its library preloaded."""
 
 import json
 import os
@@ -125,7 +128,7 @@ class Side:
         self.is_shared = False
         self.locations: list[str] = []
         self.options: list[str] = []  # of the disks and beyond
-        self.env: list[str] = []
+        self.env = os.environ.get("HF_DISK_ENV", "").split()
 
     # --- orders ---
 
