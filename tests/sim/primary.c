@@ -206,6 +206,42 @@ static void resume(struct sim_world *w, struct sim_keeper *k)
 	k->vm.is_running = k->vm.is_alive;
 }
 
+static void pass(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
+{
+	if (k->tap.mode == SIM_TAP_DEAD)
+		sim_fail(w, SIM_RULE_LIVE, "%c lets outputs pass again", sim_letter(k->node));
+	sim_copy_stop(k);
+	if (sim_disks_pass(w, k, epoch) || w->plant == SIM_PLANT_PASS_BEFORE_DRAINED)
+		sim_tap_pass(w, k);
+}
+
+/* Held outputs, and what is logged and not committed. */
+static void discard(struct sim_world *w, struct sim_keeper *k)
+{
+	k->tap.n = 0;
+	k->tap.mode = SIM_TAP_DEAD;
+	k->disk.is_cut = true;
+	sim_disk_kill(w, k);
+}
+
+static void hand_over(struct sim_world *w, struct sim_keeper *k, const struct hf_primary_action *a)
+{
+	w->stats->handovers++;
+	/* It once won the vote of this session and did not use it: the standby cannot. */
+	if (sim_arbiter_winner(w, k->p.session) == k->inst)
+		w->may_be_lost = true;
+	tell(w, k, SIM_MSG_HANDOVER, a);
+}
+
+static void abandon(struct sim_world *w, struct sim_keeper *k, const struct hf_primary_action *a)
+{
+	k->abandoned = a->session;
+	/* To give up protection while the VM is dead, and nobody knows yet, gives up the VM. */
+	if (!k->vm.is_alive)
+		w->may_be_lost = true;
+	tell(w, k, SIM_MSG_ABANDON, a);
+}
+
 void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_primary_action *a)
 {
 	switch (a->kind) {
@@ -235,18 +271,10 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		sim_disks_committed(w, k, a->epoch);
 		break;
 	case HF_PRIMARY_PASS:
-		if (k->tap.mode == SIM_TAP_DEAD)
-			sim_fail(w, SIM_RULE_LIVE, "%c lets outputs pass again",
-				 sim_letter(k->node));
-		sim_copy_stop(k);
-		if (sim_disks_pass(w, k, a->epoch) || w->plant == SIM_PLANT_PASS_BEFORE_DRAINED)
-			sim_tap_pass(w, k);
+		pass(w, k, a->epoch);
 		break;
 	case HF_PRIMARY_DISCARD:
-		k->tap.n = 0;
-		k->tap.mode = SIM_TAP_DEAD;
-		k->disk.is_cut = true; /* what is logged is thrown away */
-		sim_disk_kill(w, k);
+		discard(w, k);
 		break;
 	case HF_PRIMARY_FREEZE:
 		k->vm.is_running = false;
@@ -262,19 +290,10 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		tell(w, k, SIM_MSG_ENDED, a);
 		break;
 	case HF_PRIMARY_SEND_HANDOVER:
-		w->stats->handovers++;
-		/* It once won the vote of this session and did not use it: the standby cannot. */
-		if (sim_arbiter_winner(w, k->p.session) == k->inst)
-			w->may_be_lost = true;
-		tell(w, k, SIM_MSG_HANDOVER, a);
+		hand_over(w, k, a);
 		break;
 	case HF_PRIMARY_SEND_ABANDON:
-		k->abandoned = a->session;
-		/* To give up protection while the VM is dead, and nobody knows yet, gives up the
-		 * VM. */
-		if (!k->vm.is_alive)
-			w->may_be_lost = true;
-		tell(w, k, SIM_MSG_ABANDON, a);
+		abandon(w, k, a);
 		break;
 	case HF_PRIMARY_ASK_ARBITER:
 		k->is_asking = true;
