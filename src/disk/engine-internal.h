@@ -88,9 +88,14 @@ struct engine_fault {
 
 struct hf_engine {
 	char *vm;
-	uint32_t n_disks;
 	bool is_shared;
 	bool has_keeper;
+	_Atomic bool is_holding; /* something was logged since the last drain, whatever the state */
+	_Atomic bool is_syncing;
+	bool needs_claim; /* a standby's copy that an owner was started on: untouched until the VM uses it */
+	_Atomic bool is_claimed;
+	_Atomic bool is_stopping;
+	uint32_t n_disks;
 	struct engine_disk disk[HF_WIRE_DISKS_MAX];
 	uint64_t disk_bytes[HF_WIRE_DISKS_MAX];
 	struct hf_diskshm shm;
@@ -107,17 +112,13 @@ struct hf_engine {
 	struct engine_open open;
 	uint64_t log_epoch; /* that epoch_bytes counts */
 	uint64_t drained_epoch; /* numbers up to this are used up */
-	_Atomic bool is_holding; /* something was logged since the last drain, whatever the state */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	struct hf_disk d;
 	_Atomic uint32_t role; /* as reached, enum hf_diskshm_role */
-	bool needs_claim; /* a standby's copy that an owner was started on: untouched until the VM uses it */
-	_Atomic bool is_claimed;
 	_Atomic enum hf_disk_condition condition;
 	struct hf_id session; /* of the condition */
-	_Atomic bool is_stopping;
 	uint64_t n_signals; /* so that none is missed */
 	bool is_pressed; /* writers wait for room */
 	bool wants_settle; /* at once */
@@ -139,7 +140,6 @@ struct hf_engine {
 	_Atomic uint64_t redo_used_bytes;
 
 	pthread_mutex_t sync_lock;
-	_Atomic bool is_syncing;
 	uint32_t copy_disk; /* where the next run is looked for; sync thread only */
 	uint64_t copy_cursor;
 	uint64_t sync_number; /* of the copy */
