@@ -9,9 +9,10 @@
 #include <string.h>
 
 #define READ_MAX_NS (1 * SIM_MS)
-#define SLOW_READ_MAX_NS (25 * SIM_MS)
+#define SLOW_READ_MAX_NS (15 * SIM_MS)
 #define MARK_MAX_NS (2 * SIM_MS)
 #define PIECES_PER_MARK 2u
+#define NEARLY_DONE 2u /* blocks; of more a guest that writes fast never gets rid */
 #define UNMARKED_MAX                                                                               \
 	8u /* so many pieces may be under way that no mark has confirmed or waits for */
 
@@ -63,7 +64,7 @@ bool sim_copy_is_done(struct sim_world *w, const struct sim_keeper *k)
 
 bool sim_copy_is_nearly_done(struct sim_world *w, const struct sim_keeper *k)
 {
-	return !k->disk.is_copying || count(sim_store_of(w, k->node)->map.to_send) <= 1;
+	return !k->disk.is_copying || count(sim_store_of(w, k->node)->map.to_send) <= NEARLY_DONE;
 }
 
 static void post_op(struct sim_world *w, struct sim_keeper *k, enum sim_disk_op which,
