@@ -86,7 +86,7 @@ static const struct {
 					 "the standby does not wait out the write deadline" },
 	[SIM_PLANT_DEAD_BEFORE_CUT] = { "dead-before-cut", RULE(PATH),
 					"the standby is told to go live before the disks are cut" },
-	[SIM_PLANT_REDO_FORGOTTEN] = { "redo-forgotten", RULE(READ),
+	[SIM_PLANT_REDO_FORGOTTEN] = { "redo-forgotten", RULE(READ) | RULE(RECOVER),
 				       "a standby that goes live does not write what was logged" },
 	[SIM_PLANT_REDO_BACKWARDS] = { "redo-backwards", RULE(RECOVER) | RULE(DURABLE),
 				       "the journal is redone from its end" },
