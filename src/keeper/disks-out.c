@@ -158,7 +158,7 @@ void hf_disks_permit(struct hf_disks *d, uint64_t until_ns)
 {
 	struct hf_diskshm_words *w = d->shm.words;
 
-	if (d->is_shared && atomic_load(&w->mode) == HF_DISKSHM_HOLD)
+	if (d->is_shared && !d->is_cut && atomic_load(&w->mode) == HF_DISKSHM_HOLD)
 		put(d, &w->permit_ns, until_ns);
 }
 

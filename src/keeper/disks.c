@@ -397,13 +397,33 @@ static void process_ready(void *ctx, uint32_t revents __attribute__((unused)))
 	start_again(d);
 }
 
+static void on_cut_timer(void *ctx)
+{
+	struct hf_disks *d = ctx;
+
+	if (d->process.pid < 0)
+		return;
+	hf_event(&d->k->journal, "disk-path-hung", NULL,
+		 "the disk process cannot be killed, but it may write nothing any more: its "
+		 "permission has run out");
+	if (d->ops && d->ops->on_cut)
+		d->ops->on_cut(d->ctx);
+}
+
+/* One that is stuck in storage does not die. On a shared image its permission runs out all the same, and what was begun
+ * before has the quarter of the time-out that a standby waits for as well. */
 void hf_disks_cut(struct hf_disks *d)
 {
+	uint64_t permit_ns = atomic_load(&d->shm.words->permit_ns);
+
 	d->is_cut = true;
 	if (d->process.pid >= 0)
 		(void)!hf_process_kill(&d->process, SIGKILL);
 	else if (d->ops && d->ops->on_cut)
 		d->ops->on_cut(d->ctx); /* it had died before, and could not be started again */
+	if (d->process.pid >= 0 && permit_ns != UINT64_MAX)
+		hf_timer_set(&d->cut_timer, &d->k->loop, permit_ns + d->k->set->peer_timeout_ns / 4,
+			     on_cut_timer, d);
 }
 
 /* One that is stopped, or stuck in storage, answers nothing; stuck, it does not even die. */
@@ -637,6 +657,7 @@ void hf_disks_free(struct hf_disks *d)
 	if (!d)
 		return;
 	hf_timer_fini(&d->ping_timer);
+	hf_timer_fini(&d->cut_timer);
 	hf_watch_remove(&d->control_watch);
 	hf_watch_remove(&d->process_watch);
 	hf_watch_remove(&d->notice_watch);

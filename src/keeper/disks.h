@@ -70,6 +70,7 @@ struct hf_disks {
 	struct hf_watch control_watch;
 	struct hf_watch notice_watch;
 	struct hf_timer ping_timer;
+	struct hf_timer cut_timer; /* if it does not die */
 	uint32_t last_number;
 	uint32_t state_order; /* SET_STATE that was not answered; 0: none */
 	uint32_t ping_number; /* 0: none is waited for */
@@ -122,7 +123,7 @@ const char *hf_disks_text(const struct hf_disks *d, size_t i);
 uint32_t hf_disks_set_state(struct hf_disks *d, enum hf_disk_condition condition,
 			    struct hf_id session);
 
-/* SIGKILL, and never again: on_cut() comes when it is dead. */
+/* SIGKILL, and never again: on_cut() comes when it is dead, or can write nothing any more. */
 void hf_disks_cut(struct hf_disks *d);
 
 /* {"layout", "durability", ...} for status. */
