@@ -285,8 +285,8 @@ void side_print_words(const struct side *s)
 				      (unsigned long long)load_word(s, &words[i]));
 	for (int pool = 0; s->shm.words && pool < HF_DISKSHM_POOLS; pool++)
 		n += (size_t)snprintf(text + n, sizeof(text) - n, ", \"pool%d\": %llu", pool,
-				      (unsigned long long)(hf_diskshm_head(&s->shm, pool) -
-							   hf_diskshm_tail(&s->shm, pool)));
+				      (unsigned long long)hf_diskshm_in_use(
+					      &s->shm, (enum hf_diskshm_pool_id)pool));
 	driver_event(s, "words", "%s", n ? text : "");
 }
 
