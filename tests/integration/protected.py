@@ -180,6 +180,7 @@ class Pair:
             self.guest = Guest(self.lab)
             self.start()
         except BaseException:
+            self.tell()
             self.lab.close()
             raise
         return self
