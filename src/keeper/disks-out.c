@@ -170,6 +170,18 @@ bool hf_disks_wants_epoch(const struct hf_disks *d)
 	       atomic_load(&w->epoch_bytes) > d->k->set->disk_buffer_bytes / 2;
 }
 
+/* Each epoch lets requests into the reserve that QEMU waits for, and takes a chunk at least: storage that does not
+ * keep up would fill it. Without another epoch the guest's writes wait at the soft limit. */
+bool hf_disks_is_behind(const struct hf_disks *d)
+{
+	const struct hf_diskshm_words *w = d->shm.words;
+	uint64_t soft = d->shm.soft_chunks[HF_DISKSHM_OUT];
+	uint64_t limit = soft + (d->shm.n_chunks[HF_DISKSHM_OUT] - soft) / 4;
+
+	return hf_diskshm_in_use(&d->shm, HF_DISKSHM_OUT) > limit &&
+	       atomic_load(&w->applied) < atomic_load(&w->committed);
+}
+
 void hf_disks_feed_gate(struct hf_disks *d, struct hf_gate *gate)
 {
 	struct hf_diskshm_words *w = d->shm.words;

@@ -154,6 +154,8 @@ void hf_disks_dropped(struct hf_disks *d);
 void hf_disks_permit(struct hf_disks *d, uint64_t until_ns);
 /* Should an epoch end early for the log's sake? */
 bool hf_disks_wants_epoch(const struct hf_disks *d);
+/* Should epochs wait for the images to catch up? on_notice() comes when they have. */
+bool hf_disks_is_behind(const struct hf_disks *d);
 /* Words for the gate: tells what is durable, and asks the journal for what outputs wait for. */
 void hf_disks_feed_gate(struct hf_disks *d, struct hf_gate *gate);
 

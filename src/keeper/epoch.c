@@ -486,7 +486,7 @@ void hf_epoch_reschedule(struct hf_primary_side *s)
 	uint64_t peek_ns = hf_pace_peek_ns(&s->pace, now_ns);
 
 	if (!hf_primary_may_capture(&s->machine) || s->checkpoint.step != HF_CHECKPOINT_IDLE ||
-	    is_idle_for_good(s))
+	    is_idle_for_good(s) || (s->k->disks && hf_disks_is_behind(s->k->disks)))
 		due_ns = peek_ns = UINT64_MAX;
 	if (due_ns <= now_ns) {
 		hf_timer_set(&s->pace_timer, &s->k->loop, UINT64_MAX, on_pace_timer, s);

@@ -140,12 +140,13 @@ static void on_notice(void *ctx)
 	hf_primary_tell_settled(s);
 	hf_sync_disks_moved(s);
 	hf_epoch_copy_moved(s);
-	if (hf_disks_wants_epoch(s->k->disks) && hf_primary_may_capture(&s->machine) &&
-	    s->checkpoint.step == HF_CHECKPOINT_IDLE) {
+	if (!hf_primary_may_capture(&s->machine) || s->checkpoint.step != HF_CHECKPOINT_IDLE)
+		return;
+	if (hf_disks_wants_epoch(s->k->disks) && !hf_disks_is_behind(s->k->disks)) {
 		s->early_commits++;
 		hf_pace_over_bound(&s->pace);
-		hf_epoch_reschedule(s);
 	}
+	hf_epoch_reschedule(s);
 }
 
 static void on_done(void *ctx, uint32_t number __attribute__((unused)), int error, const char *text)

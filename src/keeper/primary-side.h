@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Inside of the primary's driver, shared by primary.c (decisions and the peer), epoch.c (one
+ * Inside of the primary's driver, shared by primary.c (decisions), primary-peer.c (the peer), primary-disks.c, epoch.c (one
  * checkpoint after the other), sync.c (the first copy) and primary-orders.c (people). Layer: keeper; no one else includes it.
  */
 #pragma once
@@ -134,8 +134,22 @@ struct hf_primary_side {
 /* primary.c: let the machine decide about an event; may be called from within its actions. */
 void hf_primary_feed(struct hf_primary_side *s, enum hf_primary_event_kind kind, uint64_t epoch);
 
-/* primary.c: the connection is of no use any more. Feeds LINK_DOWN. */
+void hf_primary_feed_event(struct hf_primary_side *s, const struct hf_primary_event *ev);
+void hf_primary_feed_session(struct hf_primary_side *s, enum hf_primary_event_kind kind,
+			     struct hf_id session);
+
+/* primary-peer.c: answer those who come; look for a standby, now and whenever there is none. */
+void hf_primary_answer_peers(struct hf_primary_side *s);
+void hf_primary_look_for_standby(struct hf_primary_side *s);
+/* The connection is of no use any more. Feeds LINK_DOWN. */
 void hf_primary_drop_link(struct hf_primary_side *s, const char *why);
+
+/* Says it to the standby, if there is a connection. */
+void hf_primary_say(struct hf_primary_side *s, const struct hf_wire_msg *msg);
+void hf_primary_send_mark(struct hf_primary_side *s, enum hf_wire_type type, uint64_t epoch,
+			  struct hf_id session);
+void hf_primary_send_reason(struct hf_primary_side *s, enum hf_wire_type type, uint32_t code,
+			    const char *text);
 
 const char *hf_primary_state_text(enum hf_primary_state state);
 
@@ -159,9 +173,6 @@ void hf_primary_stop_for_fault(struct hf_primary_side *s);
 void hf_primary_on_io_error(struct hf_primary_side *s, struct json_object *data);
 /* What the first copy of the disks for the standby that is connected is to be: enum hf_wire_sync_disks. */
 uint8_t hf_primary_copy_kind(const struct hf_primary_side *s);
-
-/* primary.c: says it to the standby, if there is a connection. */
-void hf_primary_say(struct hf_primary_side *s, const struct hf_wire_msg *msg);
 
 /* epoch.c */
 int hf_epoch_init(struct hf_primary_side *s, struct hf_err *err) HF_MUST_CHECK;
