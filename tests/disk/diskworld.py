@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 # pylint: disable=wrong-import-position
@@ -38,6 +38,10 @@ DEADLINE_S = 60.0
 MIB = 1 << 20
 
 Event = dict[str, Any]
+
+
+def any_event(_: Event) -> bool:
+    return True
 
 
 class Died(Exception):
@@ -78,20 +82,21 @@ class Driver:
         with self._changed:
             return self.find(side, [name], since) is not None
 
-    def find(self, side: str, names: Sequence[str], since: int) -> Optional[Event]:
+    def find(self, side: str, names: Sequence[str], since: int,
+             is_meant: Callable[[Event], bool] = any_event) -> Optional[Event]:
         for event in self._events[since:]:
-            if event["side"] == side and event["event"] in names:
+            if event["side"] == side and event["event"] in names and is_meant(event):
                 return event
         return None
 
     def wait(self, side: str, *names: str, since: int, timeout_s: float = DEADLINE_S,
-             born: Optional[int] = None) -> Event:
+             born: Optional[int] = None, is_meant: Callable[[Event], bool] = any_event) -> Event:
         """The first such event after the first @since ones. Died: there is none, but an exit after
         the first @born ones."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             while True:
-                found = self.find(side, names, since)
+                found = self.find(side, names, since, is_meant)
                 if found:
                     return found
                 if born is not None and self.find(side, ["exit"], born):
@@ -153,11 +158,18 @@ class Side:
     def words(self) -> Event:
         return self.ask("words", "words")
 
+    def _wait_word(self, text: str, timeout_s: float, is_meant: Callable[[Event], bool]) -> None:
+        """Not the answer to an earlier wait, whose process died before it could be given."""
+        self.driver.wait(self.name, "reached", since=self.order(text), timeout_s=timeout_s,
+                         born=self._born, is_meant=is_meant)
+
     def wait_is(self, name: str, value: int, timeout_s: float = DEADLINE_S) -> None:
-        self.ask_process(f"wait {name} is {value}", "reached", timeout_s=timeout_s)
+        self._wait_word(f"wait {name} is {value}", timeout_s,
+                        lambda e: e["word"] == name and e["value"] == value)
 
     def wait_reaches(self, name: str, value: int, timeout_s: float = DEADLINE_S) -> None:
-        self.ask_process(f"wait {name} reaches {value}", "reached", timeout_s=timeout_s)
+        self._wait_word(f"wait {name} reaches {value}", timeout_s,
+                        lambda e: e["word"] == name and e["value"] >= value)
 
     # --- life ---
 
