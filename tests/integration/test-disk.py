@@ -151,8 +151,8 @@ def late_writes_do_not_land() -> None:
 
 # --- copies --------------------------------------------------------------------------------------
 
-BIG_MIB = 192
-BIG = ({"name": "files", "content": "ext4"}, {"name": "blocks", "mib": BIG_MIB})
+# What was sent in the last seconds is not confirmed yet, and is sent again after an interruption.
+UNCONFIRMED_MAX_BYTES = 128 << 20
 
 
 def fill(path: Path, mib: int) -> None:
@@ -163,12 +163,16 @@ def fill(path: Path, mib: int) -> None:
 
 
 class FilledPair(DiskPair):
-    def __init__(self, **options: Any):
-        super().__init__(BIG, load={"raw_mib": 4, "rate": 50, "raw_rate": 200}, **options)
+    """The guest writes little, so that most of what is copied is what lies there."""
+
+    def __init__(self, mib: int = 128, **options: Any):
+        self.mib = mib
+        load = {"raw_mib": 2, "rate": 5, "raw_rate": 100}
+        super().__init__((USUAL[0], {"name": "blocks", "mib": mib}), load=load, **options)
 
     def prepare(self) -> None:
         super().prepare()
-        fill(self.path(HOSTS[0], 1), BIG_MIB)
+        fill(self.path(HOSTS[0], 1), self.mib)
 
 
 def lose_standby(pair: DiskPair) -> None:
@@ -180,7 +184,7 @@ def lose_standby(pair: DiskPair) -> None:
 @check
 def first_copy_goes_on_where_it_stopped() -> None:
     """The standby dies in the middle of it, twice, while the guest writes."""
-    with FilledPair(is_waiting=False, smp=2) as pair:
+    with FilledPair(mib=384, is_waiting=False, smp=2) as pair:
         pair.load.start()
         pair.wait_protected()
         lose_standby(pair)
@@ -201,25 +205,24 @@ def first_copy_goes_on_where_it_stopped() -> None:
         total = copied_bytes(pair.primary)
         say(f"left after the first part {lefts[0] >> 20} MiB, after the second {lefts[1] >> 20} "
             f"MiB; the third copied {total >> 20} MiB")
-        # What was under way and what the guest has written in between is copied again.
         listed = pair.disks_of(pair.primary)["sync"]["total_bytes"]
-        expect(listed < (lefts[1] + (96 << 20)), f"{listed} to copy, {lefts[1]} were left")
+        expect(listed < lefts[1] + UNCONFIRMED_MAX_BYTES, f"{listed} to copy, {lefts} were left")
         expect(lefts[1] < lefts[0], lefts)
         pair.lab.set_cable(pair.standby.host)
         pair.round("host")
         pair.finish()
 
 
-def is_copied_but(pair: DiskPair, share: float) -> bool:
+def is_copied_but(pair: FilledPair, share: float) -> bool:
     sync = pair.disks_of(pair.primary).get("sync", {"total_bytes": 0})
-    return sync["total_bytes"] > 0 and 0 < sync["left_bytes"] < share * (BIG_MIB << 20)
+    return sync["total_bytes"] > 0 and 0 < sync["left_bytes"] < share * (pair.mib << 20)
 
 
 @check
 def after_an_outage_only_changes_are_copied() -> None:
     with FilledPair(smp=2) as pair:
         first = copied_bytes(pair.primary)
-        expect(first >= BIG_MIB << 20, f"the first copy was of {first} bytes")
+        expect(first >= pair.mib << 20, f"the first copy was of {first} bytes")
         for how in ("standby", "primary"):
             if how == "standby":
                 lose_standby(pair)
@@ -236,7 +239,7 @@ def after_an_outage_only_changes_are_copied() -> None:
                 pair.renew()
             again = copied_bytes(pair.primary)
             say(f"outage of the {how}: {again >> 10} KiB copied, {first >> 10} KiB at first")
-            expect(again < 48 << 20, f"{again} bytes were copied")
+            expect(again < 32 << 20, f"{again} bytes were copied")
         pair.finish()
 
 
@@ -249,7 +252,7 @@ def a_foreign_copy_is_not_patched() -> None:
         fill(pair.path(pair.standby.host, 1), 8)
         pair.standby = pair.start_standby(pair.standby.host, pair.primary.host)
         pair.wait_protected()
-        expect(copied_bytes(pair.primary) >= BIG_MIB << 20, copied_bytes(pair.primary))
+        expect(copied_bytes(pair.primary) >= pair.mib << 20, copied_bytes(pair.primary))
         pair.load.start()
         pair.load.wait_progress()
         pair.finish()
