@@ -158,12 +158,13 @@ static void on_done(void *ctx, uint32_t number __attribute__((unused)), int erro
 }
 
 /* As QEMU's werror=stop would: nothing was lost, and an operator decides when it goes on. Not in the
- * middle of a checkpoint, whose `cont` would undo it. */
+ * middle of a checkpoint, nor between it and RESUME: its `cont` would undo it; and
+ * again after one that began before QEMU had stopped. */
 void hf_primary_stop_for_fault(struct hf_primary_side *s)
 {
-	if (!s->is_stop_wanted || s->checkpoint.step != HF_CHECKPOINT_IDLE)
+	if (!s->is_stop_wanted || s->checkpoint.step != HF_CHECKPOINT_IDLE ||
+	    !s->k->is_guest_running)
 		return;
-	s->is_stop_wanted = false;
 	hf_keeper_qmp(s->k, "stop");
 }
 
@@ -196,7 +197,7 @@ static void on_fault(void *ctx, bool is_well, const char *text __attribute__((un
 {
 	struct hf_primary_side *s = ctx;
 
-	s->is_stop_wanted = !is_well && s->k->is_guest_running;
+	s->is_stop_wanted = !is_well;
 	hf_primary_stop_for_fault(s);
 }
 
