@@ -227,10 +227,15 @@ static void on_ready(struct hf_disks *d, const struct hf_diskctl_msg *msg)
 	d->is_map_trusted = msg->ready.is_map_trusted;
 	for (size_t i = 0; i < d->n && i < msg->ready.n_disks; i++)
 		d->size_bytes[i] = msg->ready.disk[i].size_bytes;
-	if (msg->ready.recovered_epochs)
+	d->recovered_epochs = msg->ready.recovered_epochs;
+}
+
+static void tell_redone(struct hf_disks *d)
+{
+	if (d->recovered_epochs)
 		hf_event(&d->k->journal, "disks-redone", NULL,
 			 "redid %" PRIu64 " epochs' disk writes from the journal",
-			 msg->ready.recovered_epochs);
+			 d->recovered_epochs);
 }
 
 static void on_fault(struct hf_disks *d, const struct hf_diskctl_msg *msg)
@@ -597,6 +602,8 @@ static int open_all(struct hf_disks *d, struct hf_err *err)
 		r = hf_disks_check_condition(d, err);
 	if (!r)
 		r = claim(d, err);
+	if (!r)
+		tell_redone(d);
 	if (!r)
 		r = watch(d);
 	if (!r)

@@ -60,6 +60,7 @@ struct hf_disks {
 	enum hf_disk_condition condition;
 	struct hf_id session;
 	struct hf_id map_session;
+	uint64_t recovered_epochs; /* an owner's journal had so many to be redone */
 
 	struct hf_process process;
 	struct hf_watch process_watch;
