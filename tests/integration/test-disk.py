@@ -8,6 +8,7 @@ time is over. Also the first copy and the one after an outage, both layouts, and
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -84,6 +85,35 @@ def deaths_with_an_epoch_half_sent() -> None:
             pair.round(how, chance.uniform(0.5, 1))
             pair.lab.set_cable(HOSTS[0])
         pair.finish()
+
+
+class DevicePair(DiskPair):
+    """Block devices that both hosts reach."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        for disk in self.disks:
+            command = ["losetup", "--find", "--show", disk.location]
+            disk.location = subprocess.check_output(command, text=True).strip()
+
+    def start(self) -> None:
+        try:
+            super().start()
+        finally: # each goes with its last user, however that ends
+            for disk in self.disks:
+                if disk.location.startswith("/dev/"):
+                    subprocess.run(["losetup", "--detach", disk.location], check=False)
+
+
+@check
+def shared_block_devices() -> None:
+    with DevicePair(is_shared=True, smp=2) as pair:
+        for how in DEATHS:
+            pair.round(how)
+        pair.load.start()
+        pair.hand_over()
+        pair.load.wait_progress()
+        pair.load.check()
 
 
 class CentralPair(DiskPair):
