@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from checks import chance, check, expect, main, poll, say, soak_s
+from checks import Skip, chance, check, expect, main, poll, say, soak_s
 from diskpair import NBD_PORT, STORAGE, USUAL, DiskPair, Server, copied_bytes
 from lab import LabError
 from labdisk import make_image
@@ -94,7 +94,10 @@ class DevicePair(DiskPair):
         super().prepare()
         for disk in self.disks:
             command = ["losetup", "--find", "--show", disk.location]
-            disk.location = subprocess.check_output(command, text=True).strip()
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise Skip(f"no loop device: {done.stderr.strip()}")
+            disk.location = done.stdout.strip()
 
     def start(self) -> None:
         try:
