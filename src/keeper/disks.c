@@ -145,6 +145,7 @@ static int spawn(struct hf_disks *d, struct hf_err *err)
 	struct hf_process_spec spec = {
 		.env_set = env_set,
 		.env_pid = "LISTEN_PID",
+		.is_own_group = true,
 		.fds = fds,
 	};
 	int pair[2];

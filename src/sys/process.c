@@ -217,6 +217,8 @@ __attribute__((noreturn)) static void run_child(struct plan *plan)
 	/* A parent that died before the line above would never be noticed. */
 	if (getppid() != plan->parent)
 		_exit(127);
+	if (plan->spec->is_own_group)
+		(void)setpgid(0, 0); /* of one that was just made it cannot fail */
 	if (place_fds(plan) < 0)
 		fail_child(plan->report_fd >= 0 ? plan->report_fd : report_fd, STEP_DESCRIPTORS);
 	if (plan->spec->env_pid)

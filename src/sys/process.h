@@ -33,6 +33,8 @@ struct hf_process_spec {
 	 * stand here once. */
 	const struct hf_process_fd *fds;
 	size_t n_fds;
+	/* In a process group of its own: the terminal's Ctrl-C is its parent's to deal with. */
+	bool is_own_group;
 };
 
 /* pid -1 and pidfd -1 when there is none. */

@@ -241,3 +241,19 @@ TEST(the_child_dies_with_its_parent)
 	CHECK_EQ(read(pipe_fds[0], &byte, 1), 0);
 	hf_fd_close(&pipe_fds[0]);
 }
+
+TEST(a_child_may_have_a_process_group_of_its_own)
+{
+	const char *const argv[] = { "sleep", "1000", NULL };
+
+	for (int is_own = 0; is_own < 2; is_own++) {
+		struct hf_process_spec spec = { .argv = argv, .is_own_group = is_own };
+		struct hf_process p;
+
+		CHECK_EQ(hf_process_spawn(&spec, &p, NULL), 0);
+		CHECK_EQ(getpgid(p.pid), is_own ? p.pid : getpgrp());
+		CHECK_EQ(hf_process_kill(&p, SIGKILL), 0);
+		CHECK(wait_end(&p).is_signal);
+		hf_process_close(&p);
+	}
+}
