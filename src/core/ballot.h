@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The lease of one VM: who may own it next, decided by a ballot on disk. Layer: core; pure, any
+ * thread, no allocation, no clock. docs/lease.md has the diagram, the rules and the proof.
+ *
+ * One operation at a time on a resource by a host. hf_ballot_begin() says what is wanted; then the
+ * driver carries out one action at a time and feeds its end to hf_ballot_step() until DONE. From the
+ * moment the host's own block names a value (phase 2) an operation cannot be given up: what was
+ * written may be chosen. It goes on until it knows, over any number of errors; CANCEL ends one that
+ * has not come so far. Nobody's operation is decided by time.
+ *
+ * A reader that does not want to change anything reads the leader: that owner, generation and lver
+ * were chosen once; a later ballot may have been decided since (docs/lease.md, "What a leader
+ * proves").
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/lease.h"
+
+enum hf_ballot_op {
+	/* Take it if it is free, the own one, or its owner is dead (OWNER_LIFE is asked for). */
+	HF_BALLOT_ACQUIRE,
+	/* Ballot at lver + 1 with the own name, whoever owns @lver: its owner has consented, or it is
+	 * this host and does not know whether it still does. The vote of a protected pair; claiming
+	 * anew after an expiry. */
+	HF_BALLOT_CLAIM,
+	/* Ballot at lver + 1 with the name of another host; this one owns @lver. */
+	HF_BALLOT_TRANSFER,
+	/* This one owns @lver and nobody is to from now on. */
+	HF_BALLOT_RELEASE,
+	/* No ballot: rewrite the own block without the mark of a release, before being given a lease
+	 * (else a contender takes it from us: docs/lease.md). */
+	HF_BALLOT_PREPARE,
+	HF_BALLOT_OP_COUNT
+};
+
+struct hf_ballot_want {
+	enum hf_ballot_op op;
+	uint64_t host_id;
+	uint64_t generation; /* current, of a valid host lease */
+	uint32_t max_hosts; /* by the area's geometry: stride of ballot numbers */
+	uint64_t lver; /* CLAIM, TRANSFER, RELEASE; ACQUIRE: 0, or refuse unless it is this */
+	uint64_t to; /* TRANSFER */
+	uint64_t to_generation;
+	uint32_t patience_ms; /* ACQUIRE: report OWNED at once (0), or after so long */
+};
+
+enum hf_ballot_event_kind {
+	HF_BALLOT_READ, /* leader and n_blocks blocks as read */
+	HF_BALLOT_WRITTEN, /* the last write is on the disk */
+	HF_BALLOT_IO_FAILED, /* the last action failed; a write may have landed, or may land still */
+	HF_BALLOT_OWNER_LIFE, /* the answer to LOOK: life */
+	HF_BALLOT_WAKE, /* the time asked for by WAIT is over */
+	HF_BALLOT_CANCEL, /* give up if nothing can have been chosen by our doing */
+	HF_BALLOT_EVENT_COUNT
+};
+
+struct hf_ballot_event {
+	enum hf_ballot_event_kind kind;
+	uint64_t now_ns;
+	uint64_t issued_ns; /* READ: when it was issued */
+	uint64_t now_s; /* for timestamps on disk; not 0 */
+	uint32_t random; /* for backing off */
+	const struct hf_lease_leader *leader; /* READ */
+	bool is_leader_damaged; /* READ: wrong magic, checksum, name: nothing is written */
+	const struct hf_lease_block *blocks; /* READ: of hosts 1..n_blocks */
+	uint32_t n_blocks;
+	enum hf_lease_life life;
+};
+
+enum hf_ballot_action_kind {
+	HF_BALLOT_NOTHING, /* still waiting for what was asked for before (after CANCEL) */
+	HF_BALLOT_DO_READ, /* the leader and all blocks, in one read */
+	HF_BALLOT_DO_WRITE_BLOCK, /* `block` to the own sector, only after the last write to it ended */
+	HF_BALLOT_DO_WRITE_LEADER, /* `leader` */
+	HF_BALLOT_DO_LOOK, /* hf_lease_life(owner, generation, since_ns), from a read of the slot
+			    * issued after since_ns */
+	HF_BALLOT_DO_WAIT, /* until at_ns, then WAKE */
+	HF_BALLOT_DONE, /* result; the machine is at rest */
+};
+
+enum hf_ballot_result {
+	HF_BALLOT_WON, /* ACQUIRE, CLAIM: this host owns `lver` */
+	HF_BALLOT_GIVEN, /* TRANSFER: the other host owns `lver` */
+	HF_BALLOT_RELEASED, /* RELEASE: nobody does; or another one does already (see owner) */
+	HF_BALLOT_PREPARED,
+	HF_BALLOT_OWNED, /* ACQUIRE: owner is alive, or not known to be dead */
+	HF_BALLOT_LOST, /* another value was chosen: `owner` owns `lver` */
+	HF_BALLOT_NOT_OWNER, /* TRANSFER, RELEASE: this host does not own the lver named */
+	HF_BALLOT_MOVED_ON, /* ACQUIRE with an lver: it is another by now */
+	HF_BALLOT_CANCELLED,
+	HF_BALLOT_DAMAGED, /* bad_host: 0 the leader, else the host whose block is; nothing decided */
+	HF_BALLOT_NO_SLOT, /* the host id is above the resource's num_hosts */
+	HF_BALLOT_RESULT_COUNT
+};
+
+struct hf_ballot_action {
+	enum hf_ballot_action_kind kind;
+	struct hf_lease_block block;
+	struct hf_lease_leader leader;
+	uint64_t owner, generation, since_ns; /* LOOK */
+	uint64_t at_ns; /* WAIT */
+	enum hf_ballot_result result;
+	uint64_t lver; /* DONE */
+	uint64_t bad_host;
+};
+
+struct hf_ballot {
+	struct hf_ballot_want want;
+	unsigned int stage; /* private */
+	uint64_t begun_ns;
+	uint64_t next_lver; /* the one a ballot is held for, 0: none yet */
+	uint64_t mbal;
+	struct hf_lease_leader leader; /* as read last */
+	struct hf_lease_block own; /* as written last */
+	bool is_own_known; /* `own` was written, or read, by this operation */
+	bool is_bound; /* phase 2 was begun: cannot be cancelled */
+	bool is_cancelled;
+	bool is_owner_gone; /* evidence that belongs to leader.lver */
+	uint64_t evidence_lver;
+	uint64_t read_issued_ns;
+	unsigned int attempts;
+};
+
+/* @ret: the first action. */
+void hf_ballot_begin(struct hf_ballot *b, const struct hf_ballot_want *want, uint64_t now_ns,
+		     struct hf_ballot_action *ret);
+void hf_ballot_step(struct hf_ballot *b, const struct hf_ballot_event *ev,
+		    struct hf_ballot_action *ret);
+
+const char *hf_ballot_op_name(enum hf_ballot_op op);
+const char *hf_ballot_result_text(enum hf_ballot_result result);

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * This host's membership of a lockspace: core/hostlease.h with a disk, a thread and the lease page.
+ * Layer: lease. All functions from one thread (the daemon's main loop); the renewal has a thread of
+ * its own, which allocates nothing, logs nothing, takes no lock that anybody holds over a system
+ * call, and is locked in memory.
+ *
+ * What the renewal reads is handed to the main loop as a copy: who is alive, whose request bit for
+ * us is set. If the main loop does not take it in time it gets the next one.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "codec/leasedisk.h"
+#include "core/hostlease.h"
+#include "lease/store.h"
+#include "sys/leasepage.h"
+
+struct hf_member;
+
+struct hf_member_config {
+	const char *path; /* of the lockspace's storage, see lease/store.h */
+	uint64_t offset; /* of the lockspace in it */
+	const char *space;
+	struct hf_host_config host;
+	struct hf_lease_page
+		*page; /* borrowed; what it says decides between joining and resuming */
+	bool may_resume; /* somebody uses the page: resume, never join anew */
+	const char *watchdog; /* device, NULL: none */
+};
+
+/* A snapshot for the main loop. */
+struct hf_member_status {
+	enum hf_host_state state;
+	enum hf_host_why why;
+	uint64_t generation, tenure, valid_ns, fence_ns;
+	uint64_t renewals, failures; /* I/O errors */
+	uint64_t io_since_ns; /* 0, or since when the read or write under way has not come back */
+	uint64_t last_io_ns, max_io_ns; /* durations */
+	struct hf_err error; /* of the last failed I/O */
+};
+
+int hf_member_start(const struct hf_member_config *config, struct hf_member **ret,
+		    struct hf_err *err) HF_MUST_CHECK;
+
+/* Readable when something has changed: state, or a new sight of the others. */
+int hf_member_fd(const struct hf_member *m);
+
+/* After the descriptor became readable: takes in what is new. 0, or 1 if the state has changed. */
+int hf_member_dispatch(struct hf_member *m);
+
+void hf_member_get_status(const struct hf_member *m, struct hf_member_status *ret);
+const struct hf_lease_geometry *hf_member_geometry(const struct hf_member *m);
+
+/* Of any host, 1..max_hosts, as of the last dispatch. */
+const struct hf_lease_sight *hf_member_sight(const struct hf_member *m, uint64_t host_id);
+
+/* Has that host's bit for us been seen (sanlock's request of a lease that we own)? Reset by asking. */
+bool hf_member_take_request(struct hf_member *m, uint64_t *ret_host_id);
+
+/* Sets our bit for another host with the next renewals, for @for_ms. */
+void hf_member_set_request(struct hf_member *m, uint64_t host_id, uint32_t for_ms);
+
+/* Leaves the lockspace (nothing may run under the lease), or just stops renewing (the slot stays, for
+ * the next daemon to resume). Waits for I/O under way up to @patience_ms; -ETIMEDOUT: it is stuck, and
+ * the process has to end without freeing the member. */
+int hf_member_stop(struct hf_member *m, bool is_leaving, uint32_t patience_ms) HF_MUST_CHECK;

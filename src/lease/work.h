@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Operations on leases, carried out: core/ballot.h with a disk and threads. Layer: lease. All
+ * functions and callbacks belong to one thread (the daemon's main loop); I/O is done by a few
+ * workers, each with a store of its own, so that a disk that hangs stops nothing else.
+ *
+ * Operations on one resource run one after the other, in the order of their start; on different
+ * ones side by side.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "core/ballot.h"
+#include "lease/member.h"
+
+struct hf_workshop;
+struct hf_work;
+
+struct hf_workshop_config {
+	const char *path;
+	const char *space;
+	struct hf_member *member; /* borrowed: host id, geometry, who is alive */
+	unsigned int threads; /* 1..8 */
+};
+
+/* A lease by name. Where it lies comes from the index (docs/lease-format.md). */
+struct hf_lease_ref {
+	char name[HF_LEASE_NAME_BYTES + 1];
+	uint64_t offset; /* 0: look it up */
+};
+
+struct hf_work_result {
+	int r; /* 0: `result` counts; -ENOENT: no such lease; -EBADMSG: damaged or foreign, `error`
+		* says where; -ENOSPC: the index is full; -ECANCELED */
+	enum hf_ballot_result result;
+	uint64_t owner, generation, lver, timestamp_s;
+	enum hf_lease_life life; /* of the owner, where it matters */
+	uint64_t offset; /* of the lease */
+	uint64_t duration_ns;
+	struct hf_err error;
+};
+
+typedef void hf_work_done(void *ctx, const struct hf_work_result *result);
+
+int hf_workshop_new(const struct hf_workshop_config *config, struct hf_workshop **ret,
+		    struct hf_err *err) HF_MUST_CHECK;
+/* Cancels what can be; callbacks of the rest are not called any more. -ETIMEDOUT: a worker is stuck
+ * in the storage; the process has to end. */
+int hf_workshop_free(struct hf_workshop *s, uint32_t patience_ms) HF_MUST_CHECK;
+
+int hf_workshop_fd(const struct hf_workshop *s);
+void hf_workshop_dispatch(struct hf_workshop *s); /* calls back */
+/* After hf_member_dispatch(): who waits for word of a host. */
+void hf_workshop_notice_sights(struct hf_workshop *s);
+/* When the next operation wants to be woken, UINT64_MAX: none; then hf_workshop_dispatch(). */
+uint64_t hf_workshop_next_ns(const struct hf_workshop *s);
+
+/**
+ * hf_work_start() - an operation; host id, generation and max_hosts of @want are filled in
+ * @done: exactly once, from hf_workshop_dispatch(), unless the workshop goes first.
+ * @ret: valid until @done; may be NULL. Return: 0; -ENOMEM; -EBUSY: too many are waiting;
+ * -ESHUTDOWN: the host lease is not valid (operations may not even begin then).
+ */
+int hf_work_start(struct hf_workshop *s, const struct hf_lease_ref *lease,
+		  const struct hf_ballot_want *want, hf_work_done *done, void *ctx,
+		  struct hf_work **ret) HF_MUST_CHECK;
+
+/* Without a ballot: who owns it by its leader? */
+int hf_work_read(struct hf_workshop *s, const struct hf_lease_ref *lease, hf_work_done *done,
+		 void *ctx, struct hf_work **ret) HF_MUST_CHECK;
+
+/* Makes a lease of that name, if there is none: index entry and area, under the index's own lease. */
+int hf_work_create(struct hf_workshop *s, const char *name, hf_work_done *done, void *ctx,
+		   struct hf_work **ret) HF_MUST_CHECK;
+
+/* Asks the owner to give it up: request record now, bit with the next renewals. */
+int hf_work_request(struct hf_workshop *s, const struct hf_lease_ref *lease,
+		    enum hf_lease_force force, hf_work_done *done, void *ctx,
+		    struct hf_work **ret) HF_MUST_CHECK;
+
+/* See HF_BALLOT_CANCEL: @done is called either way. */
+void hf_work_cancel(struct hf_work *w);
+
+/* Since when this one waits for the storage, 0: it does not. And the last error, "" if none. */
+uint64_t hf_work_stuck_since_ns(const struct hf_work *w);
+const char *hf_work_trouble(const struct hf_work *w);
