@@ -294,12 +294,16 @@ static enum hf_wire_refusal check_disks(const struct pair *p, struct hf_err *err
 
 static enum hf_wire_refusal check_settings(const struct pair *p, struct hf_err *err)
 {
-	if (p->mine->on_peer_loss != HF_WIRE_LOSS_PROMOTE ||
-	    p->theirs->on_peer_loss != HF_WIRE_LOSS_PROMOTE)
+	const char *mine = p->mine->lockspace;
+	const char *theirs = p->theirs->lockspace;
+
+	if (strcmp(mine, theirs) == 0)
 		return 0;
 	hf_err_set(err,
-		   "on-peer-loss is 'promote' on both sides, so a cut cable would make the VM run "
-		   "twice: set it to 'wait' on at least one side");
+		   "the two hosts do not use the same lease: %s has its in lockspace %s%s%s, %s in "
+		   "%s%s%s",
+		   p->me, *mine ? "'" : "", *mine ? mine : "none", *mine ? "'" : "", p->them,
+		   *theirs ? "'" : "", *theirs ? theirs : "none", *theirs ? "'" : "");
 	return HF_WIRE_REFUSE_SETTINGS;
 }
 
@@ -363,8 +367,8 @@ static size_t list_bytes(const struct hf_wire_list *list)
 static size_t hello_bytes(const struct hf_wire_hello *h)
 {
 	return text_bytes(h->holdfast) + text_bytes(h->vm) + text_bytes(h->machine) +
-	       text_bytes(h->qemu) + list_bytes(&h->devices) + list_bytes(&h->netdevs) +
-	       list_bytes(&h->disks);
+	       text_bytes(h->qemu) + text_bytes(h->lockspace) + list_bytes(&h->devices) +
+	       list_bytes(&h->netdevs) + list_bytes(&h->disks);
 }
 
 static void keep_text(const char **text, char **at)
@@ -395,6 +399,7 @@ int hf_hello_copy(const struct hf_wire_hello *from, struct hf_hello_own *ret)
 	keep_text(&h->vm, &at);
 	keep_text(&h->machine, &at);
 	keep_text(&h->qemu, &at);
+	keep_text(&h->lockspace, &at);
 	keep_list(&h->devices, &at);
 	keep_list(&h->netdevs, &at);
 	keep_list(&h->disks, &at);

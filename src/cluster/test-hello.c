@@ -18,6 +18,7 @@ static struct hf_wire_hello plain(enum hf_wire_role role)
 		.vm = "web",
 		.machine = "pc-q35-7.2",
 		.qemu = "7.2.22 (Debian 1:7.2+dfsg-7)",
+		.lockspace = "",
 		.devices = { .n = 3,
 			     .item = { "net0 virtio-net-pci", "net0 virtio-net-pci", "v vga" } },
 		.netdevs = { .n = 2, .item = { "lan", "wan" } },
@@ -79,7 +80,6 @@ TEST(what_may_differ)
 	b.state = HF_WIRE_VM_WAITING;
 	b.session.hi = 5;
 	b.epoch = 6;
-	b.on_peer_loss = HF_WIRE_LOSS_PROMOTE;
 	/* The same devices, listed in another order. */
 	b.devices.item[0] = "v vga";
 	b.devices.item[2] = "net0 virtio-net-pci";
@@ -263,12 +263,17 @@ TEST(inquirer_may_be_anything_else)
 	}
 }
 
-TEST(both_promote)
+/* Who goes on is decided by one lease, or by none. */
+TEST(lockspaces_are_the_same)
 {
 	struct hf_wire_hello a = plain(HF_WIRE_ROLE_PRIMARY), b = plain(HF_WIRE_ROLE_STANDBY);
 
-	a.on_peer_loss = b.on_peer_loss = HF_WIRE_LOSS_PROMOTE;
-	check_refused(&a, &b, HF_WIRE_REFUSE_SETTINGS, "on-peer-loss", "'promote' on both");
+	a.lockspace = b.lockspace = "one";
+	check_fits(&a, &b);
+	b.lockspace = "two";
+	check_refused(&a, &b, HF_WIRE_REFUSE_SETTINGS, "'one'", "'two'");
+	b.lockspace = "";
+	check_refused(&a, &b, HF_WIRE_REFUSE_SETTINGS, "'one'", "none");
 	b.role = HF_WIRE_ROLE_INQUIRER;
 	check_fits(&a, &b);
 }

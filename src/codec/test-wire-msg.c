@@ -17,7 +17,6 @@ static struct hf_wire_msg sample(enum hf_wire_type type)
 			.version_min = 1,
 			.version_max = 3,
 			.role = HF_WIRE_ROLE_PRIMARY,
-			.on_peer_loss = HF_WIRE_LOSS_PROMOTE,
 			.state = HF_WIRE_VM_HOLDING,
 			.instance = some_id,
 			.session = { 1, 2 },
@@ -31,6 +30,7 @@ static struct hf_wire_msg sample(enum hf_wire_type type)
 			.vm = "web-1",
 			.machine = "pc-q35-7.2",
 			.qemu = "7.2.22 (Debian \xc3\xa9)",
+			.lockspace = "cluster1",
 			.devices = { 2, { "net0 virtio-net-pci", "disk0 virtio-blk-pci" } },
 			.netdevs = { 1, { "n0" } },
 			.disks = { 2, { "disk0 replicated raw 1073741824", "d1 shared qcow2 9" } },
@@ -39,7 +39,8 @@ static struct hf_wire_msg sample(enum hf_wire_type type)
 		m.sync_begin = (struct hf_wire_sync_begin){ .session = some_id,
 							    .ram_bytes = 65536,
 							    .pages = 9,
-							    .disks = HF_WIRE_SYNC_DISKS_DELTA };
+							    .disks = HF_WIRE_SYNC_DISKS_DELTA,
+							    .lver = 31 };
 	else if (type == HF_WIRE_EPOCH_BEGIN)
 		m.epoch_begin = (struct hf_wire_epoch_begin){ 5, 1, 1, 123456789 };
 	else if (type == HF_WIRE_EPOCH_END)
@@ -56,6 +57,8 @@ static struct hf_wire_msg sample(enum hf_wire_type type)
 		m.mark.epoch = 11;
 	else if (type == HF_WIRE_SYNC_MARK || type == HF_WIRE_SYNC_DONE)
 		m.mark.sync_mark = 0x0102030405060708;
+	else if (type == HF_WIRE_LEASE)
+		m.mark = (struct hf_wire_mark){ .lver = 32, .session = some_id };
 	else if (type == HF_WIRE_ABANDON || type == HF_WIRE_DISCARDED)
 		m.mark.session = some_id;
 	else
@@ -80,7 +83,6 @@ static void check_hello(const struct hf_wire_hello *h)
 	CHECK_EQ(h->version_min, 1);
 	CHECK_EQ(h->version_max, 3);
 	CHECK_EQ(h->role, HF_WIRE_ROLE_PRIMARY);
-	CHECK_EQ(h->on_peer_loss, HF_WIRE_LOSS_PROMOTE);
 	CHECK_EQ(h->state, HF_WIRE_VM_HOLDING);
 	CHECK(hf_id_is_equal(h->instance, some_id));
 	CHECK_EQ(h->session.hi, 1);
@@ -96,6 +98,7 @@ static void check_hello(const struct hf_wire_hello *h)
 	CHECK_STR(h->vm, "web-1");
 	CHECK_STR(h->machine, "pc-q35-7.2");
 	CHECK_STR(h->qemu, "7.2.22 (Debian \xc3\xa9)");
+	CHECK_STR(h->lockspace, "cluster1");
 	CHECK_EQ(h->devices.n, 2);
 	CHECK_STR(h->devices.item[0], "net0 virtio-net-pci");
 	CHECK_STR(h->devices.item[1], "disk0 virtio-blk-pci");
@@ -112,6 +115,7 @@ static void check_sync_begin(const struct hf_wire_sync_begin *b)
 	CHECK_EQ(b->ram_bytes, 65536);
 	CHECK_EQ(b->pages, 9);
 	CHECK_EQ(b->disks, HF_WIRE_SYNC_DISKS_DELTA);
+	CHECK_EQ(b->lver, 31);
 }
 
 static void check_fixed(enum hf_wire_type type, const struct hf_wire_msg *in,
@@ -155,7 +159,7 @@ TEST(every_message_comes_back)
 			check_fixed(type, &in, &out);
 		}
 	}
-	CHECK_EQ(n, 19);
+	CHECK_EQ(n, 20);
 }
 
 /* Copied to memory of exactly that size, so that a sanitizer sees any read beyond the end. */
@@ -221,7 +225,7 @@ static const struct patch patches[] = {
 	{ HF_WIRE_HELLO, 0, 2, 4, "the lowest version, 4, is above the highest, 3" },
 	{ HF_WIRE_HELLO, 4, 1, 0, "the role is 0, possible is 1 to 3" },
 	{ HF_WIRE_HELLO, 4, 1, 4, "the role is 4" },
-	{ HF_WIRE_HELLO, 5, 1, 2, "on-peer-loss is 2" },
+	{ HF_WIRE_HELLO, 5, 1, 1, "a reserved field is not zero" },
 	{ HF_WIRE_HELLO, 6, 1, 5, "the disks' condition is 5, possible is 0 to 4" },
 	{ HF_WIRE_HELLO, 7, 1, 1, "a reserved field is not zero" },
 	{ HF_WIRE_HELLO, 8, 4, 32, "the state is 32" },
@@ -261,6 +265,7 @@ static const struct patch patches[] = {
 	{ HF_WIRE_PROMOTED, 0, 8, 0, "the epoch is 0" },
 	{ HF_WIRE_HANDOVER, 0, 8, 0, "the epoch is 0" },
 	{ HF_WIRE_SETTLED, 0, 8, 0, "the epoch is 0" },
+	{ HF_WIRE_LEASE, 0, 8, 0, "the lease's version is 0" },
 };
 
 TEST(every_limit_is_enforced)
@@ -386,7 +391,8 @@ TEST(an_inquirer_needs_no_vm)
 					  .holdfast = "0.1.0",
 					  .vm = "web-1",
 					  .machine = "",
-					  .qemu = "" };
+					  .qemu = "",
+					  .lockspace = "" };
 	encoded(&m, buf, &view);
 	CHECK_EQ(hf_wire_decode(&view, &out, NULL), 0);
 	CHECK_STR(out.hello.machine, "");

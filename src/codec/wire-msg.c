@@ -73,7 +73,7 @@ static const struct field hello_fields[] = {
 	NUMBER(KIND_U16, hello.version_min, 1, UINT16_MAX, "the lowest version"),
 	NUMBER(KIND_U16, hello.version_max, 1, UINT16_MAX, "the highest version"),
 	NUMBER(KIND_U8, hello.role, 1, HF_WIRE_ROLE_COUNT - 1, "the role"),
-	NUMBER(KIND_U8, hello.on_peer_loss, 0, 1, "on-peer-loss"),
+	ZERO(1),
 	NUMBER(KIND_U8, hello.disk_condition, 0, HF_WIRE_DISKS_CONDITION_COUNT - 1,
 	       "the disks' condition"),
 	ZERO(1),
@@ -90,6 +90,7 @@ static const struct field hello_fields[] = {
 	TEXT(hello.vm, 1, HF_NAME_MAX, "the VM's name"),
 	TEXT(hello.machine, 0, HF_WIRE_MACHINE_TEXT_MAX, "the machine type"),
 	TEXT(hello.qemu, 0, HF_WIRE_QEMU_TEXT_MAX, "the QEMU version"),
+	TEXT(hello.lockspace, 0, HF_WIRE_LOCKSPACE_TEXT_MAX, "the lockspace"),
 	LIST(hello.devices, HF_WIRE_DEVICES_MAX, HF_WIRE_DEVICE_TEXT_MAX, "the device list"),
 	LIST(hello.netdevs, HF_WIRE_NETDEVS_MAX, HF_WIRE_NETDEV_TEXT_MAX, "the netdev list"),
 	LIST(hello.disks, HF_WIRE_DISKS_MAX, HF_WIRE_DISK_TEXT_MAX, "the disk list"),
@@ -112,6 +113,7 @@ static const struct field sync_begin_fields[] = {
 	       "the number of pages"),
 	NUMBER(KIND_U8, sync_begin.disks, 0, HF_WIRE_SYNC_DISKS_COUNT - 1, "the kind of disk copy"),
 	ZERO(7),
+	U64(sync_begin.lver, "the lease's version"),
 	END,
 };
 
@@ -171,6 +173,12 @@ static const struct field sync_mark_fields[] = {
 	END,
 };
 
+static const struct field lease_fields[] = {
+	NUMBER(KIND_U64, mark.lver, 1, UINT64_MAX, "the lease's version"),
+	ID(mark.session, "the session"),
+	END,
+};
+
 static const struct field *const fields[HF_WIRE_TYPE_COUNT] = {
 	[HF_WIRE_HELLO] = hello_fields,
 	[HF_WIRE_REFUSE] = reason_fields,
@@ -191,6 +199,7 @@ static const struct field *const fields[HF_WIRE_TYPE_COUNT] = {
 	[HF_WIRE_SYNC_MARK] = sync_mark_fields,
 	[HF_WIRE_SYNC_DONE] = sync_mark_fields,
 	[HF_WIRE_SETTLED] = ack_fields,
+	[HF_WIRE_LEASE] = lease_fields,
 };
 
 bool hf_wire_is_control(enum hf_wire_type type)

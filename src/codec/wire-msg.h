@@ -11,6 +11,7 @@
 #define HF_WIRE_VERSION_TEXT_MAX 32
 #define HF_WIRE_MACHINE_TEXT_MAX 64
 #define HF_WIRE_QEMU_TEXT_MAX 64
+#define HF_WIRE_LOCKSPACE_TEXT_MAX 48
 #define HF_WIRE_DEVICES_MAX 256
 #define HF_WIRE_DEVICE_TEXT_MAX 128
 #define HF_WIRE_NETDEVS_MAX 16
@@ -65,8 +66,6 @@ enum hf_wire_sync_disks {
 	HF_WIRE_SYNC_DISKS_COUNT
 };
 
-enum hf_wire_on_peer_loss { HF_WIRE_LOSS_WAIT = 0, HF_WIRE_LOSS_PROMOTE = 1 };
-
 /* Why a connection is refused or ended. */
 enum hf_wire_refusal {
 	HF_WIRE_REFUSE_VERSION = 1,
@@ -108,7 +107,6 @@ struct hf_wire_list {
 struct hf_wire_hello {
 	uint16_t version_min, version_max;
 	uint8_t role; /* enum hf_wire_role */
-	uint8_t on_peer_loss; /* enum hf_wire_on_peer_loss */
 	uint32_t state; /* enum hf_wire_vm_state */
 	struct hf_id instance; /* random for each start of a keeper */
 	struct hf_id session; /* none: holds no session */
@@ -122,6 +120,7 @@ struct hf_wire_hello {
 	const char *vm; /* name of the VM: a valid name by base/text.h */
 	const char *machine; /* with its version: "pc-q35-7.2" */
 	const char *qemu;
+	const char *lockspace; /* that the VM's lease is in; "": it has none */
 	struct hf_wire_list devices; /* "id type" each, so that a difference can be named */
 	struct hf_wire_list netdevs; /* ids of the held ones; their order gives FRAMES' index */
 	/* HF_WIRE_DISKS_MAX at most, "ID LAYOUT FORMAT BYTES" each, as in "d0 replicated raw 1048576";
@@ -140,6 +139,9 @@ struct hf_wire_sync_begin {
 	uint64_t ram_bytes;
 	uint64_t pages; /* estimate of those to come */
 	uint8_t disks; /* enum hf_wire_sync_disks */
+	/* The primary's tenure of the VM's lease, 0: it has none. By this it agrees that the standby
+	 * may hold a ballot for the one after it. */
+	uint64_t lver;
 };
 
 struct hf_wire_epoch_begin {
@@ -168,12 +170,13 @@ struct hf_wire_ping {
 };
 
 /* ACK, HANDOVER_REQUEST, SETTLED: epoch; HANDOVER, PROMOTED: epoch and session; ABANDON, DISCARDED:
- * session; SYNC_MARK, SYNC_DONE: sync_mark. What a type does not carry is left alone by encode and
+ * session; SYNC_MARK, SYNC_DONE: sync_mark; LEASE: session and lver. What a type does not carry is left alone by encode and
  * zero after decode. */
 struct hf_wire_mark {
 	uint64_t epoch;
 	struct hf_id session;
 	uint64_t sync_mark; /* the primary's own; the standby only repeats it */
+	uint64_t lver; /* as in SYNC_BEGIN: it has moved within the session */
 };
 
 struct hf_wire_msg {

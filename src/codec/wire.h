@@ -54,6 +54,7 @@ enum hf_wire_type {
 	HF_WIRE_SYNC_MARK = 22,
 	HF_WIRE_SYNC_DONE = 23,
 	HF_WIRE_SETTLED = 24,
+	HF_WIRE_LEASE = 25,
 	HF_WIRE_TYPE_COUNT
 };
 

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Who may go on when primary and standby have lost each other without proof. Layer: keeper. Main
- * thread only.
+ * Who may go on when primary and standby have lost each other? Layer: keeper. Main thread only.
  *
- * An arbiter is asked and answers later, or never. The one here is the fixed setting on-peer-loss:
- * "wait" never answers; "promote" grants once the other side has been out of touch for peer-timeout,
- * so that a connection that only breaks decides nothing: it is made anew long before. A pair in which
- * both sides are set to promote is refused when they meet, so at most one side is ever granted. A
- * vote on shared storage takes this place without a change to whoever asks.
+ * An arbiter is asked and answers later, or never. Without a lease nobody can say, and none answers.
  */
 #pragma once
 
@@ -15,15 +10,10 @@
 #include <stdint.h>
 
 #include "core/commit.h"
-#include "keeper/loop.h"
 
 typedef void hf_arbiter_answer(void *ctx, bool is_granted);
 
 struct hf_arbiter {
-	struct hf_loop *loop;
-	bool grants; /* on-peer-loss=promote */
-	uint64_t patience_ns; /* peer-timeout */
-	struct hf_timer timer;
 	hf_arbiter_answer *answer;
 	void *ctx;
 };

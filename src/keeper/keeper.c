@@ -23,9 +23,6 @@ void hf_keeper_describe(const struct hf_keeper *k, struct hf_wire_hello *ret)
 	*ret = (struct hf_wire_hello){
 		.version_min = HF_WIRE_VERSION_MIN,
 		.version_max = HF_WIRE_VERSION_MAX,
-		.on_peer_loss = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE
-					? HF_WIRE_LOSS_PROMOTE
-					: HF_WIRE_LOSS_WAIT,
 		.instance = k->instance,
 		.ram_bytes = id->ram_bytes,
 		.page_bytes = HF_WIRE_PAGE_BYTES,
@@ -34,6 +31,7 @@ void hf_keeper_describe(const struct hf_keeper *k, struct hf_wire_hello *ret)
 		.vm = k->name,
 		.machine = id->machine,
 		.qemu = id->qemu_version,
+		.lockspace = "",
 	};
 	if (k->disks) {
 		ret->disk_condition = (uint8_t)k->disks->condition;

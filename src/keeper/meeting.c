@@ -145,6 +145,7 @@ static void introduce(struct meeting *g, const struct hf_wire_hello *theirs)
 		return;
 	g->theirs = *theirs;
 	g->theirs.holdfast = g->theirs.vm = g->theirs.machine = g->theirs.qemu = NULL;
+	g->theirs.lockspace = NULL;
 	g->theirs.devices.n = g->theirs.netdevs.n = 0;
 	g->has_met = true;
 }

@@ -402,11 +402,6 @@ int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_in
 	hf_primary_init(&s->machine, last_epoch);
 	hf_primary_watch_disks(s);
 	s->released = s->let_out = last_epoch;
-	s->arbiter = (struct hf_arbiter){
-		.loop = &k->loop,
-		.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE,
-		.patience_ns = k->set->peer_timeout_ns,
-	};
 	r = hf_epoch_init(s, err);
 	if (r < 0) {
 		free(s); /* the inbox stays the caller's */

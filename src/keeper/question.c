@@ -32,6 +32,7 @@ static void question_describe(void *ctx, struct hf_wire_hello *ret)
 		.vm = q->k->name,
 		.machine = "",
 		.qemu = "",
+		.lockspace = "",
 	};
 }
 

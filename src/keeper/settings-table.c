@@ -13,8 +13,8 @@
 #include "core/disk.h"
 #include "vm/tracker.h"
 
-static const char *const peer_loss_words[] = {
-	[HF_ON_PEER_LOSS_WAIT] = "wait", [HF_ON_PEER_LOSS_PROMOTE] = "promote", NULL
+static const char *const lease_words[] = {
+	[HF_LEASE_USE_AUTO] = "auto", [HF_LEASE_USE_YES] = "yes", [HF_LEASE_USE_NO] = "no", NULL
 };
 static const char *const tracking_words[] = { [HF_TRACKER_AUTO] = "auto",
 					      [HF_TRACKER_PAGEMAP_SCAN] = "pagemap-scan",
@@ -48,18 +48,17 @@ static const struct hf_setting table[] = {
 	  .places = HF_IN_OPTIONS,
 	  .group = HF_GROUP_HOSTS,
 	  .help = "where the other host waits; port 7400 unless given" },
-	{ .name = "on-peer-loss",
-	  FIELD(on_peer_loss),
+	{ .name = "lease",
+	  FIELD(lease),
 	  .type = HF_SETTING_WORD,
-	  .words = peer_loss_words,
-	  .def = "wait",
-	  .metavar = "wait|promote",
-	  .places = HF_IN_OPTIONS | HF_IN_PROTECTION,
+	  .words = lease_words,
+	  .def = "auto",
+	  .metavar = "auto|yes|no",
+	  .places = HF_IN_OPTIONS | HF_IN_VM,
 	  .group = HF_GROUP_HOSTS,
-	  .help = "what to do when the other host falls silent without being proven dead: wait "
-		  "(nothing leaves, nothing is lost), or promote (go on alone; safe only if "
-		  "something "
-		  "else makes sure that the other host does not)" },
+	  .help = "run the VM only while this host owns its lease on shared storage, and let that "
+		  "lease decide who goes on when the two hosts lose each other; auto: if this "
+		  "host runs holdfastd(8); no: they wait until one is proven dead" },
 	{ .name = "peer-timeout",
 	  FIELD(peer_timeout_ns),
 	  .type = HF_SETTING_DURATION,

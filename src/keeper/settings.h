@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "service/loglevel.h"
 #include "sys/addr.h"
 
 #define HF_SETTINGS_PORT 7400
@@ -23,11 +24,10 @@
 
 enum hf_role { HF_ROLE_RUN, HF_ROLE_STANDBY };
 
-enum hf_on_peer_loss { HF_ON_PEER_LOSS_WAIT, HF_ON_PEER_LOSS_PROMOTE };
+/* Does the VM run under a lease? AUTO: if this host has a daemon that keeps leases. */
+enum hf_lease_use { HF_LEASE_USE_AUTO, HF_LEASE_USE_YES, HF_LEASE_USE_NO };
 /* Where a VM's images are: each host has its own, or both reach the same. */
 enum hf_disk_layout { HF_DISK_LAYOUT_REPLICATED, HF_DISK_LAYOUT_SHARED };
-
-enum hf_log_level { HF_LOG_ERROR, HF_LOG_INFO, HF_LOG_DEBUG };
 
 struct hf_settings_addr {
 	bool is_set;
@@ -38,7 +38,7 @@ struct hf_settings_addr {
  * struct hf_settings - all of it, owned by the struct; release with hf_settings_fini()
  * @name: of the VM, hf_is_valid_name()
  * @argv: QEMU's command line, NULL-terminated, the program first
- * @on_peer_loss: enum hf_on_peer_loss
+ * @lease: enum hf_lease_use
  * @tracking: enum hf_tracker_mode (vm/tracker.h)
  * @log_level: enum hf_log_level
  * @hold_net, @unprotected: ids, NULL-terminated; NULL: none
@@ -62,7 +62,7 @@ struct hf_settings {
 
 	struct hf_settings_addr listen;
 	struct hf_settings_addr peer;
-	unsigned int on_peer_loss;
+	unsigned int lease;
 	uint64_t peer_timeout_ns;
 
 	char **hold_net;

@@ -506,11 +506,6 @@ int hf_standby_side_start(struct hf_keeper *k, struct hf_err *err)
 	s->load_fd = -1;
 	hf_standby_init(&s->machine);
 	hf_standby_watch_disks(s);
-	s->arbiter = (struct hf_arbiter){
-		.loop = &k->loop,
-		.grants = k->set->on_peer_loss == HF_ON_PEER_LOSS_PROMOTE,
-		.patience_ns = k->set->peer_timeout_ns,
-	};
 	r = hf_primary_check_tracking(k, err);
 	if (!r)
 		r = hf_inbox_new(&config, &s->inbox, err);

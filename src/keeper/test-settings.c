@@ -107,7 +107,7 @@ TEST(defaults)
 	CHECK_EQ(hf_words_count(s.argv), 3);
 	CHECK(!s.listen.is_set && !s.peer.is_set && !s.config && !s.host && !s.preload);
 	CHECK(!s.hold_net && !s.unprotected);
-	CHECK_EQ(s.on_peer_loss, HF_ON_PEER_LOSS_WAIT);
+	CHECK_EQ(s.lease, HF_LEASE_USE_AUTO);
 	CHECK_EQ(s.peer_timeout_ns, 1000 * MS);
 	CHECK(s.may_resend);
 	CHECK_EQ(s.epoch_interval_ns, 500 * MS);
@@ -134,7 +134,7 @@ TEST(every_option)
 	struct hf_settings s = { 0 };
 	struct hf_err err;
 
-	CHECK_EQ(parse("keeper --listen [::1]:7000 standby --peer=beta web --on-peer-loss promote "
+	CHECK_EQ(parse("keeper --listen [::1]:7000 standby --peer=beta web --lease yes "
 		       "--peer-timeout 200ms --hold-net a --hold-net=b --unprotected c --resend no "
 		       "--epoch-interval=20ms --stop-share 10% --epoch-memory 64M --tracking "
 		       "soft-dirty "
@@ -148,7 +148,7 @@ TEST(every_option)
 	CHECK_EQ(s.listen.addr.port, 7000);
 	CHECK_STR(s.peer.addr.host, "beta");
 	CHECK_EQ(s.peer.addr.port, HF_SETTINGS_PORT);
-	CHECK_EQ(s.on_peer_loss, HF_ON_PEER_LOSS_PROMOTE);
+	CHECK_EQ(s.lease, HF_LEASE_USE_YES);
 	CHECK_EQ(s.peer_timeout_ns, 200 * MS);
 	CHECK_EQ(hf_words_count(s.hold_net), 2);
 	CHECK_STR(s.hold_net[1], "b");
@@ -279,6 +279,7 @@ static const char pair[] = "# one file, the same on both hosts\n"
 			   "hold-net = net0 net1\n"
 			   "unprotected = disk0\n"
 			   "redo-journal = nbd://san/redo\n"
+			   "lease = yes\n"
 			   "log-level = error\n"
 			   "\n"
 			   "[host alpha]\n"
@@ -292,7 +293,6 @@ static const char pair[] = "# one file, the same on both hosts\n"
 			   "\n"
 			   "[protection]\n"
 			   "epoch-interval = 50ms\n"
-			   "on-peer-loss = promote\n"
 			   "disk-layout = shared\n"
 			   "durability = memory\n";
 
@@ -315,7 +315,7 @@ TEST(one_file_for_both_hosts)
 	CHECK_EQ(hf_words_count(s.hold_net), 2);
 	CHECK_EQ(s.log_level, HF_LOG_DEBUG);
 	CHECK_EQ(s.epoch_interval_ns, 50 * MS);
-	CHECK_EQ(s.on_peer_loss, HF_ON_PEER_LOSS_PROMOTE);
+	CHECK_EQ(s.lease, HF_LEASE_USE_YES);
 	CHECK_EQ(s.disk_layout, HF_DISK_LAYOUT_SHARED);
 	CHECK_EQ(s.durability, HF_DURABILITY_MEMORY);
 	CHECK_STR(s.redo_journal, "nbd://san/redo");

@@ -281,7 +281,7 @@ def become_primary(pair: Pair) -> Link:
 
 
 def session(ram_bytes: int) -> bytes:
-    return message(SYNC_BEGIN, os.urandom(16) + struct.pack("<QQB7x", ram_bytes, 1, 0))
+    return message(SYNC_BEGIN, os.urandom(16) + struct.pack("<QQB7xQ", ram_bytes, 1, 0, 0))
 
 
 def epoch_begin(number: int) -> bytes:
