@@ -9,17 +9,17 @@
  *   Stop(force: bool) -> ()                 error NotPossible(reason: string)
  *   Resume() -> ()                          error NotPossible(reason: string)
  * Only the user who runs the keeper can reach the socket (folder 0700). A client that does not read
- * is let go of once 1 MiB waits for it.
+ * is let go of once 1 MiB waits for it. Everything that is not of this interface is in
+ * service/varlink-server.h.
  */
 #pragma once
 
 #include <json-c/json_object.h>
 
-#include "keeper/journal.h"
-#include "keeper/loop.h"
+#include "service/journal.h"
+#include "service/loop.h"
 
 #define HF_CONTROL_CLIENTS_MAX 32
-#define HF_CONTROL_QUEUE_MAX_BYTES (1u << 20)
 
 /* What the role behind the socket can be asked for. */
 struct hf_control_ops {

@@ -18,7 +18,7 @@
 #include "core/disk.h"
 #include "disk/diskctl.h"
 #include "disk/diskshm.h"
-#include "keeper/loop.h"
+#include "service/loop.h"
 #include "sys/process.h"
 
 struct hf_keeper;

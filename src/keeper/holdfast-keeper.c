@@ -462,7 +462,8 @@ static int keep(const struct hf_settings *set, int ready_fd)
 	bool is_usage;
 	int r;
 
-	hf_journal_init(&k.journal, set->name, (enum hf_log_level)set->log_level);
+	hf_journal_init(&k.journal, "holdfast", "vm", set->name,
+			(enum hf_log_level)set->log_level);
 	k.instance = hf_keeper_new_id();
 	k.notes = json_object_new_array();
 	r = hf_loop_init(&k.loop);

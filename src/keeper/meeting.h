@@ -14,8 +14,8 @@
 
 #include "cluster/link.h"
 #include "codec/wire-msg.h"
-#include "keeper/journal.h"
-#include "keeper/loop.h"
+#include "service/journal.h"
+#include "service/loop.h"
 #include "sys/addr.h"
 
 /* Strangers that may stand in the door at once; each has HF_MEETING_PATIENCE_NS to introduce itself. */

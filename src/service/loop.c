@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "keeper/loop.h"
+#include "service/loop.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -168,7 +168,7 @@ void hf_timer_set(struct hf_timer *t, struct hf_loop *loop, uint64_t at_ns, void
 			r = sd_event_source_set_enabled(t->source, SD_EVENT_ONESHOT);
 	}
 	if (r < 0) {
-		(void)fprintf(stderr, "holdfast-keeper: cannot set a timer: %s\n", strerror(-r));
+		(void)fprintf(stderr, "holdfast: cannot set a timer: %s\n", strerror(-r));
 		abort();
 	}
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "keeper/journal.h"
+#include "service/journal.h"
 
 #include <poll.h>
 #include <stdarg.h>
@@ -11,10 +11,13 @@
 
 #define LINE_MAX_BYTES 2048
 
-void hf_journal_init(struct hf_journal *j, const char *vm, enum hf_log_level level)
+void hf_journal_init(struct hf_journal *j, const char *program, const char *key, const char *name,
+		     enum hf_log_level level)
 {
 	memset(j, 0, sizeof(*j));
-	(void)snprintf(j->vm, sizeof(j->vm), "%s", vm);
+	j->program = program;
+	j->key = key;
+	(void)snprintf(j->name, sizeof(j->name), "%s", name);
 	j->level = level;
 	j->is_for_journald = getenv("JOURNAL_STREAM") != NULL;
 }
@@ -34,8 +37,8 @@ static void write_line(struct hf_journal *j, enum hf_log_level level, const char
 	char line[LINE_MAX_BYTES];
 	int n;
 
-	n = snprintf(line, sizeof(line), "%sholdfast[%s]: %s%s\n",
-		     j->is_for_journald ? priorities[level] : "", j->vm,
+	n = snprintf(line, sizeof(line), "%s%s[%s]: %s%s\n",
+		     j->is_for_journald ? priorities[level] : "", j->program, j->name,
 		     level == HF_LOG_ERROR ? "error: " : "", text);
 	if (n >= (int)sizeof(line)) {
 		n = (int)sizeof(line);
@@ -91,7 +94,7 @@ void hf_event(struct hf_journal *j, const char *name, struct json_object *detail
 		write_line(j, HF_LOG_INFO, text);
 	json_object_object_add(event, "seq", json_object_new_uint64(j->seq));
 	json_object_object_add(event, "time_ns", json_object_new_uint64(wall_ns()));
-	json_object_object_add(event, "vm", json_object_new_string(j->vm));
+	json_object_object_add(event, j->key, json_object_new_string(j->name));
 	json_object_object_add(event, "event", json_object_new_string(name));
 	json_object_object_add(event, "text", json_object_new_string(text));
 	add_details(event, details);

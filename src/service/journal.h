@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a keeper tells people: log lines on stderr (journald's or a terminal's), and events, which are
- * log lines that programs can read. Layer: keeper. Main thread only.
+ * What a service tells people: log lines on stderr (journald's or a terminal's), and events, which
+ * are log lines that programs can read. Layer: service. Main thread only.
  *
- * Events are JSON objects {"seq", "time_ns", "vm", "event", "text", ...}; the newest are kept for
- * those who join later. Nothing here blocks for long: stderr is written with one write(2), and a
+ * Events are JSON objects {"seq", "time_ns", KEY, "event", "text", ...}, where KEY says whose they
+ * are: "vm" in a keeper, "host" in the host's daemon. The newest are kept for those who join later. Nothing here blocks for long: stderr is written with one write(2), and a
  * line that stderr does not take is dropped and counted.
  */
 #pragma once
@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "keeper/settings.h"
+#include "service/loglevel.h"
 
 #define HF_EVENTS_KEPT 256
 
@@ -21,7 +21,9 @@
 typedef void hf_journal_listener(void *ctx, struct json_object *event);
 
 struct hf_journal {
-	char vm[64];
+	const char *key; /* "vm" or "host" */
+	char name[64]; /* its value */
+	const char *program; /* in front of each line */
 	enum hf_log_level level;
 	bool is_for_journald; /* lines get a syslog priority in front */
 	uint64_t seq; /* number of the newest event, 0: none yet */
@@ -31,7 +33,9 @@ struct hf_journal {
 	void *listener_ctx;
 };
 
-void hf_journal_init(struct hf_journal *j, const char *vm, enum hf_log_level level);
+/* @program and @key are constants, @name is copied. */
+void hf_journal_init(struct hf_journal *j, const char *program, const char *key, const char *name,
+		     enum hf_log_level level);
 void hf_journal_fini(struct hf_journal *j);
 
 void hf_log(struct hf_journal *j, enum hf_log_level level, const char *format, ...)

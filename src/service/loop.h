@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The keeper's main loop: sd-event, plus watches whose wanted events follow from an object's state.
- * Layer: keeper. Main thread only.
+ * A program's main loop: sd-event, plus watches whose wanted events follow from an object's state.
+ * Layer: service. Main thread only.
  *
  * The modules below never see the loop. They own a descriptor, say which events they want, and are
  * told when one comes. After each dispatch the loop asks all of them again, so whoever queues output
@@ -15,7 +15,7 @@
 
 #include "base/error.h"
 
-#define HF_LOOP_WATCHES_MAX 64
+#define HF_LOOP_WATCHES_MAX 2048
 
 /* Smaller runs first, when several are ready at once. */
 enum hf_priority {

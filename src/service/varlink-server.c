@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Theory of operation. A connection has its open requests in a list, oldest first. Only the oldest
+ * writes into the connection's queue of bytes; each of the others has a queue of its own that is
+ * appended when its turn comes. A request that is answered, but not the oldest, stays as a carrier
+ * of its bytes. All queues of a connection together have one limit.
+ *
+ * Nobody but a connection's own watch, and the server's end, frees it: whatever goes wrong elsewhere
+ * marks it is_broken, for which it asks to be writable, and its watch sees the mark.
+ */
+#include "service/varlink-server.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "sys/fd.h"
+#include "sys/sock.h"
+
+struct bytes {
+	char *at;
+	size_t n;
+};
+
+struct hf_varlink_request {
+	struct hf_varlink_conn *conn;
+	struct hf_varlink_request *next; /* newer */
+	struct bytes held; /* while it is not the oldest */
+	bool is_oneway;
+	bool has_more;
+	bool is_answered;
+	void (*gone)(void *data);
+	void *gone_data;
+};
+
+struct hf_varlink_conn {
+	struct hf_varlink_server *server;
+	struct hf_watch watch;
+	int fd;
+	int pid;
+	struct hf_varlink_parser parser;
+	struct hf_varlink_request *oldest;
+	unsigned int n_requests;
+	struct bytes out;
+	size_t n_bytes; /* of all queues */
+	bool is_broken;
+	void *data;
+};
+
+struct hf_varlink_server {
+	struct hf_loop *loop;
+	struct hf_journal *journal;
+	const struct hf_varlink_service *service;
+	void *ctx;
+	int listen_fd;
+	struct hf_watch watch;
+	struct hf_varlink_conn *conns[HF_VARLINK_SERVER_CLIENTS_MAX];
+	unsigned int n_conns;
+};
+
+static int append(struct bytes *to, const char *text, size_t n)
+{
+	char *grown = realloc(to->at, to->n + n);
+
+	if (!grown)
+		return -ENOMEM;
+	memcpy(grown + to->n, text, n);
+	to->at = grown;
+	to->n += n;
+	return 0;
+}
+
+static void request_free(struct hf_varlink_request *rq)
+{
+	free(rq->held.at);
+	free(rq);
+}
+
+static void conn_free(struct hf_varlink_conn *c)
+{
+	struct hf_varlink_server *s = c->server;
+	struct hf_varlink_request *rq;
+
+	for (unsigned int i = 0; i < s->n_conns; i++) {
+		if (s->conns[i] != c)
+			continue;
+		s->conns[i] = s->conns[--s->n_conns];
+		break;
+	}
+	hf_watch_remove(&c->watch);
+	c->is_broken = true; /* what gone() and closed() may still say goes nowhere */
+	for (rq = c->oldest; rq; rq = rq->next)
+		if (rq->gone && !rq->is_answered)
+			rq->gone(rq->gone_data);
+	while ((rq = c->oldest)) {
+		c->oldest = rq->next;
+		request_free(rq);
+	}
+	if (s->service->closed)
+		s->service->closed(s->ctx, c);
+	hf_varlink_parser_fini(&c->parser);
+	hf_fd_close(&c->fd);
+	free(c->out.at);
+	free(c);
+}
+
+static void break_off(struct hf_varlink_conn *c)
+{
+	c->is_broken = true;
+	c->out.n = 0;
+}
+
+/* Returns -errno when the connection is of no use any more. */
+static int flush(struct hf_varlink_conn *c)
+{
+	size_t n;
+	int r;
+
+	while (!c->is_broken && c->out.n) {
+		r = hf_fd_send(c->fd, c->out.at, c->out.n, &n);
+		if (r == HF_FD_AGAIN)
+			return 0;
+		if (r < 0)
+			return r;
+		memmove(c->out.at, c->out.at + n, c->out.n - n);
+		c->out.n -= n;
+		c->n_bytes -= n;
+	}
+	return c->is_broken ? -ESHUTDOWN : 0;
+}
+
+/* The oldest are done: those behind them may speak. */
+static void advance(struct hf_varlink_conn *c)
+{
+	struct hf_varlink_request *rq;
+
+	while ((rq = c->oldest) && rq->is_answered) {
+		c->oldest = rq->next;
+		c->n_requests--;
+		request_free(rq);
+		rq = c->oldest;
+		if (!rq || !rq->held.n)
+			continue;
+		if (append(&c->out, rq->held.at, rq->held.n) < 0)
+			break_off(c);
+		rq->held.n = 0;
+	}
+}
+
+static int queue(struct hf_varlink_request *rq, const struct hf_varlink_reply *reply)
+{
+	struct hf_varlink_conn *c = rq->conn;
+	char *text;
+	size_t n;
+	int r = hf_varlink_encode_reply(reply, &text, &n);
+
+	if (r < 0)
+		return r;
+	if (c->n_bytes + n > HF_VARLINK_SERVER_QUEUE_MAX_BYTES)
+		r = -EMSGSIZE;
+	else
+		r = append(c->oldest == rq ? &c->out : &rq->held, text, n);
+	if (!r)
+		c->n_bytes += n;
+	free(text);
+	return r;
+}
+
+/* Takes @parameters over. */
+static void answer(struct hf_varlink_request *rq, const char *error, struct json_object *parameters,
+		   bool is_continues)
+{
+	struct hf_varlink_conn *c = rq->conn;
+	struct hf_varlink_reply reply = {
+		.error = error,
+		.parameters = parameters,
+		.is_continues = is_continues,
+	};
+
+	assert(!rq->is_answered);
+	if (!c->is_broken && !rq->is_oneway && queue(rq, &reply) < 0)
+		break_off(c);
+	json_object_put(parameters);
+	if (is_continues)
+		return;
+	rq->is_answered = true;
+	if (!c->watch.source) /* being freed: that walks the list */
+		return;
+	advance(c);
+}
+
+void hf_varlink_done(struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	answer(rq, NULL, parameters, false);
+}
+
+void hf_varlink_error(struct hf_varlink_request *rq, const char *error,
+		      struct json_object *parameters)
+{
+	answer(rq, error, parameters, false);
+}
+
+void hf_varlink_continue(struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	if (rq->has_more)
+		answer(rq, NULL, parameters, true);
+	else
+		json_object_put(parameters);
+}
+
+static struct json_object *with_string(const char *key, const char *value)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, key, json_object_new_string(value));
+	return o;
+}
+
+void hf_varlink_invalid(struct hf_varlink_request *rq, const struct hf_err *err)
+{
+	hf_varlink_error(rq, "org.varlink.service.InvalidParameter",
+			 with_string("parameter", err->text));
+}
+
+void hf_varlink_refuse(struct hf_varlink_request *rq, const char *error, const char *reason)
+{
+	hf_varlink_error(rq, error, with_string("reason", reason));
+}
+
+struct hf_varlink_conn *hf_varlink_request_conn(const struct hf_varlink_request *rq)
+{
+	return rq->conn;
+}
+
+bool hf_varlink_request_has_more(const struct hf_varlink_request *rq)
+{
+	return rq->has_more;
+}
+
+void hf_varlink_request_watch(struct hf_varlink_request *rq, void (*gone)(void *data), void *data)
+{
+	rq->gone = gone;
+	rq->gone_data = data;
+}
+
+void hf_varlink_conn_set_data(struct hf_varlink_conn *conn, void *data)
+{
+	conn->data = data;
+}
+
+void *hf_varlink_conn_data(const struct hf_varlink_conn *conn)
+{
+	return conn->data;
+}
+
+int hf_varlink_conn_pid(const struct hf_varlink_conn *conn)
+{
+	return conn->pid;
+}
+
+static void dispatch(struct hf_varlink_request *rq, const struct hf_varlink_call *call)
+{
+	const struct hf_varlink_server *s = rq->conn->server;
+
+	for (size_t i = 0; i < s->service->n_methods; i++) {
+		const struct hf_varlink_entry *m = &s->service->methods[i];
+
+		if (strcmp(m->name, call->method) != 0)
+			continue;
+		if (m->needs_more && !call->is_more)
+			hf_varlink_error(rq, "org.varlink.service.ExpectedMore", NULL);
+		else
+			m->call(s->ctx, rq, call->parameters);
+		return;
+	}
+	hf_varlink_error(rq, "org.varlink.service.MethodNotFound",
+			 with_string("method", call->method));
+}
+
+static int begin(struct hf_varlink_conn *c, const struct hf_varlink_call *call, struct hf_err *err)
+{
+	struct hf_varlink_request **at = &c->oldest;
+	struct hf_varlink_request *rq;
+
+	if (c->n_requests == HF_VARLINK_SERVER_REQUESTS_MAX) {
+		hf_err_set(err, "a client has more than %d calls open",
+			   HF_VARLINK_SERVER_REQUESTS_MAX);
+		return -EMSGSIZE;
+	}
+	rq = calloc(1, sizeof(*rq));
+	if (!rq)
+		return -ENOMEM;
+	rq->conn = c;
+	rq->is_oneway = call->is_oneway;
+	rq->has_more = call->is_more;
+	while (*at)
+		at = &(*at)->next;
+	*at = rq;
+	c->n_requests++;
+	dispatch(rq, call);
+	return c->is_broken ? -ESHUTDOWN : 0;
+}
+
+static int receive(struct hf_varlink_conn *c)
+{
+	struct hf_varlink_call call;
+	struct hf_err err;
+	size_t n;
+	char *at;
+	int r;
+
+	r = hf_varlink_parser_space(&c->parser, &at, &n);
+	if (!r)
+		r = hf_fd_read(c->fd, at, n, &n);
+	if (r == HF_FD_AGAIN)
+		return 0;
+	if (r)
+		return r == HF_FD_EOF ? -ESHUTDOWN : r;
+	hf_varlink_parser_commit(&c->parser, n);
+	while ((r = hf_varlink_parser_next_call(&c->parser, &call, &err)) == 1) {
+		r = begin(c, &call, &err);
+		hf_varlink_call_fini(&call);
+		if (r < 0)
+			break;
+	}
+	if (r == -EMSGSIZE || r == -EBADMSG)
+		hf_log(c->server->journal, HF_LOG_INFO, "control socket: %s", err.text);
+	return r;
+}
+
+static uint32_t conn_wanted(void *ctx)
+{
+	const struct hf_varlink_conn *c = ctx;
+
+	return EPOLLIN | (c->out.n || c->is_broken ? EPOLLOUT : 0u);
+}
+
+static void conn_ready(void *ctx, uint32_t revents)
+{
+	struct hf_varlink_conn *c = ctx;
+	int r = 0;
+
+	if (!c->is_broken && revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		r = receive(c);
+	if (!r)
+		r = flush(c);
+	if (r < 0)
+		conn_free(c);
+}
+
+static void accept_one(struct hf_varlink_server *s, int fd)
+{
+	struct hf_varlink_conn *c = calloc(1, sizeof(*c));
+	struct hf_peer peer;
+
+	if (!c || s->n_conns == s->service->clients_max) {
+		hf_log(s->journal, HF_LOG_INFO,
+		       "control socket: too many clients, one was refused");
+		free(c);
+		hf_fd_close(&fd);
+		return;
+	}
+	c->server = s;
+	c->fd = fd;
+	c->pid = hf_sock_peer(fd, &peer) == 0 ? peer.pid : 0;
+	hf_varlink_parser_init(&c->parser, HF_VARLINK_CALL_MAX);
+	s->conns[s->n_conns++] = c;
+	if (hf_watch_add(&c->watch, s->loop, fd, HF_PRIORITY_CONTROL, conn_wanted, conn_ready, c) <
+	    0)
+		conn_free(c);
+}
+
+static uint32_t listener_wanted(void *ctx __attribute__((unused)))
+{
+	return EPOLLIN;
+}
+
+static void listener_ready(void *ctx, uint32_t revents __attribute__((unused)))
+{
+	struct hf_varlink_server *s = ctx;
+	int fd;
+
+	if (hf_sock_accept(s->listen_fd, &fd, NULL) == 0)
+		accept_one(s, fd);
+}
+
+int hf_varlink_server_new(struct hf_loop *loop, int listen_fd, struct hf_journal *journal,
+			  const struct hf_varlink_service *service, void *ctx,
+			  struct hf_varlink_server **ret)
+{
+	struct hf_varlink_server *s = calloc(1, sizeof(*s));
+	int r;
+
+	assert(service->clients_max <= HF_VARLINK_SERVER_CLIENTS_MAX);
+	if (!s)
+		return -ENOMEM;
+	s->loop = loop;
+	s->journal = journal;
+	s->service = service;
+	s->ctx = ctx;
+	s->listen_fd = listen_fd;
+	r = hf_watch_add(&s->watch, loop, listen_fd, HF_PRIORITY_CONTROL, listener_wanted,
+			 listener_ready, s);
+	if (r < 0) {
+		free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+void hf_varlink_server_free(struct hf_varlink_server *s)
+{
+	if (!s)
+		return;
+	hf_watch_remove(&s->watch);
+	for (unsigned int i = s->n_conns; i-- > 0;) { /* each takes itself out, as the last */
+		(void)flush(s->conns[i]);
+		conn_free(s->conns[i]);
+	}
+	free(s);
+}
