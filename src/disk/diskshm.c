@@ -127,6 +127,7 @@ static void fill_in(struct hf_diskshm *s, uint32_t n_disks)
 	s->words->magic = HF_DISKSHM_MAGIC;
 	s->words->n_disks = n_disks;
 	atomic_store(&s->words->permit_ns, UINT64_MAX);
+	atomic_store(&s->words->lease_ns, UINT64_MAX);
 	for (int i = 0; i < HF_DISKSHM_POOLS; i++) {
 		s->pool[i]->n_chunks = s->n_chunks[i];
 		s->pool[i]->soft_chunks = s->soft_chunks[i];

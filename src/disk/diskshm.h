@@ -101,6 +101,7 @@ struct hf_diskshm_words {
 	_Atomic uint64_t committed; /* and these may go to the image. <= captured */
 	_Atomic uint64_t
 		permit_ns; /* CLOCK_MONOTONIC: no image write begins after it; UINT64_MAX: none */
+	_Atomic uint64_t lease_ns; /* the same, by the VM's lease: the earlier of the two counts */
 	_Atomic uint64_t peer_settled; /* epochs <= this are durable in the other host's image */
 	_Atomic uint64_t
 		urgent; /* make the journal durable up to this epoch at once: outputs wait for it */

@@ -37,7 +37,7 @@ struct run {
 
 static bool may_write(const struct hf_engine *e)
 {
-	return hf_disk_may_write(engine_now_ns(), atomic_load(&e->words->permit_ns));
+	return hf_disk_may_write(engine_now_ns(), engine_permit_ns(e));
 }
 
 /* Is a copy that is being made to be told of what is written now? What the log holds while the VM is protected
@@ -426,8 +426,7 @@ static bool step_apply(struct hf_engine *e)
 
 	pthread_mutex_lock(&e->lock);
 	is_due = engine_may_work(e) && atomic_load(&e->n_direct) == 0 &&
-		 hf_disk_next_apply(&e->d, engine_now_ns(), atomic_load(&e->words->permit_ns),
-				    &from, &to);
+		 hf_disk_next_apply(&e->d, engine_now_ns(), engine_permit_ns(e), &from, &to);
 	pthread_mutex_unlock(&e->lock);
 	if (!is_due)
 		return false;

@@ -161,6 +161,15 @@ struct hf_engine {
 /* ---- engine.c ---- */
 
 uint64_t engine_now_ns(void);
+
+/* No image write begins after it. */
+static inline uint64_t engine_permit_ns(const struct hf_engine *e)
+{
+	uint64_t peer_ns = atomic_load(&e->words->permit_ns);
+	uint64_t lease_ns = atomic_load(&e->words->lease_ns);
+
+	return peer_ns < lease_ns ? peer_ns : lease_ns;
+}
 /* Waits until @deadline_ns (0: for ever) or a signal. */
 void engine_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline_ns);
 /* Wakes the engine's own threads. The first: lock held; the other takes it. */

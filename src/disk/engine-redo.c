@@ -106,7 +106,7 @@ static int write_part(struct pass *p, const struct hf_wire_disk_record *rec,
 	struct engine_disk *d = &p->e->disk[rec->disk];
 	int r;
 
-	if (!hf_disk_may_write(engine_now_ns(), atomic_load(&p->e->words->permit_ns)))
+	if (!hf_disk_may_write(engine_now_ns(), engine_permit_ns(p->e)))
 		return -EAGAIN;
 	if (d->map)
 		hf_dirtymap_set(d->map, x->offset_bytes, x->length_bytes);

@@ -75,6 +75,7 @@ static int set_words(struct hf_engine *e)
 	if (!e->words)
 		return -ENOMEM;
 	atomic_store(&e->words->permit_ns, UINT64_MAX);
+	atomic_store(&e->words->lease_ns, UINT64_MAX);
 	return 0;
 }
 

@@ -76,13 +76,13 @@ static void leave_direct(struct hf_engine *e)
 		engine_poke(e);
 }
 
-/* Shared images: a write begins only while this host may write. */
+/* A write begins only while this host may write. */
 static void await_permit(const struct hf_engine *e)
 {
 	const struct timespec t = { .tv_nsec = PERMIT_WAIT_NS };
 	uint64_t permit;
 
-	while ((permit = atomic_load(&e->words->permit_ns)) != UINT64_MAX &&
+	while ((permit = engine_permit_ns(e)) != UINT64_MAX &&
 	       !hf_disk_may_write(engine_now_ns(), permit))
 		(void)nanosleep(&t, NULL);
 }
@@ -114,8 +114,7 @@ static int go_direct(struct hf_engine *e, const struct engine_request *q)
 	unsigned int token = 0;
 	int r;
 
-	if (e->is_shared)
-		await_permit(e);
+	await_permit(e);
 	if (is_marked)
 		token = hf_dirtymap_write_begin(d->map, q->offset_bytes, q->length_bytes);
 	r = write_image(d, q);

@@ -531,6 +531,33 @@ TEST(a_standbys_copy_is_left_alone_until_the_vm_uses_it)
 
 /* ---- permission ---- */
 
+static void check_lease_counts(struct world *w)
+{
+	struct hf_diskshm_words *words = w->keeper.words;
+	int before = image_block(w, 3);
+	struct writer x;
+
+	put(w, &words->lease_ns, 1); /* long over */
+	begin_write(&x, w, 3, 7);
+	for (int i = 0; i < 30; i++)
+		nap();
+	CHECK_EQ(atomic_load(&x.result), 1);
+	CHECK_EQ(image_block(w, 3), before);
+	put(w, &words->lease_ns, UINT64_MAX);
+	pthread_join(x.thread, NULL);
+	CHECK_EQ(image_block(w, 3), 7);
+}
+
+TEST(an_owner_writes_only_under_its_lease)
+{
+	struct world w;
+
+	make_world_of(&w, 1, HF_DISKSHM_OWNER);
+	AWAIT(&w, atomic_load(&w.keeper.words->state) == HF_DISKSHM_DIRECT);
+	check_lease_counts(&w);
+	world_end(&w);
+}
+
 TEST(no_image_write_begins_without_permission)
 {
 	struct world w;
@@ -541,6 +568,7 @@ TEST(no_image_write_begins_without_permission)
 	words = w.keeper.words;
 	promote(&w, 0);
 	AWAIT(&w, atomic_load(&words->state) == HF_DISKSHM_DIRECT);
+	check_lease_counts(&w);
 	put(&w, &words->permit_ns, 1); /* long over */
 	begin_write(&x, &w, 0, 1);
 	for (int i = 0; i < 30; i++)

@@ -67,6 +67,7 @@ static int connect_tap(struct hf_guest_net *net, const struct hf_guest_config *c
 		.mode = config->is_standby ? HF_NETTAP_STANDBY : HF_NETTAP_HOLD,
 		.on_first_held = config->on_first_held,
 		.on_over_limit = config->on_over_limit,
+		.may_send = config->may_send,
 		.ctx = config->ctx,
 	};
 	int size = QEMU_SEND_BUFFER_BYTES;

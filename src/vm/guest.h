@@ -36,6 +36,7 @@ struct hf_guest_config {
 	hf_qmp_event *on_event;
 	void (*on_first_held)(void *ctx); /* see nettap.h */
 	void (*on_over_limit)(void *ctx);
+	bool (*may_send)(void *ctx); /* NULL: always */
 	void *ctx;
 };
 

@@ -65,6 +65,7 @@ struct hf_nettap {
 	bool is_first_told, is_limit_told; /* each callback once for its occasion */
 	void (*on_first_held)(void *ctx);
 	void (*on_over_limit)(void *ctx);
+	bool (*may_send)(void *ctx);
 	void *ctx;
 	struct hf_nettap_stats stats;
 };
@@ -112,6 +113,7 @@ int hf_nettap_new(const struct hf_nettap_config *config, struct hf_nettap **ret,
 	t->limit_bytes = config->limit_bytes ? config->limit_bytes : HF_NETTAP_LIMIT_DEFAULT_BYTES;
 	t->on_first_held = config->on_first_held;
 	t->on_over_limit = config->on_over_limit;
+	t->may_send = config->may_send;
 	t->ctx = config->ctx;
 	r = check_limit(t->limit_bytes, err);
 	if (r == 0)
@@ -163,6 +165,11 @@ static bool is_discarding_inbound(const struct hf_nettap *t)
 	return t->mode == HF_NETTAP_STANDBY || t->is_qemu_broken;
 }
 
+static bool may_send(const struct hf_nettap *t)
+{
+	return !t->may_send || t->may_send(t->ctx);
+}
+
 uint32_t hf_nettap_tap_events(const struct hf_nettap *t)
 {
 	const uint8_t *frame;
@@ -173,7 +180,7 @@ uint32_t hf_nettap_tap_events(const struct hf_nettap *t)
 		return 0;
 	if (!has_inbound(t) || is_discarding_inbound(t))
 		events |= EPOLLIN;
-	if (hf_framequeue_peek(&t->queue, &frame, &len))
+	if (hf_framequeue_peek(&t->queue, &frame, &len) && may_send(t))
 		events |= EPOLLOUT;
 	return events;
 }
@@ -224,7 +231,8 @@ static int flush_out(struct hf_nettap *t, unsigned int max_frames, struct hf_err
 
 	for (unsigned int i = 0; i < max_frames && hf_framequeue_peek(&t->queue, &frame, &len);
 	     i++) {
-		int r = t->is_tap_broken ? HF_TAP_AGAIN : hf_tap_write(t->tap_fd, frame, len);
+		bool is_stuck = t->is_tap_broken || !may_send(t);
+		int r = is_stuck ? HF_TAP_AGAIN : hf_tap_write(t->tap_fd, frame, len);
 
 		if (r == HF_TAP_AGAIN)
 			return 0;

@@ -35,6 +35,9 @@ struct hf_nettap_config {
 	/* Called at the end of a dispatch, in HOLD and STANDBY mode only; may call all functions
 	 * here but hf_nettap_free(). Either may be NULL. */
 	void (*on_first_held)(void *ctx); /* the first frame since the last mark: begin an epoch */
+	/* May a frame be written to the TAP now? NULL: yes. Asked before each; while it says no the
+	 * frames wait, in every mode. */
+	bool (*may_send)(void *ctx);
 	void (*on_over_limit)(void *ctx); /* the limit is reached, with frames of no epoch yet: the
 					   * guest's card stands still until an epoch is released */
 	void *ctx;

@@ -24,6 +24,7 @@ struct rig {
 	size_t out_start, out_end;
 	uint8_t in[2 * HF_NETFRAME_BUFFER_MIN];
 	struct hf_netframe_parser parser;
+	bool is_cut;
 };
 
 static void on_first_held(void *ctx)
@@ -36,12 +37,18 @@ static void on_over_limit(void *ctx)
 	((struct rig *)ctx)->over_limit++;
 }
 
+static bool may_send(void *ctx)
+{
+	return !((struct rig *)ctx)->is_cut;
+}
+
 static void open_rig(struct rig *g, enum hf_nettap_mode mode, uint64_t limit_bytes)
 {
 	struct hf_nettap_config c = { .mode = mode,
 				      .limit_bytes = limit_bytes,
 				      .on_first_held = on_first_held,
 				      .on_over_limit = on_over_limit,
+				      .may_send = may_send,
 				      .ctx = g };
 	int net[2], guest[2], small = 16384;
 
@@ -486,6 +493,32 @@ TEST(what_may_leave_has_not_left_yet)
 			;
 	}
 	CHECK_EQ(g.arrived, 2000);
+	close_rig(&g);
+}
+
+/* Without the right to send, what may leave by its epoch waits as well; the tap does not spin. */
+TEST(without_permission_nothing_leaves_in_any_mode)
+{
+	struct rig g;
+
+	open_rig(&g, HF_NETTAP_PASS, 0);
+	g.is_cut = true;
+	guest_send(&g, 100);
+	settle(&g);
+	CHECK(!net_take(&g));
+	CHECK_EQ(hf_nettap_set_mode(g.t, HF_NETTAP_HOLD, NULL), 0);
+	guest_send(&g, 100);
+	settle(&g);
+	CHECK_EQ(hf_nettap_mark(g.t, 1), 0);
+	CHECK_EQ(hf_nettap_release(g.t, 1, NULL), 0);
+	CHECK_EQ(hf_nettap_flush(g.t, NULL), 0);
+	CHECK(!net_take(&g));
+	CHECK(net_send(&g, 60)); /* the other direction goes on */
+	settle(&g);
+	CHECK(guest_take(&g, SIZE_MAX));
+	g.is_cut = false;
+	net_take_all(&g);
+	CHECK_EQ(g.arrived, 2);
 	close_rig(&g);
 }
 
