@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "service/varlink-client.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "sys/fd.h"
+
+struct call {
+	hf_varlink_answer *answer;
+	void *ctx;
+};
+
+struct hf_varlink_client {
+	struct hf_watch watch;
+	int fd;
+	struct hf_varlink_parser parser;
+	hf_varlink_ended *ended;
+	void *ctx;
+	char *out; /* queued bytes */
+	size_t n_out;
+	struct call calls[HF_VARLINK_CLIENT_CALLS_MAX]; /* in the order of their replies */
+	unsigned int first, n_calls;
+	bool is_over; /* nothing is sent or received any more */
+	bool is_inside; /* of its own watch, which then frees it */
+	bool is_closed;
+};
+
+static int connect_unix(const char *path, int *ret_fd)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (strlen(path) >= sizeof(sun.sun_path))
+		return -ENAMETOOLONG;
+	(void)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)&sun, sizeof(sun)) < 0) {
+		int e = errno;
+
+		hf_fd_close(&fd);
+		return -e;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+static void client_free(struct hf_varlink_client *c)
+{
+	hf_watch_remove(&c->watch);
+	hf_varlink_parser_fini(&c->parser);
+	hf_fd_close(&c->fd);
+	free(c->out);
+	free(c);
+}
+
+static int flush(struct hf_varlink_client *c)
+{
+	size_t n;
+	int r;
+
+	while (c->n_out) {
+		r = hf_fd_send(c->fd, c->out, c->n_out, &n);
+		if (r == HF_FD_AGAIN)
+			return 0;
+		/* What the service said before it closed is still to be read. */
+		if (r == -EPIPE || r == -ECONNRESET) {
+			c->n_out = 0;
+			return 0;
+		}
+		if (r < 0)
+			return r;
+		memmove(c->out, c->out + n, c->n_out - n);
+		c->n_out -= n;
+	}
+	return 0;
+}
+
+static int take_reply(struct hf_varlink_client *c, const struct hf_varlink_reply *reply,
+		      struct hf_err *err)
+{
+	struct call call = c->calls[c->first];
+
+	if (!c->n_calls) {
+		hf_err_set(err, "a reply came that nothing had been asked for");
+		return -EBADMSG;
+	}
+	if (!reply->is_continues) {
+		c->first = (c->first + 1) % HF_VARLINK_CLIENT_CALLS_MAX;
+		c->n_calls--;
+	}
+	if (call.answer)
+		call.answer(call.ctx, reply);
+	return 0;
+}
+
+static int receive(struct hf_varlink_client *c, struct hf_err *err)
+{
+	struct hf_varlink_reply reply;
+	size_t n;
+	char *at;
+	int r = hf_varlink_parser_space(&c->parser, &at, &n);
+
+	if (!r)
+		r = hf_fd_read(c->fd, at, n, &n);
+	if (r == HF_FD_AGAIN)
+		return 0;
+	if (r) {
+		r = r == HF_FD_EOF ? -ECONNRESET : r;
+		hf_err_set(err, "the connection has ended: %s",
+			   r == -ECONNRESET ? "the other side has closed it" : strerror(-r));
+		return r;
+	}
+	hf_varlink_parser_commit(&c->parser, n);
+	while ((r = hf_varlink_parser_next_reply(&c->parser, &reply, err)) == 1) {
+		r = take_reply(c, &reply, err);
+		hf_varlink_reply_fini(&reply);
+		if (r < 0 || c->is_closed)
+			return r;
+	}
+	return r;
+}
+
+static uint32_t wanted(void *ctx)
+{
+	const struct hf_varlink_client *c = ctx;
+
+	if (c->is_over)
+		return 0;
+	return EPOLLIN | (c->n_out ? EPOLLOUT : 0u);
+}
+
+static void ready(void *ctx, uint32_t revents)
+{
+	struct hf_varlink_client *c = ctx;
+	struct hf_err err = { "" };
+	int r = 0;
+
+	c->is_inside = true;
+	if (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
+		r = receive(c, &err);
+	if (!r && !c->is_closed)
+		r = flush(c);
+	if (r < 0 && !c->is_closed) {
+		c->is_over = true;
+		c->ended(c->ctx, r, err.text[0] ? err.text : strerror(-r));
+	}
+	c->is_inside = false;
+	if (c->is_closed)
+		client_free(c);
+}
+
+int hf_varlink_client_open(struct hf_loop *loop, const char *path, hf_varlink_ended *ended,
+			   void *ctx, struct hf_varlink_client **ret, struct hf_err *err)
+{
+	struct hf_varlink_client *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	c->ended = ended;
+	c->ctx = ctx;
+	c->fd = -1;
+	hf_varlink_parser_init(&c->parser, HF_VARLINK_REPLY_MAX);
+	r = connect_unix(path, &c->fd);
+	if (r < 0)
+		hf_err_set(err, "cannot connect to %.300s: %s", path, strerror(-r));
+	else
+		r = hf_watch_add(&c->watch, loop, c->fd, HF_PRIORITY_LINK, wanted, ready, c);
+	if (r < 0) {
+		client_free(c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+void hf_varlink_client_close(struct hf_varlink_client *c)
+{
+	if (!c)
+		return;
+	c->is_closed = true;
+	c->is_over = true;
+	if (!c->is_inside)
+		client_free(c);
+}
+
+static int queue(struct hf_varlink_client *c, const struct hf_varlink_call *call)
+{
+	char *text;
+	char *grown;
+	size_t n;
+	int r = hf_varlink_encode_call(call, &text, &n);
+
+	if (r < 0)
+		return r;
+	if (c->n_out + n > HF_VARLINK_CLIENT_QUEUE_MAX_BYTES) {
+		free(text);
+		return -EBUSY;
+	}
+	grown = realloc(c->out, c->n_out + n);
+	if (grown) {
+		memcpy(grown + c->n_out, text, n);
+		c->out = grown;
+		c->n_out += n;
+	}
+	free(text);
+	return grown ? 0 : -ENOMEM;
+}
+
+int hf_varlink_client_call(struct hf_varlink_client *c, const char *method,
+			   struct json_object *parameters, bool is_more, hf_varlink_answer *answer,
+			   void *ctx)
+{
+	struct hf_varlink_call call = { .method = method,
+					.parameters = parameters,
+					.is_more = is_more };
+	int r = -ENOTCONN;
+
+	if (!c->is_over)
+		r = c->n_calls == HF_VARLINK_CLIENT_CALLS_MAX ? -EBUSY : queue(c, &call);
+	json_object_put(parameters);
+	if (r < 0)
+		return r;
+	c->calls[(c->first + c->n_calls++) % HF_VARLINK_CLIENT_CALLS_MAX] =
+		(struct call){ .answer = answer, .ctx = ctx };
+	return 0;
+}
