@@ -37,12 +37,13 @@ struct hf_lease_state {
 
 struct hf_lease_page;
 
-/* For the daemon: creates it if need be and maps it; -EBUSY: another daemon has it. */
+/* For the daemon: creates it if need be and maps it; what an earlier daemon published is still there.
+ * -EBUSY: another daemon has it; -EBADMSG: of another version, and in use. */
 int hf_lease_page_create(const char *path, struct hf_lease_page **ret,
 			 struct hf_err *err) HF_MUST_CHECK;
 
 /* For everybody else: read-only, with a shared flock(); -ENOENT: no daemon ever ran here; -EBADMSG: of
- * another version, or damaged. */
+ * another version, or damaged; -EAGAIN: locked for seconds. May wait that long. */
 int hf_lease_page_open(const char *path, struct hf_lease_page **ret,
 		       struct hf_err *err) HF_MUST_CHECK;
 void hf_lease_page_close(struct hf_lease_page *p);
@@ -52,6 +53,10 @@ void hf_lease_page_publish(struct hf_lease_page *p, const struct hf_lease_state 
 
 /* Daemon only: does anybody run something under the lease? */
 bool hf_lease_page_is_used(const struct hf_lease_page *p);
+
+/* CLOCK_BOOTTIME - CLOCK_MONOTONIC, to a small fraction of a millisecond. For `asleep_ns`: to be taken
+ * before the write is issued that validity is counted from. */
+uint64_t hf_lease_page_asleep_ns(void);
 
 /* False, and all zero, if the writer was caught (or died) in the middle for longer than a moment. */
 bool hf_lease_page_read(const struct hf_lease_page *p, struct hf_lease_state *ret);
