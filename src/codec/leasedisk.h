@@ -23,7 +23,7 @@ struct hf_lease_geometry {
 	uint32_t max_hosts; /* follows from the two */
 };
 
-/* -EINVAL with @err: no such combination. */
+/* -EINVAL with @err: no such combination. @ret: only on success. */
 int hf_lease_geometry_make(uint32_t sector_bytes, uint32_t align_bytes,
 			   struct hf_lease_geometry *ret, struct hf_err *err) HF_MUST_CHECK;
 
@@ -36,14 +36,22 @@ enum hf_lease_kind {
 	HF_LEASE_KIND_FOREIGN,
 };
 
-/* What begins with these bytes (512 at least), and its geometry if it is one of ours. */
+/* What begins with these bytes, by its magic alone? FOREIGN, too, for fewer than 512 of them. @ret: its
+ * geometry if it is one of ours and says a possible one, else all zero. */
 enum hf_lease_kind hf_lease_identify(const uint8_t *bytes, size_t len,
 				     struct hf_lease_geometry *ret);
 
-/* Decoders: 0; -EBADMSG with @err, which says what is wrong and with what value: magic, version,
- * checksum, sector or align size other than @geometry's, a lockspace or resource of another name (names
- * may be NULL: any), an owner beyond max_hosts. @len: of a sector at least. @space, @resource: out
- * of disk, at most 48 bytes. */
+const char *hf_lease_kind_name(enum hf_lease_kind kind);
+
+/*
+ * Decoders take a whole sector. 0, or -EBADMSG with @err, which says what is wrong and with what
+ * value: magic, version, checksum, sector or align size other than @g's, a lockspace or resource
+ * of another name than @space or @resource (at most 48 bytes; NULL: any), an owner beyond what there is.
+ * @ret: only on success.
+ */
+
+/* An extra that is damaged, of an unknown version or senseless (a fence of 8T s or more) is none. A slot
+ * that was never used has owner 0. */
 int hf_lease_slot_decode(const uint8_t *sector, const struct hf_lease_geometry *g, uint64_t host_id,
 			 const char *space, struct hf_lease_slot *ret,
 			 struct hf_err *err) HF_MUST_CHECK;
@@ -51,16 +59,22 @@ int hf_lease_leader_decode(const uint8_t *sector, const struct hf_lease_geometry
 			   const char *space, const char *resource, struct hf_lease_leader *ret,
 			   struct hf_err *err) HF_MUST_CHECK;
 
-/* Never fails: is_damaged says what a wrong checksum means. */
+/* Never fails. is_damaged: the checksum is wrong, or it says what no ballot writes (bal above mbal, a
+ * value without an owner); all else is zero then. */
 void hf_lease_block_decode(const uint8_t *sector, struct hf_lease_block *ret);
 
 /* The names in a lockspace's or resource's first sector; for tools. @ret: 49 bytes each. */
 void hf_lease_names(const uint8_t *sector, char *ret_space, char *ret_resource);
 
-/* Encoders write a whole sector; what they do not name they keep as it stands in @sector (sanlock's
- * bitmap, a block's mode), or zero for a slot's or block's first time. */
+/*
+ * Encoders work on a whole sector. What they do not name stays as it is there: sanlock's bitmap and
+ * event in a slot, a block's mode, reserved bytes. A sector that is not of the kind in question
+ * (slot, leader, request) is zeroed first. Joining in a new generation: zero the sector before, what
+ * stands there is the last one's.
+ */
 void hf_lease_slot_encode(uint8_t *sector, const struct hf_lease_geometry *g,
 			  const struct hf_lease_slot *slot, const char *space);
+/* The moment of writing is the timestamp's, if that is not 0. */
 void hf_lease_leader_encode(uint8_t *sector, const struct hf_lease_geometry *g,
 			    const struct hf_lease_leader *leader, const char *space,
 			    const char *resource);
@@ -91,16 +105,41 @@ static inline uint64_t hf_lease_slot_at(const struct hf_lease_geometry *g, uint6
 	return (host_id - 1) * g->sector_bytes;
 }
 
+static inline uint64_t hf_lease_request_at(const struct hf_lease_geometry *g)
+{
+	return g->sector_bytes;
+}
+
 static inline uint64_t hf_lease_block_at(const struct hf_lease_geometry *g, uint64_t host_id)
 {
 	return (1 + host_id) * g->sector_bytes;
 }
 
-/* ---- the index of resources ---- */
+/* ---- whole areas, as sanlock initialises them ---- */
+
+/* @area: align_bytes, written from end to end. Names: at most 48 bytes. */
+void hf_lease_lockspace_format(uint8_t *area, const struct hf_lease_geometry *g, const char *space,
+			       uint32_t io_timeout_s);
+
+/* A free lease for hosts 1..@num_hosts (1..max_hosts). Write sector 0 last: only with it is the area
+ * a lease. */
+void hf_lease_resource_format(uint8_t *area, const struct hf_lease_geometry *g, uint32_t num_hosts,
+			      const char *space, const char *resource);
+
+/*
+ * ---- the index of resources ----
+ *
+ * Behind the lockspace: the index, then the lease that guards changes of it, then resource 0, 1, ...
+ * Entry i belongs to resource i: it says the name, or offset 0 if there is none.
+ */
+
+#define HF_LEASE_INDEX_ENTRY_BYTES 64
+#define HF_LEASE_INDEX_RESOURCES 4096 /* what sanlock makes */
+#define HF_LEASE_INDEX_LEASE_NAME "rindex_lease"
 
 struct hf_lease_index {
 	struct hf_lease_geometry geometry;
-	uint32_t max_resources;
+	uint32_t max_resources; /* its entries end within the index's area */
 	uint64_t offset; /* of the index itself in its file */
 	char space[HF_LEASE_NAME_BYTES + 1];
 };
@@ -111,11 +150,29 @@ struct hf_lease_index_entry {
 	char name[HF_LEASE_NAME_BYTES + 1];
 };
 
-#define HF_LEASE_INDEX_ENTRY_BYTES 64
-
 int hf_lease_index_decode(const uint8_t *sector, struct hf_lease_index *ret,
 			  struct hf_err *err) HF_MUST_CHECK;
 void hf_lease_index_encode(uint8_t *sector, const struct hf_lease_index *index);
+
+/* -EBADMSG with @err also for an offset that is not entry @i's, and a used entry without a name. */
 int hf_lease_index_entry_decode(const uint8_t *bytes, const struct hf_lease_index *index,
-				struct hf_lease_index_entry *ret, struct hf_err *err) HF_MUST_CHECK;
+				uint32_t i, struct hf_lease_index_entry *ret,
+				struct hf_err *err) HF_MUST_CHECK;
 void hf_lease_index_entry_encode(uint8_t *bytes, const struct hf_lease_index_entry *entry);
+
+/* Where entry @i is, from the start of the index; it does not cross a sector. */
+static inline uint64_t hf_lease_index_entry_at(const struct hf_lease_index *index, uint32_t i)
+{
+	return index->geometry.sector_bytes + (uint64_t)i * HF_LEASE_INDEX_ENTRY_BYTES;
+}
+
+/* Where the index's own lease, and resource @i, are in the file. */
+static inline uint64_t hf_lease_index_lease_at(const struct hf_lease_index *index)
+{
+	return index->offset + index->geometry.align_bytes;
+}
+
+static inline uint64_t hf_lease_index_resource_at(const struct hf_lease_index *index, uint32_t i)
+{
+	return index->offset + (2 + (uint64_t)i) * index->geometry.align_bytes;
+}
