@@ -25,7 +25,8 @@ struct hf_store;
 struct hf_store_config {
 	const char *path; /* absolute path, or nbd://, nbds://, nbd+unix:// URI */
 	bool is_read_only;
-	uint32_t timeout_ms; /* NBD: a server that says nothing for so long is taken for gone */
+	uint32_t timeout_ms; /* NBD: a server that says nothing for so long is taken for gone;
+			      * 0: 5 s */
 };
 
 /**
