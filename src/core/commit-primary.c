@@ -7,7 +7,8 @@
  *     ^  ^  link lost      |              | |  ^  \___capture, send___/
  *     |  +-----------------+   link lost, | |  | in touch again
  *     |                          silence  v |  | (same session)
- *     |   proof of death, arbiter's word  HOLDING ------> SUPERSEDED (the standby went live)
+ *     |   proof of death; with a lease    HOLDING ------> SUPERSEDED (the standby went live,
+ *     |   only a vote that was won          | |            or the vote is lost: from any state)
  *     +-----------------------------------+ |
  *     |   the standby has discarded         | give up protection
  *     +------------------------------- LEAVING
@@ -18,6 +19,10 @@
  * The one rule behind all of it: from the moment the first capture of a session starts until the
  * standby is known to be unable to promote that session, an output leaves only after the epoch that
  * it belongs to was acknowledged.
+ *
+ * With a lease the standby is known to be unable to go live when the vote is won, or when it has
+ * discarded by its own word, which it gives only if its own vote is not won. Its death proves
+ * nothing: it may have won, and gone live, before.
  */
 #include "core/commit.h"
 
@@ -44,8 +49,8 @@ static const char *const state_names[HF_PRIMARY_STATE_COUNT] = {
 
 /* Which state may follow which; anything else is a bug of this file. */
 static const unsigned int successors[HF_PRIMARY_STATE_COUNT] = {
-	[HF_PRIMARY_ALONE] = BIT(SYNCING) | BIT(FINISHED),
-	[HF_PRIMARY_SYNCING] = BIT(ALONE) | BIT(PROTECTED) | BIT(FINISHED),
+	[HF_PRIMARY_ALONE] = BIT(SYNCING) | BIT(SUPERSEDED) | BIT(FINISHED),
+	[HF_PRIMARY_SYNCING] = BIT(ALONE) | BIT(PROTECTED) | BIT(SUPERSEDED) | BIT(FINISHED),
 	[HF_PRIMARY_PROTECTED] = BIT(HOLDING) | BIT(ALONE) | BIT(LEAVING) | BIT(HANDING_OVER) |
 				 BIT(DEAD) | BIT(ENDING) | BIT(SUPERSEDED),
 	[HF_PRIMARY_HOLDING] = BIT(PROTECTED) | BIT(ALONE) | BIT(SYNCING) | BIT(LEAVING) |
@@ -102,6 +107,51 @@ static void drop_flight(struct hf_primary *p, struct hf_primary_actions *out)
 	p->stage = HF_STAGE_RUN;
 }
 
+/* Is it up to the vote who goes on? Not while the standby can still be heard. */
+static bool wants_vote(const struct hf_primary *p)
+{
+	bool is_in_touch = p->is_link_up && !p->is_peer_silent;
+
+	return p->state == HF_PRIMARY_HOLDING || (p->state == HF_PRIMARY_LEAVING && !is_in_touch) ||
+	       (p->state == HF_PRIMARY_ENDING && !is_in_touch && p->has_vote);
+}
+
+/* One question at a time: what is open may be won yet, also if it is being taken back. */
+static void ask_if_wanted(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	struct hf_primary_action *a;
+
+	if (p->is_asking || !wants_vote(p))
+		return;
+	p->is_asking = p->has_vote;
+	a = add(out, HF_PRIMARY_ASK_ARBITER, 0);
+	a->session = p->session;
+	a->lver = p->lver;
+}
+
+static void cancel_question(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	if (!p->is_asking || p->is_cancelling)
+		return;
+	p->is_cancelling = true;
+	add(out, HF_PRIMARY_CANCEL_ARBITER, 0);
+}
+
+/*
+ * The standby asks about the lver that it was told: with an old one it would be denied, and discard
+ * what it holds.
+ */
+static void send_lease(const struct hf_primary *p, struct hf_primary_actions *out)
+{
+	struct hf_primary_action *a;
+
+	if (!p->has_vote || !p->is_link_up)
+		return;
+	a = add(out, HF_PRIMARY_SEND_LEASE, 0);
+	a->session = p->session;
+	a->lver = p->lver;
+}
+
 /* What the guest wrote in the epoch that is open now goes to the disks, too: its number is used
  * up. */
 static void pass(struct hf_primary *p, struct hf_primary_actions *out)
@@ -117,16 +167,21 @@ static void go_alone(struct hf_primary *p, struct hf_primary_actions *out)
 	p->session = none;
 	p->committed = 0;
 	p->failures = 0;
+	cancel_question(p, out);
 	pass(p, out);
 }
 
 static void begin_sync(struct hf_primary *p, struct hf_id fresh, struct hf_primary_actions *out)
 {
+	struct hf_primary_action *a;
+
 	assert(!hf_id_is_none(fresh));
 	move(p, HF_PRIMARY_SYNCING);
 	p->session = fresh;
 	p->committed = 0;
-	add_session(out, HF_PRIMARY_BEGIN_SYNC, fresh);
+	a = add(out, HF_PRIMARY_BEGIN_SYNC, 0);
+	a->session = fresh;
+	a->lver = p->lver;
 }
 
 /* On shared storage a late write of this side would land over what the standby writes once it is
@@ -138,10 +193,10 @@ static void cut_disks(struct hf_primary *p, struct hf_primary_actions *out)
 }
 
 /* The word on which the standby goes live at once: only when nothing of this side can be in its
- * way. */
+ * way: no write, and no vote, which it would lose. */
 static void tell_to_go_live(const struct hf_primary *p, struct hf_primary_actions *out)
 {
-	if (!p->is_link_up || (p->is_storage_shared && !p->is_cut))
+	if (!p->is_link_up || p->is_asking || (p->is_storage_shared && !p->is_cut))
 		return;
 	if (p->state == HF_PRIMARY_DEAD)
 		add(out, HF_PRIMARY_SEND_DEAD, 0);
@@ -152,9 +207,11 @@ static void tell_to_go_live(const struct hf_primary *p, struct hf_primary_action
 static void supersede(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	move(p, HF_PRIMARY_SUPERSEDED);
+	p->is_synced = false;
 	add(out, HF_PRIMARY_DISCARD, 0);
 	add(out, HF_PRIMARY_FREEZE, 0);
 	cut_disks(p, out);
+	cancel_question(p, out);
 	add(out, HF_PRIMARY_FINISH, 0);
 }
 
@@ -162,6 +219,7 @@ static void finish(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	move(p, HF_PRIMARY_FINISHED);
 	p->is_synced = false;
+	cancel_question(p, out);
 	add(out, HF_PRIMARY_FINISH, 0);
 }
 
@@ -193,6 +251,12 @@ static void on_ack(struct hf_primary *p, const struct hf_primary_event *ev,
 		acknowledged(p, out);
 }
 
+static void be_in_touch(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	move(p, HF_PRIMARY_PROTECTED);
+	cancel_question(p, out);
+}
+
 /*
  * The standby of our session is back. It holds the epoch in flight (the acknowledgement was lost),
  * or the one before (the epoch in flight was lost: its pages go with the next one), or, if the
@@ -203,7 +267,8 @@ static void rejoin(struct hf_primary *p, const struct hf_primary_event *ev,
 		   struct hf_primary_actions *out)
 {
 	if (p->stage == HF_STAGE_FLIGHT && ev->epoch == p->captured) {
-		move(p, HF_PRIMARY_PROTECTED);
+		be_in_touch(p, out);
+		send_lease(p, out);
 		acknowledged(p, out);
 		return;
 	}
@@ -216,9 +281,11 @@ static void rejoin(struct hf_primary *p, const struct hf_primary_event *ev,
 	}
 	drop_flight(p, out);
 	if (p->committed) {
-		move(p, HF_PRIMARY_PROTECTED);
+		be_in_touch(p, out);
+		send_lease(p, out);
 		return;
 	}
+	cancel_question(p, out);
 	pass(p, out);
 	begin_sync(p, ev->fresh, out);
 }
@@ -241,6 +308,7 @@ static void on_link_up(struct hf_primary *p, const struct hf_primary_event *ev,
 	} else if (p->state == HF_PRIMARY_LEAVING && is_ours) {
 		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
 	} else if ((p->state == HF_PRIMARY_DEAD || p->state == HF_PRIMARY_HANDED_OVER) && is_ours) {
+		send_lease(p, out);
 		tell_to_go_live(p, out);
 	} else if (p->state == HF_PRIMARY_ENDING && is_ours) {
 		add(out, HF_PRIMARY_SEND_ENDED, 0);
@@ -264,12 +332,11 @@ static void lose_touch(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	if (p->state == HF_PRIMARY_HANDING_OVER && p->stage == HF_STAGE_FLIGHT)
 		run_on(p, out);
-	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER) {
+	if (p->state == HF_PRIMARY_HOLDING)
+		return; /* has asked */
+	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER)
 		move(p, HF_PRIMARY_HOLDING);
-		add(out, HF_PRIMARY_ASK_ARBITER, 0);
-	} else if (p->state == HF_PRIMARY_LEAVING) {
-		add(out, HF_PRIMARY_ASK_ARBITER, 0);
-	}
+	ask_if_wanted(p, out);
 }
 
 static void on_link_down(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
@@ -288,7 +355,8 @@ static void on_link_down(struct hf_primary *p, const struct hf_primary_event *ev
 	lose_touch(p, out);
 }
 
-static void on_peer_dead(struct hf_primary *p, const struct hf_primary_event *ev,
+/* The standby that held our session will never promote it. */
+static void standby_gone(struct hf_primary *p, const struct hf_primary_event *ev,
 			 struct hf_primary_actions *out)
 {
 	p->is_link_up = false;
@@ -323,6 +391,18 @@ static void on_peer_dead(struct hf_primary *p, const struct hf_primary_event *ev
 	}
 }
 
+static void on_peer_dead(struct hf_primary *p, const struct hf_primary_event *ev,
+			 struct hf_primary_actions *out)
+{
+	if (!p->has_vote || (!hf_primary_is_holding(p) && p->state != HF_PRIMARY_ENDING)) {
+		standby_gone(p, ev, out);
+		return;
+	}
+	p->is_link_up = false;
+	p->is_peer_silent = false;
+	lose_touch(p, out);
+}
+
 /* From here on the standby may come to hold an epoch: nothing leaves any more before its commit. */
 static void begin_protection(struct hf_primary *p, struct hf_primary_actions *out)
 {
@@ -339,7 +419,7 @@ static void on_peer_heard(struct hf_primary *p, const struct hf_primary_event *e
 			  struct hf_primary_actions *out)
 {
 	if (p->state == HF_PRIMARY_HOLDING && p->is_link_up && p->is_peer_silent)
-		move(p, HF_PRIMARY_PROTECTED);
+		be_in_touch(p, out);
 	p->is_peer_silent = false;
 	if (p->is_synced)
 		begin_protection(p, out);
@@ -370,10 +450,10 @@ static void on_peer_discarded(struct hf_primary *p, const struct hf_primary_even
 	if (hf_id_is_none(p->session) || !hf_id_is_equal(ev->session, p->session))
 		return;
 	/*
-	 * Same consequence as its death; in HANDED_OVER and DEAD, too: nobody will promote, and
-	 * waiting for it would be for ever. The link, if any, is started afresh.
+	 * In HANDED_OVER and DEAD, too: nobody will promote, and waiting for it would be for ever.
+	 * The link, if any, is started afresh.
 	 */
-	on_peer_dead(p, ev, out);
+	standby_gone(p, ev, out);
 }
 
 static void on_captured(struct hf_primary *p, const struct hf_primary_event *ev,
@@ -427,6 +507,7 @@ static void on_vm_died(struct hf_primary *p, const struct hf_primary_event *ev U
 	case HF_PRIMARY_LEAVING:
 		move(p, HF_PRIMARY_DEAD);
 		cut_disks(p, out);
+		cancel_question(p, out);
 		tell_to_go_live(p, out);
 		break;
 	case HF_PRIMARY_HANDED_OVER:
@@ -458,6 +539,7 @@ static void on_vm_ended(struct hf_primary *p, const struct hf_primary_event *ev 
 		move(p, HF_PRIMARY_ENDING);
 		if (p->is_link_up)
 			add(out, HF_PRIMARY_SEND_ENDED, 0);
+		ask_if_wanted(p, out);
 		break;
 	case HF_PRIMARY_HANDED_OVER:
 	case HF_PRIMARY_DEAD:
@@ -472,7 +554,9 @@ static void on_vm_ended(struct hf_primary *p, const struct hf_primary_event *ev 
 static void on_handover_wanted(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
 			       struct hf_primary_actions *out)
 {
-	if (p->state != HF_PRIMARY_PROTECTED || !p->is_link_up)
+	/* A vote of this side that is being taken back may still be won: then the standby would
+	 * lose the one by which it is to take over. */
+	if (p->state != HF_PRIMARY_PROTECTED || !p->is_link_up || p->is_asking)
 		return;
 	/* A capture under way may be the final one of a hand-over that was called off: it will
 	 * do. */
@@ -491,11 +575,10 @@ static void on_abandon_wanted(struct hf_primary *p, const struct hf_primary_even
 		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
 }
 
-static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
-		       struct hf_primary_actions *out)
+/* Who does not ask the lease has an arbiter that grants to one side at most, or never answers. */
+static void on_arbiter_without_lease(struct hf_primary *p, const struct hf_primary_event *ev,
+				     struct hf_primary_actions *out)
 {
-	struct hf_id session = p->session;
-
 	if (p->state != HF_PRIMARY_HOLDING && p->state != HF_PRIMARY_LEAVING)
 		return; /* an answer to a question that no longer stands */
 	if (ev->kind == HF_PRIMARY_ARBITER_DENIED) {
@@ -505,10 +588,72 @@ static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 			supersede(p, out);
 		return;
 	}
-	/* Also without a link: the standby still waits with that state, and has to hear it on the
-	 * next. */
-	add_session(out, HF_PRIMARY_SEND_ABANDON, session);
+	add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
 	go_alone(p, out);
+}
+
+/* The lver that the standby was told is the past: with it nobody can win any more. */
+static void won(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	p->lver++;
+	switch (p->state) {
+	case HF_PRIMARY_HOLDING:
+	case HF_PRIMARY_LEAVING:
+		/* Also without a link: the standby still waits with that state, and has to hear it
+		 * on the next. */
+		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
+		go_alone(p, out);
+		break;
+	case HF_PRIMARY_ENDING:
+		pass(p, out);
+		finish(p, out);
+		break;
+	case HF_PRIMARY_SYNCING:
+	case HF_PRIMARY_PROTECTED:
+	case HF_PRIMARY_HANDING_OVER:
+		send_lease(p, out);
+		break;
+	case HF_PRIMARY_DEAD:
+	case HF_PRIMARY_HANDED_OVER:
+		send_lease(p, out);
+		tell_to_go_live(p, out);
+		break;
+	case HF_PRIMARY_ALONE:
+	case HF_PRIMARY_SUPERSEDED:
+	case HF_PRIMARY_FINISHED:
+	case HF_PRIMARY_STATE_COUNT:
+		break;
+	}
+}
+
+/* Lost: another host owns the lease. It is not looked at whether we had reason to ask. */
+static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
+		       struct hf_primary_actions *out)
+{
+	if (!p->has_vote) {
+		on_arbiter_without_lease(p, ev, out);
+		return;
+	}
+	if (ev->lver != p->lver)
+		return;
+	p->is_asking = false;
+	p->is_cancelling = false;
+	if (ev->kind == HF_PRIMARY_ARBITER_GRANTED)
+		won(p, out);
+	else if (p->state != HF_PRIMARY_SUPERSEDED && p->state != HF_PRIMARY_FINISHED)
+		supersede(p, out);
+}
+
+static void on_arbiter_cancelled(struct hf_primary *p, const struct hf_primary_event *ev,
+				 struct hf_primary_actions *out)
+{
+	if (!p->is_asking || ev->lver != p->lver)
+		return;
+	p->is_asking = false;
+	p->is_cancelling = false;
+	ask_if_wanted(p, out);
+	if (p->state == HF_PRIMARY_DEAD || p->state == HF_PRIMARY_HANDED_OVER)
+		tell_to_go_live(p, out);
 }
 
 /* With a silent standby nothing would be committed: until it is heard outputs may as well pass. */
@@ -559,6 +704,7 @@ static handler *const handlers[HF_PRIMARY_EVENT_COUNT] = {
 	[HF_PRIMARY_ACK] = on_ack,
 	[HF_PRIMARY_ARBITER_GRANTED] = on_arbiter,
 	[HF_PRIMARY_ARBITER_DENIED] = on_arbiter,
+	[HF_PRIMARY_ARBITER_CANCELLED] = on_arbiter_cancelled,
 	[HF_PRIMARY_VM_DIED] = on_vm_died,
 	[HF_PRIMARY_VM_ENDED] = on_vm_ended,
 	[HF_PRIMARY_HANDOVER_WANTED] = on_handover_wanted,
@@ -584,6 +730,10 @@ static void check(const struct hf_primary *p)
 	 * asked. */
 	if (p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HANDING_OVER)
 		assert(!p->is_peer_silent);
+	assert(!p->is_asking || p->has_vote);
+	assert(!p->is_cancelling || p->is_asking);
+	if (p->has_vote && p->state == HF_PRIMARY_HOLDING)
+		assert(p->is_asking);
 	if (p->is_cut)
 		assert(!hf_primary_is_holding(p) && p->state != HF_PRIMARY_ALONE);
 }

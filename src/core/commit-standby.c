@@ -7,16 +7,19 @@
  *      ^ ^                 |                   | |     same session        | |
  *      | |  any loss       |   ABANDON, ended, | |                         | |
  *      | +-----------------+   bad data        | |  proof of death,        | |
- *      +---------------------------------------+ |  hand-over              | | arbiter's word,
+ *      +---------------------------------------+ |  hand-over              | | vote won,
  *      ^                                         v                         | | proof, force
  *      |                                     PROMOTING <-------------------|-+
- *      +------------------------------------------ | ----------------------+ arbiter denies
- *                                                  v
- *                                          PROMOTED or FAILED
+ *      +------------------------------------- |  |  | --------------------+ vote lost
+ *                               load failed   v  |  v   vote lost
+ *                                        FAILED  |  DENIED
+ *                                                v
+ *                                            PROMOTED
  *
  * Two rules: what is promoted is the last whole epoch, never a part of one; and it is promoted only
  * on proof that the primary can let no output leave any more (its port is closed, or its keeper
- * says so), on the arbiter's word, or when an operator vouches for it.
+ * says so), when the vote is won, or when an operator vouches for it. With a lease a proof only
+ * starts to load the state, and the vote alone lets it run: the dead may have won it before.
  */
 #include "core/commit.h"
 
@@ -28,7 +31,7 @@ static const char *const state_names[HF_STANDBY_STATE_COUNT] = {
 	[HF_STANDBY_IDLE] = "idle",           [HF_STANDBY_SYNCING] = "syncing",
 	[HF_STANDBY_READY] = "ready",         [HF_STANDBY_LOST] = "lost",
 	[HF_STANDBY_PROMOTING] = "promoting", [HF_STANDBY_PROMOTED] = "promoted",
-	[HF_STANDBY_FAILED] = "failed",
+	[HF_STANDBY_FAILED] = "failed",       [HF_STANDBY_DENIED] = "denied",
 };
 
 #define UNUSED __attribute__((unused))
@@ -39,9 +42,10 @@ static const unsigned int successors[HF_STANDBY_STATE_COUNT] = {
 	[HF_STANDBY_SYNCING] = BIT(IDLE) | BIT(READY) | BIT(SYNCING),
 	[HF_STANDBY_READY] = BIT(LOST) | BIT(IDLE) | BIT(PROMOTING),
 	[HF_STANDBY_LOST] = BIT(READY) | BIT(IDLE) | BIT(PROMOTING),
-	[HF_STANDBY_PROMOTING] = BIT(PROMOTED) | BIT(FAILED),
+	[HF_STANDBY_PROMOTING] = BIT(PROMOTED) | BIT(FAILED) | BIT(DENIED),
 	[HF_STANDBY_PROMOTED] = 0,
 	[HF_STANDBY_FAILED] = 0,
+	[HF_STANDBY_DENIED] = 0,
 };
 
 static void move(struct hf_standby *s, enum hf_standby_state to)
@@ -57,13 +61,40 @@ static struct hf_standby_action *add(struct hf_standby *s, struct hf_standby_act
 
 	assert(out->n < HF_STANDBY_ACTIONS_MAX);
 	a = &out->a[out->n++];
-	*a = (struct hf_standby_action){ .kind = kind, .epoch = s->epoch, .session = s->session };
+	*a = (struct hf_standby_action){
+		.kind = kind, .epoch = s->epoch, .session = s->session, .lver = s->lver
+	};
 	return a;
 }
 
 static bool holds_epoch(const struct hf_standby *s)
 {
 	return s->state == HF_STANDBY_READY || s->state == HF_STANDBY_LOST;
+}
+
+static bool may_run(const struct hf_standby *s)
+{
+	return !s->has_vote || s->has_won || s->is_forced;
+}
+
+/* One question at a time: what is open may be won yet, also if it is being taken back. */
+static void ask_if_wanted(struct hf_standby *s, struct hf_standby_actions *out)
+{
+	bool is_wanted = s->state == HF_STANDBY_LOST ||
+			 (s->has_vote && s->state == HF_STANDBY_PROMOTING && !s->has_won);
+
+	if (s->is_asking || !is_wanted)
+		return;
+	s->is_asking = s->has_vote;
+	add(s, out, HF_STANDBY_ASK_ARBITER);
+}
+
+static void cancel_question(struct hf_standby *s, struct hf_standby_actions *out)
+{
+	if (!s->is_asking || s->is_cancelling)
+		return;
+	s->is_cancelling = true;
+	add(s, out, HF_STANDBY_CANCEL_ARBITER);
 }
 
 /* Nothing of this session can be promoted after this; only then may the primary be told so. */
@@ -75,34 +106,61 @@ static void discard(struct hf_standby *s, bool is_asked_to, struct hf_standby_ac
 	move(s, HF_STANDBY_IDLE);
 	s->session = (struct hf_id){ 0 };
 	s->epoch = 0;
+	s->lver = 0;
+	s->leave = HF_STANDBY_STAY;
 }
 
-/* @is_proven: by the death of all that could write for the old primary, or by its own word. */
+/*
+ * What to load, and on what to wait. @is_proven: the death of all that could write for the old
+ * primary, or its own word. What it had asked us to throw away is not told to be: it may count on us.
+ */
 static void promote(struct hf_standby *s, bool is_proven, struct hf_standby_actions *out)
 {
+	struct hf_standby_action *a;
+
 	assert(holds_epoch(s));
 	assert(s->epoch);
 	add(s, out, HF_STANDBY_DROP_PARTIAL);
-	add(s, out, HF_STANDBY_PROMOTE)->must_wait = s->is_storage_shared && !is_proven;
+	a = add(s, out, HF_STANDBY_PROMOTE);
+	a->must_wait = s->is_storage_shared && !is_proven;
+	a->must_win = !may_run(s);
 	move(s, HF_STANDBY_PROMOTING);
+	s->leave = HF_STANDBY_STAY;
+	ask_if_wanted(s, out);
 }
 
+static void be_in_touch(struct hf_standby *s, struct hf_standby_actions *out)
+{
+	move(s, HF_STANDBY_READY);
+	cancel_question(s, out);
+}
+
+static void lose_touch(struct hf_standby *s, struct hf_standby_actions *out)
+{
+	move(s, HF_STANDBY_LOST);
+	ask_if_wanted(s, out);
+}
+
+/* Who meets the old primary while the vote is open has nothing to say to it yet. */
 static void on_link_up(struct hf_standby *s, const struct hf_standby_event *ev,
 		       struct hf_standby_actions *out)
 {
-	if (s->state == HF_STANDBY_PROMOTING || s->state == HF_STANDBY_PROMOTED) {
+	bool is_going_live = s->state == HF_STANDBY_PROMOTING || s->state == HF_STANDBY_PROMOTED;
+
+	if (is_going_live && may_run(s)) {
 		s->is_link_up = true;
 		add(s, out, HF_STANDBY_SEND_PROMOTED);
 		return;
 	}
-	if (s->is_link_up || s->state == HF_STANDBY_FAILED ||
+	if (s->is_link_up || is_going_live || s->state == HF_STANDBY_FAILED ||
+	    s->state == HF_STANDBY_DENIED ||
 	    (holds_epoch(s) && !hf_id_is_equal(ev->session, s->session))) {
 		add(s, out, HF_STANDBY_REFUSE);
 		return;
 	}
 	s->is_link_up = true;
 	if (s->state == HF_STANDBY_LOST)
-		move(s, HF_STANDBY_READY);
+		be_in_touch(s, out);
 }
 
 static void on_link_down(struct hf_standby *s, const struct hf_standby_event *ev UNUSED,
@@ -113,20 +171,16 @@ static void on_link_down(struct hf_standby *s, const struct hf_standby_event *ev
 		discard(s, /* is_asked_to= */ false, out);
 	} else if (holds_epoch(s)) {
 		add(s, out, HF_STANDBY_DROP_PARTIAL);
-		if (s->state == HF_STANDBY_READY) {
-			move(s, HF_STANDBY_LOST);
-			add(s, out, HF_STANDBY_ASK_ARBITER);
-		}
+		if (s->state == HF_STANDBY_READY)
+			lose_touch(s, out);
 	}
 }
 
 static void on_silence(struct hf_standby *s, const struct hf_standby_event *ev UNUSED,
 		       struct hf_standby_actions *out)
 {
-	if (s->state != HF_STANDBY_READY)
-		return;
-	move(s, HF_STANDBY_LOST);
-	add(s, out, HF_STANDBY_ASK_ARBITER);
+	if (s->state == HF_STANDBY_READY)
+		lose_touch(s, out);
 }
 
 /* The proof comes with a closed port, or in words over a live connection (VM_DIED). */
@@ -135,7 +189,7 @@ static void on_primary_gone(struct hf_standby *s, const struct hf_standby_event 
 {
 	if (ev->kind == HF_STANDBY_PEER_DEAD)
 		s->is_link_up = false;
-	if (holds_epoch(s))
+	if (holds_epoch(s) && s->leave != HF_STANDBY_LEAVE_ENDED)
 		promote(s, /* is_proven= */ true, out);
 	else if (s->state == HF_STANDBY_SYNCING)
 		/* a keeper that still speaks waits for an answer */
@@ -145,7 +199,7 @@ static void on_primary_gone(struct hf_standby *s, const struct hf_standby_event 
 static void on_sync_begin(struct hf_standby *s, const struct hf_standby_event *ev,
 			  struct hf_standby_actions *out)
 {
-	if (!s->is_link_up || hf_id_is_none(ev->session) ||
+	if (!s->is_link_up || hf_id_is_none(ev->session) || s->has_vote != (ev->lver != 0) ||
 	    (s->state != HF_STANDBY_IDLE && s->state != HF_STANDBY_SYNCING)) {
 		add(s, out, HF_STANDBY_REFUSE);
 		return;
@@ -153,7 +207,17 @@ static void on_sync_begin(struct hf_standby *s, const struct hf_standby_event *e
 	move(s, HF_STANDBY_SYNCING);
 	s->session = ev->session;
 	s->epoch = 0;
+	s->lver = ev->lver;
 	add(s, out, HF_STANDBY_CLEAR);
+}
+
+/* A question that is open names the lver before: its answer will be none. */
+static void on_lease(struct hf_standby *s, const struct hf_standby_event *ev,
+		     struct hf_standby_actions *out UNUSED)
+{
+	if (s->has_vote && hf_id_is_equal(ev->session, s->session) && !s->has_won &&
+	    ev->lver > s->lver)
+		s->lver = ev->lver;
 }
 
 static void on_epoch_whole(struct hf_standby *s, const struct hf_standby_event *ev,
@@ -174,51 +238,132 @@ static void on_epoch_whole(struct hf_standby *s, const struct hf_standby_event *
 static void on_handover(struct hf_standby *s, const struct hf_standby_event *ev,
 			struct hf_standby_actions *out)
 {
-	if (holds_epoch(s) && ev->epoch == s->epoch)
+	if (holds_epoch(s) && ev->epoch == s->epoch && s->leave != HF_STANDBY_LEAVE_ENDED)
 		promote(s, /* is_proven= */ true, out);
 }
 
 static void on_order(struct hf_standby *s, const struct hf_standby_event *ev,
 		     struct hf_standby_actions *out)
 {
-	if (s->state == HF_STANDBY_READY)
-		add(s, out, HF_STANDBY_REQUEST_HANDOVER);
-	else if (s->state == HF_STANDBY_LOST && ev->kind == HF_STANDBY_PROMOTE_FORCED)
-		promote(s, /* is_proven= */ false, out);
-	else
+	if (s->leave != HF_STANDBY_STAY) {
 		add(s, out, HF_STANDBY_REFUSE_ORDER);
+	} else if (s->state == HF_STANDBY_READY) {
+		add(s, out, HF_STANDBY_REQUEST_HANDOVER);
+	} else if (s->state == HF_STANDBY_LOST && ev->kind == HF_STANDBY_PROMOTE_FORCED) {
+		s->is_forced = true;
+		promote(s, /* is_proven= */ false, out);
+	} else {
+		add(s, out, HF_STANDBY_REFUSE_ORDER);
+	}
 }
 
-static void on_loaded(struct hf_standby *s, const struct hf_standby_event *ev,
-		      struct hf_standby_actions *out)
+static void on_live(struct hf_standby *s, const struct hf_standby_event *ev UNUSED,
+		    struct hf_standby_actions *out)
 {
-	bool is_live = ev->kind == HF_STANDBY_LIVE;
-
-	if (s->state != HF_STANDBY_PROMOTING)
+	if (s->state != HF_STANDBY_PROMOTING || !may_run(s))
 		return;
-	move(s, is_live ? HF_STANDBY_PROMOTED : HF_STANDBY_FAILED);
-	if (is_live && s->is_link_up)
+	move(s, HF_STANDBY_PROMOTED);
+	if (s->is_link_up)
 		add(s, out, HF_STANDBY_SEND_PROMOTED);
 }
 
-static void on_heard(struct hf_standby *s, const struct hf_standby_event *ev UNUSED,
-		     struct hf_standby_actions *out UNUSED)
+static void on_load_failed(struct hf_standby *s, const struct hf_standby_event *ev UNUSED,
+			   struct hf_standby_actions *out)
 {
-	if (s->state == HF_STANDBY_LOST && s->is_link_up)
-		move(s, HF_STANDBY_READY);
+	if (s->state != HF_STANDBY_PROMOTING)
+		return;
+	move(s, HF_STANDBY_FAILED);
+	cancel_question(s, out);
+	if (s->has_won)
+		add(s, out, HF_STANDBY_RELEASE_LEASE);
 }
 
+static void on_heard(struct hf_standby *s, const struct hf_standby_event *ev UNUSED,
+		     struct hf_standby_actions *out)
+{
+	if (s->state == HF_STANDBY_LOST && s->is_link_up)
+		be_in_touch(s, out);
+}
+
+/*
+ * To have discarded is the leave for the primary to let everything out: nothing may come of this
+ * side after that, so a vote under way has to end first.
+ */
 static void on_unwanted(struct hf_standby *s, const struct hf_standby_event *ev,
 			struct hf_standby_actions *out)
 {
-	if (ev->kind == HF_STANDBY_ABANDON && !hf_id_is_equal(ev->session, s->session))
+	bool is_ended = ev->kind == HF_STANDBY_VM_ENDED;
+
+	if (!is_ended && !hf_id_is_equal(ev->session, s->session))
 		return;
-	if (holds_epoch(s) || s->state == HF_STANDBY_SYNCING)
+	if (!holds_epoch(s) && s->state != HF_STANDBY_SYNCING)
+		return;
+	if (!s->is_asking) {
 		discard(s, /* is_asked_to= */ true, out);
+		return;
+	}
+	if (is_ended)
+		s->leave = HF_STANDBY_LEAVE_ENDED;
+	else if (s->leave == HF_STANDBY_STAY)
+		s->leave = HF_STANDBY_LEAVE_ABANDONED;
+	cancel_question(s, out);
 }
 
-static void on_arbiter(struct hf_standby *s, const struct hf_standby_event *ev,
-		       struct hf_standby_actions *out)
+static void won(struct hf_standby *s, struct hf_standby_actions *out)
+{
+	switch (s->state) {
+	case HF_STANDBY_READY:
+	case HF_STANDBY_LOST:
+		if (s->leave == HF_STANDBY_LEAVE_ENDED) {
+			add(s, out, HF_STANDBY_RELEASE_LEASE);
+			discard(s, /* is_asked_to= */ true, out);
+			return;
+		}
+		s->has_won = true;
+		promote(s, /* is_proven= */ false, out);
+		break;
+	case HF_STANDBY_PROMOTING:
+	case HF_STANDBY_PROMOTED:
+		s->has_won = true;
+		if (!s->is_forced)
+			add(s, out, HF_STANDBY_RUN);
+		break;
+	case HF_STANDBY_IDLE:
+	case HF_STANDBY_SYNCING:
+	case HF_STANDBY_FAILED:
+	case HF_STANDBY_DENIED:
+	case HF_STANDBY_STATE_COUNT:
+		add(s, out, HF_STANDBY_RELEASE_LEASE);
+		break;
+	}
+}
+
+static void lost(struct hf_standby *s, struct hf_standby_actions *out)
+{
+	if (holds_epoch(s)) {
+		discard(s, /* is_asked_to= */ true, out);
+		return;
+	}
+	if (s->state != HF_STANDBY_PROMOTING)
+		return;
+	add(s, out, HF_STANDBY_DISCARD);
+	if (s->is_link_up)
+		add(s, out, HF_STANDBY_SEND_DISCARDED);
+	move(s, HF_STANDBY_DENIED);
+}
+
+/* The question came to nothing: was the answer waited for, or has it to be asked again? */
+static void undecided(struct hf_standby *s, struct hf_standby_actions *out)
+{
+	if (s->leave != HF_STANDBY_STAY)
+		discard(s, /* is_asked_to= */ true, out);
+	else
+		ask_if_wanted(s, out);
+}
+
+/* An arbiter without a lease grants to one side at most, or never answers. */
+static void on_arbiter_without_lease(struct hf_standby *s, const struct hf_standby_event *ev,
+				     struct hf_standby_actions *out)
 {
 	if (s->state != HF_STANDBY_LOST)
 		return; /* an answer to a question that no longer stands */
@@ -226,6 +371,26 @@ static void on_arbiter(struct hf_standby *s, const struct hf_standby_event *ev,
 		promote(s, /* is_proven= */ false, out);
 	else
 		discard(s, /* is_asked_to= */ true, out);
+}
+
+static void on_arbiter(struct hf_standby *s, const struct hf_standby_event *ev,
+		       struct hf_standby_actions *out)
+{
+	if (!s->has_vote) {
+		on_arbiter_without_lease(s, ev, out);
+		return;
+	}
+	if (!s->is_asking)
+		return;
+	s->is_asking = false;
+	s->is_cancelling = false;
+	/* The primary owns a later lver by now: the one of the question was its own. */
+	if (ev->lver != s->lver || ev->kind == HF_STANDBY_ARBITER_CANCELLED)
+		undecided(s, out);
+	else if (ev->kind == HF_STANDBY_ARBITER_GRANTED)
+		won(s, out);
+	else
+		lost(s, out);
 }
 
 typedef void handler(struct hf_standby *s, const struct hf_standby_event *ev,
@@ -245,13 +410,15 @@ static handler *const handlers[HF_STANDBY_EVENT_COUNT] = {
 	[HF_STANDBY_ABANDON] = on_unwanted,
 	[HF_STANDBY_HANDOVER] = on_handover,
 	[HF_STANDBY_SYNC_BEGIN] = on_sync_begin,
+	[HF_STANDBY_LEASE] = on_lease,
 	[HF_STANDBY_EPOCH_WHOLE] = on_epoch_whole,
 	[HF_STANDBY_ARBITER_GRANTED] = on_arbiter,
 	[HF_STANDBY_ARBITER_DENIED] = on_arbiter,
+	[HF_STANDBY_ARBITER_CANCELLED] = on_arbiter,
 	[HF_STANDBY_PROMOTE_WANTED] = on_order,
 	[HF_STANDBY_PROMOTE_FORCED] = on_order,
-	[HF_STANDBY_LIVE] = on_loaded,
-	[HF_STANDBY_LOAD_FAILED] = on_loaded,
+	[HF_STANDBY_LIVE] = on_live,
+	[HF_STANDBY_LOAD_FAILED] = on_load_failed,
 };
 
 static void check(const struct hf_standby *s)
@@ -265,6 +432,18 @@ static void check(const struct hf_standby *s)
 		assert(!s->epoch);
 	else
 		assert(s->epoch);
+	assert(!s->is_asking || s->has_vote);
+	assert(!s->is_cancelling || s->is_asking);
+	if (s->state == HF_STANDBY_IDLE || s->state == HF_STANDBY_SYNCING)
+		assert(!s->is_asking && !s->has_won && !s->is_forced);
+	if (s->has_vote && s->state == HF_STANDBY_LOST)
+		assert(s->is_asking);
+	if (s->has_vote && s->state == HF_STANDBY_PROMOTING)
+		assert(s->is_asking || s->has_won);
+	if (s->leave != HF_STANDBY_STAY)
+		assert(holds_epoch(s) && s->is_asking);
+	if (s->state == HF_STANDBY_PROMOTED)
+		assert(may_run(s));
 }
 
 void hf_standby_init(struct hf_standby *s)
@@ -284,7 +463,7 @@ void hf_standby_step(struct hf_standby *s, const struct hf_standby_event *ev,
 
 bool hf_standby_may_promote(const struct hf_standby *s)
 {
-	return holds_epoch(s);
+	return holds_epoch(s) && s->leave != HF_STANDBY_LEAVE_ENDED;
 }
 
 const char *hf_standby_state_name(enum hf_standby_state state)

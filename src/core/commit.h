@@ -13,6 +13,12 @@
  * the standby has all of it verified, *committed* when the primary knows that. A *session* is one
  * standby kept in step by one primary; its id is new for each first synchronisation. *Proof* of
  * death is knowledge that a process can do nothing any more; silence and a cut link are none.
+ *
+ * The vote, where the VM has a lease: the primary owns it at some lver and names that to its standby;
+ * each side's question to the arbiter is one try to own lver + 1, of which exactly one succeeds. A
+ * question (ASK_ARBITER) has one answer: granted, denied, or cancelled, which is asked for by
+ * CANCEL_ARBITER and comes only if nothing can have been won; however late, and not before the next
+ * event is fed. Until then no other is asked.
  */
 #pragma once
 
@@ -64,7 +70,8 @@ enum hf_primary_event_kind {
 	HF_PRIMARY_LINK_DOWN, /* the connection is gone; nothing is proven */
 	HF_PRIMARY_PEER_SILENT, /* connected, but nothing heard for the time-out */
 	HF_PRIMARY_PEER_HEARD, /* it speaks again, on the same connection */
-	HF_PRIMARY_PEER_DEAD, /* proven: the standby that held our session can never promote it */
+	/* Proven: the keeper that held our session is gone. With a vote it may have won before. */
+	HF_PRIMARY_PEER_DEAD,
 	HF_PRIMARY_PEER_PROMOTED, /* it says that it has gone live from `session` */
 	HF_PRIMARY_PEER_DISCARDED, /* it says that it has thrown `session` away */
 	HF_PRIMARY_SYNCED, /* what is left of the first copy fits into one epoch */
@@ -72,8 +79,9 @@ enum hf_primary_event_kind {
 	HF_PRIMARY_CAPTURED, /* epoch is complete in the buffer */
 	HF_PRIMARY_CAPTURE_FAILED, /* it is not; the VM runs on, unless it is gone */
 	HF_PRIMARY_ACK, /* the standby has `epoch` whole */
-	HF_PRIMARY_ARBITER_GRANTED, /* this side may go on alone */
-	HF_PRIMARY_ARBITER_DENIED, /* the other side goes on */
+	HF_PRIMARY_ARBITER_GRANTED, /* this host owns lver + 1: this side may go on alone */
+	HF_PRIMARY_ARBITER_DENIED, /* another one owns the lease: the VM may not run here */
+	HF_PRIMARY_ARBITER_CANCELLED, /* the question was taken back: nothing has changed */
 	HF_PRIMARY_VM_DIED, /* proven: QEMU is dead, and it was not the VM's own wish */
 	HF_PRIMARY_VM_ENDED, /* guest shut down, or an operator stopped the VM */
 	HF_PRIMARY_HANDOVER_WANTED, /* by command, or requested by the standby */
@@ -87,10 +95,12 @@ struct hf_primary_event {
 	uint64_t epoch; /* LINK_UP: last whole epoch the peer holds (0: none); CAPTURED, ACK */
 	struct hf_id session; /* LINK_UP: the peer's; PEER_PROMOTED, PEER_DISCARDED */
 	struct hf_id fresh; /* LINK_UP: id for a new session, never used before */
+	uint64_t lver; /* ARBITER_*: of the question */
 };
 
 enum hf_primary_action_kind {
-	HF_PRIMARY_BEGIN_SYNC, /* start session `session`: copy all of RAM while the VM runs */
+	HF_PRIMARY_BEGIN_SYNC, /* start session `session`, naming `lver`: copy all of RAM while the
+				* VM runs */
 	HF_PRIMARY_STOP_SYNC, /* forget about it */
 	HF_PRIMARY_HOLD, /* from now on hold outputs, each marked with its epoch; `epoch` is open */
 	HF_PRIMARY_CAPTURE, /* stop the VM, take `epoch`, mark the boundary, run on if `resume` */
@@ -105,7 +115,9 @@ enum hf_primary_action_kind {
 	HF_PRIMARY_SEND_ENDED, /* tell it: the VM ended, discard */
 	HF_PRIMARY_SEND_HANDOVER, /* tell it: I have stopped for good after `epoch`, promote */
 	HF_PRIMARY_SEND_ABANDON, /* discard `session`, and say so; without a link: as soon as it is met */
-	HF_PRIMARY_ASK_ARBITER, /* may I go on alone? (answer at any later time, or never) */
+	HF_PRIMARY_ASK_ARBITER, /* may I go on alone? With a vote: try to own `lver` + 1 */
+	HF_PRIMARY_CANCEL_ARBITER, /* the answer is not wanted any more, but will come */
+	HF_PRIMARY_SEND_LEASE, /* tell the standby of `session`: I own `lver`, ask about that */
 	HF_PRIMARY_REFUSE, /* this peer cannot be used now: tell it and let go of it */
 	HF_PRIMARY_CUT_DISKS, /* shared storage: kill the disk path for good, report DISKS_CUT */
 	HF_PRIMARY_FINISH, /* nothing left to do on this side */
@@ -116,6 +128,7 @@ struct hf_primary_action {
 	enum hf_primary_action_kind kind;
 	uint64_t epoch;
 	struct hf_id session;
+	uint64_t lver;
 	bool resume;
 };
 
@@ -148,6 +161,17 @@ struct hf_primary {
 	 */
 	bool is_storage_shared;
 	bool is_cut;
+	/*
+	 * The VM has a lease. Set by the driver after hf_primary_init(), with the lver that this host
+	 * owns. Then the standby's death alone is no leave to go on alone: it may have won before.
+	 * A driver that claims the lease anew for reasons of its own (it had expired) feeds the end
+	 * as if it had been asked for; it does not claim in HANDED_OVER and DEAD, where the standby
+	 * is to win.
+	 */
+	bool has_vote;
+	uint64_t lver;
+	bool is_asking; /* a question is open; after a promotion by force: the standby half's */
+	bool is_cancelling;
 };
 
 /* After so many failed captures in a row protection is given up rather than hold for ever. */
@@ -177,6 +201,7 @@ enum hf_standby_state {
 	HF_STANDBY_PROMOTING, /* QEMU is loading the state; nothing turns this back */
 	HF_STANDBY_PROMOTED, /* the VM runs here */
 	HF_STANDBY_FAILED, /* the state could not be loaded */
+	HF_STANDBY_DENIED, /* loaded or loading, and the other side has won the vote */
 	HF_STANDBY_STATE_COUNT
 };
 
@@ -189,15 +214,19 @@ enum hf_standby_event_kind {
 	HF_STANDBY_VM_DIED, /* the primary's keeper says: QEMU is dead, promote */
 	HF_STANDBY_VM_ENDED, /* the primary's keeper says: ended in order */
 	HF_STANDBY_HANDOVER, /* the primary's keeper says: stopped for good after `epoch` */
-	HF_STANDBY_SYNC_BEGIN, /* `session` starts */
+	HF_STANDBY_SYNC_BEGIN, /* `session` starts; the primary owns `lver` (0: there is no lease) */
+	HF_STANDBY_LEASE, /* the primary of `session` owns `lver` by now */
 	HF_STANDBY_EPOCH_WHOLE, /* all of `epoch` is here and verified */
 	HF_STANDBY_ABANDON, /* the primary wants `session` discarded */
 	HF_STANDBY_BAD_PEER, /* it sent what makes no sense: the connection is useless */
-	HF_STANDBY_ARBITER_GRANTED, /* this side may go live */
-	HF_STANDBY_ARBITER_DENIED, /* the other side goes on */
+	HF_STANDBY_ARBITER_GRANTED, /* this host owns lver + 1: this side may go live */
+	HF_STANDBY_ARBITER_DENIED, /* another one owns the lease: the other side goes on */
+	HF_STANDBY_ARBITER_CANCELLED, /* the question was taken back: nothing has changed */
 	HF_STANDBY_PROMOTE_WANTED, /* an operator's command */
-	HF_STANDBY_PROMOTE_FORCED, /* the same, vouching that the primary is dead */
-	HF_STANDBY_LIVE, /* QEMU has loaded the state and runs */
+	HF_STANDBY_PROMOTE_FORCED, /* the same, vouching that the primary is dead: no vote is waited
+				    * for, for the storage may be gone; a denial that comes before
+				    * LIVE ends it all the same */
+	HF_STANDBY_LIVE, /* QEMU has loaded the state and runs: only if it may (must_win) */
 	HF_STANDBY_LOAD_FAILED, /* it has not */
 	HF_STANDBY_EVENT_COUNT
 };
@@ -206,6 +235,7 @@ struct hf_standby_event {
 	enum hf_standby_event_kind kind;
 	uint64_t epoch;
 	struct hf_id session;
+	uint64_t lver; /* SYNC_BEGIN, LEASE; ARBITER_*: of the question */
 };
 
 enum hf_standby_action_kind {
@@ -216,8 +246,11 @@ enum hf_standby_action_kind {
 	HF_STANDBY_DISCARD, /* throw the session away; it must never be promoted */
 	HF_STANDBY_SEND_DISCARDED, /* tell the primary so, naming `session` */
 	HF_STANDBY_REQUEST_HANDOVER,
-	HF_STANDBY_ASK_ARBITER, /* may I go live? */
+	HF_STANDBY_ASK_ARBITER, /* may I go live? With a vote: try to own `lver` + 1 */
+	HF_STANDBY_CANCEL_ARBITER, /* the answer is not wanted any more, but will come */
+	HF_STANDBY_RELEASE_LEASE, /* it was won, and nobody here will use it */
 	HF_STANDBY_PROMOTE, /* load `epoch` into QEMU and run */
+	HF_STANDBY_RUN, /* what PROMOTE with must_win loads may run: the vote is won */
 	HF_STANDBY_SEND_PROMOTED, /* tell the old primary, naming `session` and `epoch` */
 	HF_STANDBY_REFUSE, /* this peer cannot be used now */
 	HF_STANDBY_REFUSE_ORDER, /* the operator's command cannot be obeyed in this state */
@@ -228,12 +261,18 @@ struct hf_standby_action {
 	enum hf_standby_action_kind kind;
 	uint64_t epoch;
 	struct hf_id session;
+	uint64_t lver; /* ASK_ARBITER */
 	/*
 	 * PROMOTE on shared storage, without proof that the old path to it is dead: nothing may be
 	 * written here, and the VM may not run, before 5/4 of the peer time-out have passed since
 	 * the primary was heard last. What can be done without that may be done meanwhile.
 	 */
 	bool must_wait;
+	/*
+	 * PROMOTE before the vote is decided: the state may be loaded, but no image written to and
+	 * the VM not run before RUN.
+	 */
+	bool must_win;
 };
 
 #define HF_STANDBY_ACTIONS_MAX 4
@@ -243,6 +282,13 @@ struct hf_standby_actions {
 	struct hf_standby_action a[HF_STANDBY_ACTIONS_MAX];
 };
 
+/* READY, LOST: the session is to be discarded as soon as the vote under way is known not to be won. */
+enum hf_standby_leave {
+	HF_STANDBY_STAY,
+	HF_STANDBY_LEAVE_ABANDONED, /* unless it is won: then the primary has lost the VM to us */
+	HF_STANDBY_LEAVE_ENDED, /* whatever comes of it: the VM has ended in order */
+};
+
 /* Invariant: epoch != 0 exactly in READY, LOST and after; session named unless IDLE. */
 struct hf_standby {
 	enum hf_standby_state state;
@@ -250,6 +296,13 @@ struct hf_standby {
 	struct hf_id session;
 	uint64_t epoch; /* last whole epoch */
 	bool is_storage_shared; /* both hosts reach one image; set after the init */
+	bool has_vote; /* the VM has a lease: nothing goes live that has not won; set after the init */
+	uint64_t lver; /* that the primary owns, by its own word */
+	bool is_asking; /* a question is open */
+	bool is_cancelling;
+	bool has_won; /* PROMOTING, PROMOTED: this host owns the lease */
+	bool is_forced; /* PROMOTING, PROMOTED: an operator vouches */
+	enum hf_standby_leave leave;
 };
 
 void hf_standby_init(struct hf_standby *s);

@@ -97,6 +97,10 @@ static void perform(struct hf_standby_side *s, const struct hf_standby_action *a
 	case HF_STANDBY_ASK_ARBITER:
 		hf_standby_proof_ask(s);
 		break;
+	case HF_STANDBY_CANCEL_ARBITER:
+	case HF_STANDBY_RELEASE_LEASE:
+	case HF_STANDBY_RUN:
+		break; /* only with a vote */
 	case HF_STANDBY_PROMOTE:
 		hf_standby_go_live(s, a->must_wait);
 		break;
@@ -122,6 +126,7 @@ static const char *const state_texts[HF_STANDBY_STATE_COUNT] = {
 	[HF_STANDBY_PROMOTING] = "going live",
 	[HF_STANDBY_PROMOTED] = "live",
 	[HF_STANDBY_FAILED] = "could not load the VM's state",
+	[HF_STANDBY_DENIED] = "lost the vote: the other side goes on",
 };
 
 const char *hf_standby_state_text(enum hf_standby_state state)
@@ -425,6 +430,7 @@ static void describe(void *ctx, struct hf_wire_hello *ret)
 		[HF_STANDBY_PROMOTING] = HF_WIRE_VM_PROMOTING,
 		[HF_STANDBY_PROMOTED] = HF_WIRE_VM_PROMOTED,
 		[HF_STANDBY_FAILED] = HF_WIRE_VM_FAILED,
+		[HF_STANDBY_DENIED] = HF_WIRE_VM_FAILED,
 	};
 	struct hf_standby_side *s = ctx;
 

@@ -295,6 +295,9 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 	case HF_PRIMARY_SEND_ABANDON:
 		abandon(w, k, a);
 		break;
+	case HF_PRIMARY_CANCEL_ARBITER:
+	case HF_PRIMARY_SEND_LEASE:
+		break;
 	case HF_PRIMARY_ASK_ARBITER:
 		k->is_asking = true;
 		k->ask_ns = 0;

@@ -119,6 +119,10 @@ void sim_standby_do(struct sim_world *w, struct sim_keeper *k, const struct hf_s
 	case HF_STANDBY_REQUEST_HANDOVER:
 		send(w, k, SIM_MSG_WANT_HANDOVER, a);
 		break;
+	case HF_STANDBY_CANCEL_ARBITER:
+	case HF_STANDBY_RELEASE_LEASE:
+	case HF_STANDBY_RUN:
+		break;
 	case HF_STANDBY_ASK_ARBITER:
 		k->is_asking = true;
 		k->ask_ns = 0;
