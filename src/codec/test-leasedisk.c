@@ -100,7 +100,7 @@ TEST(areas_have_the_checksums_sanlock_writes)
 {
 	for (size_t i = 0; i < N_GEOMETRIES; i++) {
 		struct hf_lease_geometry g = geometry(i), found;
-		uint32_t n = g.sector_bytes;
+		size_t n = g.sector_bytes;
 
 		hf_lease_lockspace_format(area, &g, "tt", 3);
 		CHECK_EQ(hf_le32_get(area + R_CHECKSUM), geometries[i].slot_sum);
@@ -394,7 +394,7 @@ TEST(every_bit_of_a_record_counts)
 	struct hf_lease_leader got;
 
 	hf_lease_leader_encode(sector, &g, &leader, "tt", "r1");
-	for (size_t bit = 0; bit < 8 * (R_CHECKSUM + 4); bit++) {
+	for (size_t bit = 0; bit < (size_t)8 * (R_CHECKSUM + 4); bit++) {
 		sector[bit / 8] ^= (uint8_t)(1 << bit % 8);
 		CHECK_EQ(hf_lease_leader_decode(sector, &g, NULL, NULL, &got, &err), -EBADMSG);
 		sector[bit / 8] ^= (uint8_t)(1 << bit % 8);
