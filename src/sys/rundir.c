@@ -24,7 +24,7 @@
 
 static int set_path(const char *run_dir, const char *name, struct hf_rundir *r, struct hf_err *err)
 {
-	if (!hf_is_valid_name(name)) {
+	if (!hf_is_valid_name(name) && strcmp(name, HF_RUNDIR_HOST) != 0) {
 		hf_err_set(err,
 			   "'%.64s' is not a name: 1 to %d of letters, digits, '.', '_' and '-'",
 			   name, HF_NAME_MAX);
@@ -73,9 +73,20 @@ static int open_dir(const char *run_dir, struct hf_rundir *r, struct hf_err *err
 	return check_dir(r, err);
 }
 
+/* "the keeper for 'web'", or the host's daemon. */
+static const char *whose(const char *name, char *buf, size_t size)
+{
+	if (strcmp(name, HF_RUNDIR_HOST) == 0)
+		(void)snprintf(buf, size, "holdfastd");
+	else
+		(void)snprintf(buf, size, "a keeper for '%s'", name);
+	return buf;
+}
+
 static void name_holder(const struct hf_rundir *r, struct hf_err *err)
 {
 	const char *name = strrchr(r->path, '/') + 1;
+	char who[HF_NAME_MAX + 32];
 	char text[32] = "";
 	long pid;
 
@@ -83,11 +94,11 @@ static void name_holder(const struct hf_rundir *r, struct hf_err *err)
 		text[0] = '\0';
 	pid = strtol(text, NULL, 10);
 	if (pid > 0)
-		hf_err_set(err, "a keeper for '%s' is running already (pid %ld, %.300s)", name, pid,
-			   r->path);
+		hf_err_set(err, "%s is running already (pid %ld, %.300s)",
+			   whose(name, who, sizeof(who)), pid, r->path);
 	else
-		hf_err_set(err, "a keeper for '%s' is starting or ending right now (%.300s)", name,
-			   r->path);
+		hf_err_set(err, "%s is starting or ending right now (%.300s)",
+			   whose(name, who, sizeof(who)), r->path);
 }
 
 /* 0: held and still the file of that name; 1: the holder removed it meanwhile, try again. */
@@ -222,13 +233,16 @@ int hf_rundir_listen(struct hf_rundir *r, struct hf_err *err)
 static int explain_connect(int error, const char *name, const struct sockaddr_un *sun,
 			   struct hf_err *err)
 {
+	bool is_host = strcmp(name, HF_RUNDIR_HOST) == 0;
+
 	if (error == ENOENT || error == ECONNREFUSED || error == ENOTDIR) {
-		hf_err_set(err,
-			   "no keeper for '%s' is running on this host (nothing answers at %s)",
-			   name, sun->sun_path);
+		hf_err_set(err, "no %s%s%s is running on this host (nothing answers at %s)",
+			   is_host ? "holdfastd" : "keeper for '", is_host ? "" : name,
+			   is_host ? "" : "'", sun->sun_path);
 		return -ESRCH;
 	}
-	hf_err_set(err, "cannot talk to the keeper at %s: %s", sun->sun_path, strerror(error));
+	hf_err_set(err, "cannot talk to %s at %s: %s", is_host ? "holdfastd" : "the keeper",
+		   sun->sun_path, strerror(error));
 	return -error;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * RUN_DIR/NAME/: the folder of one running keeper, the lock that makes it the only one of that
- * name, and its control socket. Layer: sys. Main thread.
+ * RUN_DIR/NAME/: the folder of one running keeper (or of the host's daemon), the lock that makes it
+ * the only one of that name, and its control socket. Layer: sys. Main thread.
  */
 #pragma once
 
@@ -19,11 +19,12 @@ struct hf_rundir {
 
 #define HF_RUNDIR_NONE ((struct hf_rundir){ .dir_fd = -1, .lock_fd = -1, .listen_fd = -1 })
 #define HF_RUNDIR_SOCKET "control"
+#define HF_RUNDIR_HOST ".host" /* the folder of the host's daemon: no VM can have this name */
 
 /**
  * hf_rundir_open() - make RUN_DIR/NAME (0700) if need be, and take its lock
  * @run_dir: absolute; made (0755) when its own parent exists
- * @name: hf_is_valid_name(), else -EINVAL
+ * @name: hf_is_valid_name() or HF_RUNDIR_HOST, else -EINVAL
  * The lock ends with this process however that dies, so nothing stale can be in the way.
  * Return: 0; -EBUSY: a keeper of this name runs, @err names its pid; -EPERM: the folder belongs to
  * another user (one that is merely too open is closed to them); other -errno.

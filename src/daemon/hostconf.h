@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What holdfastd is told: holdfastd.conf(5) and its options. Layer: daemon. Any thread. Allocates.
+ *
+ * One table names each setting once: its place in the file, its option, range, default and help.
+ * Options count more than the file, the file more than the default.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "core/lease.h"
+#include "service/loglevel.h"
+
+#define HF_HOSTCONF_FILE "/etc/holdfast/holdfastd.conf"
+
+struct hf_hostconf {
+	char name[HF_LEASE_NAME_BYTES + 1];
+	uint64_t id;
+	char *area; /* absolute path or NBD URI */
+	char lockspace[HF_LEASE_NAME_BYTES + 1];
+	uint64_t io_timeout_ns;
+	uint64_t renew_ns;
+	uint64_t fence_ns;
+	uint64_t stop_ns;
+	char *watchdog; /* NULL: none */
+	char *run_dir;
+	char *vms;
+	enum hf_log_level log_level;
+};
+
+enum hf_hostconf_verdict {
+	HF_HOSTCONF_RUN, /* go ahead */
+	HF_HOSTCONF_CHECK, /* only --check-config was asked for, and all is well */
+	HF_HOSTCONF_HELP,
+	HF_HOSTCONF_VERSION,
+};
+
+/**
+ * hf_hostconf_load() - options, file and defaults
+ * @nodename: the name of the host if nobody says another
+ * Reads the file; an absent default file is an empty one.
+ * Return: enum hf_hostconf_verdict; -EINVAL with @err that names option or file, line and column;
+ * -ENOENT; -ENOMEM. @ret is to be released with hf_hostconf_fini() in any case.
+ */
+int hf_hostconf_load(int argc, char **argv, const char *nodename, struct hf_hostconf *ret,
+		     struct hf_err *err) HF_MUST_CHECK;
+void hf_hostconf_fini(struct hf_hostconf *c);
+
+/* The parts of hf_hostconf_load(), for tests: one file's text on top of @c; what fits together. */
+int hf_hostconf_apply_text(struct hf_hostconf *c, const char *file, const char *text, size_t len,
+			   struct hf_err *err) HF_MUST_CHECK;
+int hf_hostconf_check(const struct hf_hostconf *c, struct hf_err *err) HF_MUST_CHECK;
+
+void hf_hostconf_help(FILE *to);
