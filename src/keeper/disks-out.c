@@ -162,6 +162,11 @@ void hf_disks_permit(struct hf_disks *d, uint64_t until_ns)
 		put(d, &w->permit_ns, until_ns);
 }
 
+void hf_disks_lease(struct hf_disks *d, uint64_t until_ns)
+{
+	put(d, &d->shm.words->lease_ns, until_ns);
+}
+
 bool hf_disks_wants_epoch(const struct hf_disks *d)
 {
 	const struct hf_diskshm_words *w = d->shm.words;

@@ -153,6 +153,8 @@ int hf_disks_send(struct hf_disks *d, uint64_t epoch, struct hf_outbox *outbox,
 void hf_disks_committed(struct hf_disks *d, uint64_t epoch);
 void hf_disks_dropped(struct hf_disks *d);
 void hf_disks_permit(struct hf_disks *d, uint64_t until_ns);
+/* By the VM's lease: no image write begins after it. UINT64_MAX: there is no such end. */
+void hf_disks_lease(struct hf_disks *d, uint64_t until_ns);
 /* Should an epoch end early for the log's sake? */
 bool hf_disks_wants_epoch(const struct hf_disks *d);
 /* Should epochs wait for the images to catch up? on_notice() comes when they have. */

@@ -61,6 +61,15 @@ static void on_over_limit(void *ctx)
 		k->ops->on_over_limit(k->role);
 }
 
+/* Asked before each frame: a keeper that was stopped looks at the clock before it goes on. */
+static bool may_send(void *ctx)
+{
+	const struct hf_keeper *k = ctx;
+
+	return !k->ownership || k->is_guarded_by_standby || k->is_forced_live ||
+	       hf_ownership_is_valid(k->ownership);
+}
+
 static uint32_t qmp_wanted(void *ctx)
 {
 	struct hf_keeper *k = ctx;
@@ -240,6 +249,7 @@ static int start_guest(struct hf_keeper *k, struct hf_err *err)
 		.on_event = on_qmp_event,
 		.on_first_held = on_first_held,
 		.on_over_limit = on_over_limit,
+		.may_send = may_send,
 		.ctx = k,
 	};
 	int r;
@@ -271,6 +281,8 @@ static struct json_object *status(void *ctx)
 	k->ops->add_status(k->role, o);
 	json_object_object_add(o, "guest",
 			       json_object_new_string(k->is_guest_running ? "running" : "stopped"));
+	if (k->ownership)
+		json_object_object_add(o, "lease", hf_ownership_status(k->ownership));
 	json_object_object_add(
 		o, "peer",
 		json_object_new_string(k->meetings ? hf_meetings_peer_text(k->meetings) : "-"));
@@ -400,6 +412,10 @@ static int set_up(struct hf_keeper *k, struct hf_err *err)
 	if (!r && !is_standby && k->meetings)
 		r = hf_question_ask(k, err);
 	if (!r)
+		r = hf_ownership_open(k, &k->ownership, err);
+	if (!r && !is_standby && k->ownership)
+		r = hf_ownership_acquire(k->ownership, err);
+	if (!r)
 		r = start_disks(k, err);
 	if (!r)
 		r = start_guest(k, err);
@@ -437,6 +453,7 @@ static void tear_down(struct hf_keeper *k)
 	}
 	hf_guest_free(k->guest);
 	hf_disks_free(k->disks);
+	hf_ownership_free(k->ownership); /* all that it could be needed for is dead */
 	hf_cmdline_free(k->cmdline);
 	hf_rundir_close(&k->rundir);
 	hf_journal_fini(&k->journal);
@@ -462,8 +479,7 @@ static int keep(const struct hf_settings *set, int ready_fd)
 	bool is_usage;
 	int r;
 
-	hf_journal_init(&k.journal, "holdfast", "vm", set->name,
-			(enum hf_log_level)set->log_level);
+	hf_journal_init(&k.journal, "holdfast", "vm", set->name, (enum hf_log_level)set->log_level);
 	k.instance = hf_keeper_new_id();
 	k.notes = json_object_new_array();
 	r = hf_loop_init(&k.loop);

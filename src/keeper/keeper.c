@@ -31,7 +31,7 @@ void hf_keeper_describe(const struct hf_keeper *k, struct hf_wire_hello *ret)
 		.vm = k->name,
 		.machine = id->machine,
 		.qemu = id->qemu_version,
-		.lockspace = "",
+		.lockspace = hf_ownership_lockspace(k->ownership),
 	};
 	if (k->disks) {
 		ret->disk_condition = (uint8_t)k->disks->condition;

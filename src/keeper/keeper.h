@@ -14,10 +14,11 @@
 #include "core/commit.h"
 #include "keeper/control.h"
 #include "keeper/disks.h"
+#include "keeper/meeting.h"
+#include "keeper/ownership.h"
+#include "keeper/settings.h"
 #include "service/journal.h"
 #include "service/loop.h"
-#include "keeper/meeting.h"
-#include "keeper/settings.h"
 #include "sys/rundir.h"
 #include "vm/guest.h"
 
@@ -28,6 +29,7 @@ enum hf_keeper_exit {
 	HF_KEEPER_EXIT_USAGE = 2,
 	HF_KEEPER_EXIT_VM_DIED = 4, /* QEMU died; the log says whether the standby took over */
 	HF_KEEPER_EXIT_SUPERSEDED = 5, /* the standby had gone live; this side was stopped */
+	HF_KEEPER_EXIT_LEASE_LOST = 6, /* another host owns the VM's lease; this side was stopped */
 };
 
 /* Why the guest's QEMU is no more; UNKNOWN as long as it is. */
@@ -67,6 +69,10 @@ struct hf_keeper {
 	struct hf_journal journal;
 	struct hf_rundir rundir;
 	struct hf_control *control;
+	struct hf_ownership *ownership; /* NULL: the VM has no lease */
+	/* The deadline of the lease does not count: a standby in touch is a better witness. */
+	bool is_guarded_by_standby;
+	bool is_forced_live; /* nor does it after an operator's `promote --force` */
 	struct hf_disks *disks; /* NULL: no disk takes part in the epochs */
 	struct hf_meetings *meetings; /* NULL: runs without a peer */
 	struct hf_cmdline *cmdline;

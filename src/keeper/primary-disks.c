@@ -90,7 +90,7 @@ void hf_primary_finish(struct hf_primary_side *s, enum hf_keeper_exit code)
 		s->is_finishing = !hf_disks_is_direct(d);
 	}
 	if (!s->is_finishing)
-		hf_keeper_finish(s->k, code);
+		hf_primary_end(s);
 }
 
 /* ---- the first copy ---- */
@@ -134,7 +134,7 @@ static void on_notice(void *ctx)
 	hf_primary_let_out(s);
 	if (s->is_finishing && hf_disks_is_direct(s->k->disks)) {
 		s->is_finishing = false;
-		hf_keeper_finish(s->k, s->finish_code);
+		hf_primary_end(s);
 		return;
 	}
 	hf_primary_tell_settled(s);
@@ -157,12 +157,13 @@ static void on_done(void *ctx, uint32_t number __attribute__((unused)), int erro
 		hf_log(&s->k->journal, HF_LOG_ERROR, "the disk process: %s", text);
 }
 
-/* As QEMU's werror=stop would: nothing was lost, and an operator decides when it goes on. Not in the
+/* As QEMU's werror=stop would: nothing was lost, and an operator decides when it goes on; or because the
+ * lease has run out. Not in the
  * middle of a checkpoint, nor between it and RESUME: its `cont` would undo it; and
  * again after one that began before QEMU had stopped. */
 void hf_primary_stop_for_fault(struct hf_primary_side *s)
 {
-	if (!s->is_stop_wanted || s->checkpoint.step != HF_CHECKPOINT_IDLE ||
+	if ((!s->is_stop_wanted && !s->is_fenced) || s->checkpoint.step != HF_CHECKPOINT_IDLE ||
 	    !s->k->is_guest_running)
 		return;
 	hf_keeper_qmp(s->k, "stop");

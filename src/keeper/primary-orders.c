@@ -107,13 +107,17 @@ static void add_protection(const struct hf_primary_side *s, bool is_protected,
 			   struct json_object *status)
 {
 	bool is_first_under_way = s->machine.state == HF_PRIMARY_PROTECTED && !is_protected;
+	const char *trouble = hf_ownership_trouble(s->k->ownership);
 	const char *why = s->why_unprotectable ? s->why_unprotectable
 			  : is_first_under_way ? "the first epoch is on its way to the standby"
 			  : s->k->meetings     ? hf_primary_state_text(s->machine.state)
 					       : "started without a peer";
-	char text[sizeof(struct hf_err) + 8];
+	char text[sizeof(struct hf_err) + 256];
+	bool is_waiting = trouble[0] && s->arbiter.lver;
 
-	(void)snprintf(text, sizeof(text), "no: %s", why);
+	(void)snprintf(text, sizeof(text), "no: %s%s%s", why,
+		       is_waiting ? "; who goes on is decided by the VM's lease: " : "",
+		       is_waiting ? trouble : "");
 	json_object_object_add(status, "protection",
 			       json_object_new_string(is_protected ? "yes" : text));
 }

@@ -81,7 +81,6 @@ static void heard(struct hf_primary_side *s)
 	s->heard_ns = hf_now_ns();
 	if (!s->machine.is_peer_silent)
 		return;
-	hf_arbiter_cancel(&s->arbiter);
 	hf_primary_feed(s, HF_PRIMARY_PEER_HEARD, 0);
 }
 
@@ -230,8 +229,11 @@ static void missed(void *ctx, enum hf_meeting_miss why, const char *text)
 		       "no standby at %s: %s; trying again every second",
 		       hf_meetings_peer_text(s->k->meetings), text);
 	(void)snprintf(s->last_miss, sizeof(s->last_miss), "%s", text);
-	if (why == HF_MEETING_REFUSED_PORT && !hf_id_is_none(s->machine.session))
+	if (why == HF_MEETING_REFUSED_PORT && !hf_id_is_none(s->machine.session)) {
+		s->is_peer_proven_dead = true;
 		hf_primary_feed(s, HF_PRIMARY_PEER_DEAD, 0);
+		hf_arbiter_hasten(&s->arbiter);
+	}
 	if (why == HF_MEETING_REFUSED_PORT)
 		s->abandoned = (struct hf_id){ 0 };
 	dial_later(s);
@@ -260,6 +262,18 @@ static void meet_primary(struct hf_primary_side *s, struct hf_link *link,
 	}
 }
 
+/* The keeper that held our session is gone; by a lease it may have won the VM before. */
+static void standby_is_another(struct hf_primary_side *s)
+{
+	if (!s->machine.has_vote) {
+		hf_primary_feed_session(s, HF_PRIMARY_PEER_DISCARDED, s->machine.session);
+		return;
+	}
+	s->is_peer_proven_dead = true;
+	hf_primary_feed(s, HF_PRIMARY_PEER_DEAD, 0);
+	hf_arbiter_hasten(&s->arbiter);
+}
+
 /* True: @link is the connection to our standby now. */
 static bool adopt(struct hf_primary_side *s, struct hf_link *link,
 		  const struct hf_wire_hello *theirs)
@@ -273,7 +287,7 @@ static bool adopt(struct hf_primary_side *s, struct hf_link *link,
 
 	if (!hf_id_is_none(s->machine.session) &&
 	    !hf_id_is_equal(theirs->session, s->machine.session))
-		hf_primary_feed_session(s, HF_PRIMARY_PEER_DISCARDED, s->machine.session);
+		standby_is_another(s);
 	s->peer_disk_condition = theirs->disk_condition;
 	s->peer_disk_session = theirs->disk_session;
 	s->link = link;
@@ -283,16 +297,15 @@ static bool adopt(struct hf_primary_side *s, struct hf_link *link,
 		return false;
 	}
 	s->heard_ns = s->said_ns = hf_now_ns();
+	s->is_peer_proven_dead = false;
 	s->is_refused = false;
 	s->last_miss[0] = '\0';
 	s->is_dispatching =
 		true; /* whoever drops the link meanwhile must wait: it is not ours yet */
 	hf_primary_feed_event(s, &ev);
 	s->is_dispatching = false;
-	if (!s->is_refused) {
-		hf_arbiter_cancel(&s->arbiter);
+	if (!s->is_refused)
 		return true;
-	}
 	hf_watch_remove(&s->link_watch);
 	s->link = NULL;
 	s->is_link_doomed = false;

@@ -76,6 +76,13 @@ struct hf_primary_side {
 	bool is_stepping;
 
 	struct hf_arbiter arbiter;
+	bool has_lapsed; /* the VM's lease; it is being claimed anew */
+	bool is_fenced; /* the VM stands still for it */
+	bool was_running_before_fence;
+	bool is_pledged; /* as the daemon was told */
+	bool is_peer_proven_dead; /* nothing to wait for before the arbiter is asked */
+	bool is_lease_lost; /* to a host that was not our standby */
+	struct hf_timer fence_timer;
 	struct hf_link *link; /* NULL: none */
 	struct hf_watch link_watch;
 	bool is_dispatching; /* the link must not be freed now */
@@ -173,6 +180,14 @@ void hf_primary_stop_for_fault(struct hf_primary_side *s);
 void hf_primary_on_io_error(struct hf_primary_side *s, struct json_object *data);
 /* What the first copy of the disks for the standby that is connected is to be: enum hf_wire_sync_disks. */
 uint8_t hf_primary_copy_kind(const struct hf_primary_side *s);
+
+/* primary-lease.c */
+void hf_primary_start_lease(struct hf_primary_side *s);
+void hf_primary_follow_lease(struct hf_primary_side *s);
+void hf_primary_ask_arbiter(struct hf_primary_side *s, uint64_t lver);
+void hf_primary_send_lease(struct hf_primary_side *s, uint64_t lver);
+/* Ends the program with finish_code, after the lease was given back if it may be anybody's. */
+void hf_primary_end(struct hf_primary_side *s);
 
 /* epoch.c */
 int hf_epoch_init(struct hf_primary_side *s, struct hf_err *err) HF_MUST_CHECK;

@@ -14,12 +14,6 @@
 
 /* ---- what the machine wants done ---- */
 
-static void on_arbiter(void *ctx, bool is_granted)
-{
-	hf_primary_feed(ctx, is_granted ? HF_PRIMARY_ARBITER_GRANTED : HF_PRIMARY_ARBITER_DENIED,
-			0);
-}
-
 static void release(struct hf_primary_side *s, uint64_t epoch)
 {
 	hf_gate_committed(&s->gate, epoch);
@@ -33,7 +27,7 @@ static void discard(struct hf_primary_side *s)
 		hf_nettap_discard(hf_guest_net(s->k->guest, i));
 }
 
-static void begin_sync(struct hf_primary_side *s, struct hf_id session)
+static void begin_sync(struct hf_primary_side *s, struct hf_id session, uint64_t lver)
 {
 	uint64_t ram = hf_guest_ram(s->k->guest)->size_bytes;
 	struct hf_wire_msg msg = {
@@ -43,6 +37,7 @@ static void begin_sync(struct hf_primary_side *s, struct hf_id session)
 			.ram_bytes = ram,
 			.pages = ram / HF_WIRE_PAGE_BYTES,
 			.disks = hf_primary_copy_kind(s),
+			.lver = lver,
 		},
 	};
 
@@ -83,7 +78,9 @@ static void finish(struct hf_primary_side *s)
 		hf_link_flush(s->link);
 	if (s->machine.state != HF_PRIMARY_SUPERSEDED)
 		hf_keeper_flush_nets(s->k);
-	if (s->machine.state == HF_PRIMARY_SUPERSEDED && !s->was_handed_over)
+	if (s->is_lease_lost)
+		code = HF_KEEPER_EXIT_LEASE_LOST;
+	else if (s->machine.state == HF_PRIMARY_SUPERSEDED && !s->was_handed_over)
 		code = s->has_vm_died ? HF_KEEPER_EXIT_VM_DIED : HF_KEEPER_EXIT_SUPERSEDED;
 	else if (s->has_vm_died)
 		code = HF_KEEPER_EXIT_VM_DIED;
@@ -132,7 +129,7 @@ static void perform_on_peer(struct hf_primary_side *s, const struct hf_primary_a
 {
 	switch ((unsigned int)a->kind) { /* the other half is perform_on_vm() */
 	case HF_PRIMARY_BEGIN_SYNC:
-		begin_sync(s, a->session);
+		begin_sync(s, a->session, a->lver);
 		break;
 	case HF_PRIMARY_STOP_SYNC:
 		hf_sync_stop(s);
@@ -157,7 +154,13 @@ static void perform_on_peer(struct hf_primary_side *s, const struct hf_primary_a
 		hf_primary_send_mark(s, HF_WIRE_ABANDON, 0, a->session);
 		break;
 	case HF_PRIMARY_ASK_ARBITER:
-		hf_arbiter_ask(&s->arbiter, s->machine.session, s->heard_ns, on_arbiter, s);
+		hf_primary_ask_arbiter(s, a->lver);
+		break;
+	case HF_PRIMARY_CANCEL_ARBITER:
+		hf_arbiter_cancel(&s->arbiter);
+		break;
+	case HF_PRIMARY_SEND_LEASE:
+		hf_primary_send_lease(s, a->lver);
 		break;
 	case HF_PRIMARY_REFUSE:
 		s->is_refused = true;
@@ -236,6 +239,7 @@ static void step(struct hf_primary_side *s, const struct hf_primary_event *ev)
 		perform_on_vm(s, &actions.a[i]);
 		perform_on_peer(s, &actions.a[i]);
 	}
+	hf_primary_follow_lease(s);
 }
 
 void hf_primary_feed_event(struct hf_primary_side *s, const struct hf_primary_event *ev)
@@ -401,6 +405,7 @@ int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_in
 	s->resend = resend;
 	hf_primary_init(&s->machine, last_epoch);
 	hf_primary_watch_disks(s);
+	hf_primary_start_lease(s);
 	s->released = s->let_out = last_epoch;
 	r = hf_epoch_init(s, err);
 	if (r < 0) {

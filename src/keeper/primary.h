@@ -18,6 +18,10 @@ struct hf_inbox;
 int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_inbox *resend,
 			  struct hf_err *err) HF_MUST_CHECK;
 
+/* The standby went live by an operator's word while it was still being asked whether it may: with
+ * @lver. The answer is the primary's now. */
+void hf_primary_inherit_question(struct hf_keeper *k, uint64_t lver);
+
 /* Could this guest's writes be tracked here? A standby has to know before it is needed. 0 or -errno
  * with @err. */
 int hf_primary_check_tracking(struct hf_keeper *k, struct hf_err *err) HF_MUST_CHECK;

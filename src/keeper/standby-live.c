@@ -34,9 +34,13 @@ void hf_standby_load_failed(struct hf_standby_side *s, const char *why)
 	hf_keeper_finish(s->k, HF_KEEPER_EXIT_FAILED);
 }
 
-static uint32_t load_wanted(void *ctx __attribute__((unused)))
+static uint32_t load_wanted(void *ctx)
 {
-	return EPOLLOUT;
+	struct hf_standby_side *s = ctx;
+	size_t len;
+
+	(void)hf_inbox_state(s->inbox, &len);
+	return s->must_win && s->loaded_bytes + 1 >= len ? 0 : EPOLLOUT;
 }
 
 static void load_ready(void *ctx, uint32_t revents __attribute__((unused)))
@@ -45,14 +49,16 @@ static void load_ready(void *ctx, uint32_t revents __attribute__((unused)))
 	size_t len;
 	size_t n;
 	const uint8_t *state = hf_inbox_state(s->inbox, &len);
+	/* QEMU runs the VM as soon as it has all: it lacks the last byte as long as it may not. */
+	size_t end = s->must_win && len ? len - 1 : len;
 	int r = 0;
 
-	while (!r && s->loaded_bytes < len) {
-		r = hf_fd_send(s->load_fd, state + s->loaded_bytes, len - s->loaded_bytes, &n);
+	while (!r && s->loaded_bytes < end) {
+		r = hf_fd_send(s->load_fd, state + s->loaded_bytes, end - s->loaded_bytes, &n);
 		if (!r)
 			s->loaded_bytes += n;
 	}
-	if (r == HF_FD_AGAIN)
+	if (r == HF_FD_AGAIN || (!r && end < len))
 		return;
 	hf_watch_remove(&s->load_watch);
 	hf_fd_close(&s->load_fd); /* its end is the stream's end */
@@ -60,15 +66,8 @@ static void load_ready(void *ctx, uint32_t revents __attribute__((unused)))
 		hf_standby_load_failed(s, strerror(-r));
 }
 
-static void go_live(struct hf_standby_side *s)
+static void take_over(struct hf_standby_side *s)
 {
-	s->load_fd = hf_guest_take_incoming_fd(s->k->guest);
-	if (hf_watch_add(&s->load_watch, &s->k->loop, s->load_fd, HF_PRIORITY_VM, load_wanted,
-			 load_ready, s) < 0) {
-		hf_standby_load_failed(s, "cannot wait for it");
-		return;
-	}
-	load_ready(s, EPOLLOUT);
 	if (s->k->disks) {
 		/* What frames say to be on the disk is in one memory now: they follow what is redone. */
 		hf_keeper_set_net_mode(s->k, HF_NETTAP_HOLD);
@@ -80,17 +79,50 @@ static void go_live(struct hf_standby_side *s)
 		hf_inbox_each_frame(s->inbox, send_again, s);
 }
 
+static void go_live(struct hf_standby_side *s)
+{
+	s->load_fd = hf_guest_take_incoming_fd(s->k->guest);
+	if (hf_watch_add(&s->load_watch, &s->k->loop, s->load_fd, HF_PRIORITY_VM, load_wanted,
+			 load_ready, s) < 0) {
+		hf_standby_load_failed(s, "cannot wait for it");
+		return;
+	}
+	load_ready(s, EPOLLOUT);
+	if (!s->must_win)
+		take_over(s);
+}
+
+void hf_standby_may_run(struct hf_standby_side *s)
+{
+	s->must_win = false;
+	if (s->load_fd < 0)
+		return; /* not begun yet: it waits for the write deadline */
+	load_ready(s, EPOLLOUT);
+	take_over(s);
+}
+
+/* QEMU's half-loaded state is of no use to anybody. */
+void hf_standby_denied(struct hf_standby_side *s)
+{
+	hf_timer_fini(&s->live_timer);
+	hf_watch_remove(&s->load_watch);
+	hf_fd_close(&s->load_fd);
+	hf_keeper_finish(s->k, HF_KEEPER_EXIT_SUPERSEDED);
+}
+
 static void on_deadline(void *ctx)
 {
 	go_live(ctx);
 }
 
 /* Without proof that the old path to a shared image is dead, its write deadline has to pass first. */
-void hf_standby_go_live(struct hf_standby_side *s, bool must_wait)
+void hf_standby_go_live(struct hf_standby_side *s, bool must_wait, bool must_win)
 {
 	uint64_t deadline_ns = s->heard_ns + s->k->set->peer_timeout_ns / 4 * 5;
 
 	s->proof_ns = hf_now_ns();
+	s->must_win = must_win;
+	hf_arbiter_hasten(&s->arbiter);
 	if (!must_wait || deadline_ns <= s->proof_ns) {
 		go_live(s);
 		return;
@@ -152,6 +184,7 @@ static void become_primary(struct hf_standby_side *s)
 	uint64_t epoch = s->machine.epoch;
 	struct hf_err err = { "" };
 	struct hf_inbox *resend = k->disks ? s->inbox : NULL;
+	uint64_t question = s->machine.is_asking ? s->machine.lver : 0;
 
 	if (s->link)
 		bid_farewell(s);
@@ -165,6 +198,8 @@ static void become_primary(struct hf_standby_side *s)
 		hf_event(&k->journal, "unprotectable", NULL,
 			 "the VM runs on but cannot be protected: %s",
 			 err.text[0] ? err.text : "no memory");
+	if (question && k->role != s)
+		hf_primary_inherit_question(k, question);
 	if (k->role == s)
 		return;
 	if (!resend)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What people want of a standby: to know about it, to promote it, to stop it. */
 #include <errno.h>
+#include <stdio.h>
 
 #include "codec/json.h"
 #include "keeper/standby-side.h"
@@ -11,6 +12,7 @@ int hf_standby_order_promote(void *role, bool is_forced, struct hf_err *err)
 	enum hf_standby_state state = s->machine.state;
 
 	s->is_order_refused = false;
+	s->k->is_forced_live |= is_forced && state == HF_STANDBY_LOST;
 	hf_standby_feed(s, is_forced ? HF_STANDBY_PROMOTE_FORCED : HF_STANDBY_PROMOTE_WANTED, 0);
 	if (!s->is_order_refused)
 		return 0;
@@ -60,6 +62,18 @@ void hf_standby_order_signal(void *role, int signal __attribute__((unused)))
 	hf_keeper_finish(s->k, HF_KEEPER_EXIT_ENDED);
 }
 
+static void add_protection(const struct hf_standby_side *s, struct json_object *status)
+{
+	const char *trouble = hf_ownership_trouble(s->k->ownership);
+	bool is_waiting = trouble[0] && s->arbiter.lver;
+	char text[256];
+
+	(void)snprintf(text, sizeof(text), "%s%s%s", hf_standby_state_text(s->machine.state),
+		       is_waiting ? "; who goes on is decided by the VM's lease: " : "",
+		       is_waiting ? trouble : "");
+	json_object_object_add(status, "protection", json_object_new_string(text));
+}
+
 void hf_standby_add_status(void *role, struct json_object *status)
 {
 	struct hf_standby_side *s = role;
@@ -72,8 +86,7 @@ void hf_standby_add_status(void *role, struct json_object *status)
 	json_object_object_add(status, "state",
 			       json_object_new_string(hf_standby_state_name(s->machine.state)));
 	json_object_object_add(status, "protected", json_object_new_boolean(is_ready));
-	json_object_object_add(status, "protection",
-			       json_object_new_string(hf_standby_state_text(s->machine.state)));
+	add_protection(s, status);
 	json_object_object_add(status, "connected", json_object_new_boolean(s->link != NULL));
 	json_object_object_add(status, "primary_verified",
 			       json_object_new_boolean(s->is_address_verified));

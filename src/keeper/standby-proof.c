@@ -97,15 +97,27 @@ void hf_standby_proof_met(struct hf_standby_side *s, struct hf_id instance)
 		hf_meetings_inquire(s->k->meetings);
 }
 
-static void on_arbiter(void *ctx, bool is_granted)
+static void on_verdict(void *ctx, enum hf_claim_end end, uint64_t lver)
 {
-	hf_standby_feed(ctx, is_granted ? HF_STANDBY_ARBITER_GRANTED : HF_STANDBY_ARBITER_DENIED,
-			0);
+	static const enum hf_standby_event_kind kinds[] = {
+		[HF_CLAIM_WON] = HF_STANDBY_ARBITER_GRANTED,
+		[HF_CLAIM_LOST] = HF_STANDBY_ARBITER_DENIED,
+		[HF_CLAIM_CANCELLED] = HF_STANDBY_ARBITER_CANCELLED,
+	};
+
+	hf_standby_feed_lver(ctx, kinds[end], lver);
 }
 
-void hf_standby_proof_ask(struct hf_standby_side *s)
+/* A quarter later than the primary asks: if that lives, and only the link is cut, no failover is
+ * needed. */
+void hf_standby_proof_ask(struct hf_standby_side *s, uint64_t lver)
 {
+	bool is_decided = s->machine.state == HF_STANDBY_PROMOTING;
+	uint64_t at_ns = is_decided ? 0 : s->heard_ns + s->k->set->peer_timeout_ns / 4 * 5;
+
+	hf_arbiter_ask(&s->arbiter, lver, at_ns, on_verdict, s);
+	if (is_decided)
+		return;
 	s->inquiry_wait_ns = INQUIRE_SOON_NS;
 	hf_meetings_inquire(s->k->meetings);
-	hf_arbiter_ask(&s->arbiter, s->machine.session, s->heard_ns, on_arbiter, s);
 }

@@ -40,6 +40,7 @@ struct hf_standby_side {
 	int load_fd; /* the device state goes in here */
 	struct hf_watch load_watch;
 	size_t loaded_bytes;
+	bool must_win; /* QEMU is not given the end of the state before the vote is won */
 	uint64_t proof_ns; /* when the promotion was decided */
 	uint64_t whole_ns; /* when the last epoch was */
 	bool is_order_refused;
@@ -59,11 +60,13 @@ struct hf_standby_side {
 
 /* standby.c: let the machine decide about an event; may be called from within its actions. */
 void hf_standby_feed(struct hf_standby_side *s, enum hf_standby_event_kind kind, uint64_t epoch);
+void hf_standby_feed_lver(struct hf_standby_side *s, enum hf_standby_event_kind kind,
+			  uint64_t lver);
 const char *hf_standby_state_text(enum hf_standby_state state);
 
 /* standby-proof.c. ask: begin to look for a proof, every while until there is one. met: is the
  * primary's address known to lead to it? missed, learnt: what came of an inquiry. */
-void hf_standby_proof_ask(struct hf_standby_side *s);
+void hf_standby_proof_ask(struct hf_standby_side *s, uint64_t lver);
 void hf_standby_proof_met(struct hf_standby_side *s, struct hf_id instance);
 void hf_standby_proof_missed(void *ctx, enum hf_meeting_miss why, const char *text);
 void hf_standby_proof_learnt(void *ctx, const struct hf_wire_hello *theirs);
@@ -84,7 +87,11 @@ void hf_standby_drop_link(struct hf_standby_side *s, const char *why);
 
 /* standby-live.c: feed QEMU the state; with its RESUME the keeper becomes the primary, and @s is
  * freed. */
-void hf_standby_go_live(struct hf_standby_side *s, bool must_wait);
+void hf_standby_go_live(struct hf_standby_side *s, bool must_wait, bool must_win);
+/* What is being loaded may run: the vote was won. */
+void hf_standby_may_run(struct hf_standby_side *s);
+/* It may not, ever. Ends the program. */
+void hf_standby_denied(struct hf_standby_side *s);
 void hf_standby_live_event(struct hf_standby_side *s, const char *name, struct json_object *data);
 void hf_standby_load_failed(struct hf_standby_side *s, const char *why);
 

@@ -95,14 +95,19 @@ static void perform(struct hf_standby_side *s, const struct hf_standby_action *a
 		hf_standby_send(s, HF_WIRE_HANDOVER_REQUEST, a->epoch, none);
 		break;
 	case HF_STANDBY_ASK_ARBITER:
-		hf_standby_proof_ask(s);
+		hf_standby_proof_ask(s, a->lver);
 		break;
 	case HF_STANDBY_CANCEL_ARBITER:
+		hf_arbiter_cancel(&s->arbiter);
+		break;
 	case HF_STANDBY_RELEASE_LEASE:
-	case HF_STANDBY_RUN:
-		break; /* only with a vote */
+		hf_ownership_release(s->k->ownership, NULL, NULL);
+		break;
 	case HF_STANDBY_PROMOTE:
-		hf_standby_go_live(s, a->must_wait);
+		hf_standby_go_live(s, a->must_wait, a->must_win);
+		break;
+	case HF_STANDBY_RUN:
+		hf_standby_may_run(s);
 		break;
 	case HF_STANDBY_SEND_PROMOTED:
 		hf_standby_send(s, HF_WIRE_PROMOTED, a->epoch, a->session);
@@ -161,6 +166,8 @@ static void step(struct hf_standby_side *s, const struct hf_standby_event *ev)
 	for (unsigned int i = 0; i < actions.n; i++)
 		perform(s, &actions.a[i]);
 	announce(s, before);
+	if (s->machine.state == HF_STANDBY_DENIED && before != HF_STANDBY_DENIED)
+		hf_standby_denied(s);
 }
 
 static void feed_event(struct hf_standby_side *s, const struct hf_standby_event *ev)
@@ -186,10 +193,25 @@ void hf_standby_feed(struct hf_standby_side *s, enum hf_standby_event_kind kind,
 	feed_event(s, &ev);
 }
 
+void hf_standby_feed_lver(struct hf_standby_side *s, enum hf_standby_event_kind kind, uint64_t lver)
+{
+	struct hf_standby_event ev = { .kind = kind, .lver = lver };
+
+	feed_event(s, &ev);
+}
+
 static void feed_session(struct hf_standby_side *s, enum hf_standby_event_kind kind,
 			 struct hf_id session)
 {
 	struct hf_standby_event ev = { .kind = kind, .session = session };
+
+	feed_event(s, &ev);
+}
+
+static void feed_lease(struct hf_standby_side *s, enum hf_standby_event_kind kind,
+		       struct hf_id session, uint64_t lver)
+{
+	struct hf_standby_event ev = { .kind = kind, .session = session, .lver = lver };
 
 	feed_event(s, &ev);
 }
@@ -214,8 +236,14 @@ static void on_control(struct hf_standby_side *s, const struct hf_wire_msg *msg)
 		else if ((msg->sync_begin.disks != HF_WIRE_SYNC_DISKS_NONE) !=
 			 (s->k->disks && !s->k->disks->is_shared))
 			bad_peer(s, "SYNC_BEGIN and HELLO do not agree about disks to be copied");
+		else if ((msg->sync_begin.lver != 0) != s->machine.has_vote)
+			bad_peer(s, "SYNC_BEGIN and HELLO do not agree about a lease");
 		else
-			feed_session(s, HF_STANDBY_SYNC_BEGIN, msg->sync_begin.session);
+			feed_lease(s, HF_STANDBY_SYNC_BEGIN, msg->sync_begin.session,
+				   msg->sync_begin.lver);
+		break;
+	case HF_WIRE_LEASE:
+		feed_lease(s, HF_STANDBY_LEASE, msg->mark.session, msg->mark.lver);
 		break;
 	case HF_WIRE_PING:
 		hf_standby_say(s, &pong);
@@ -264,7 +292,6 @@ static void heard(struct hf_standby_side *s)
 	s->heard_ns = hf_now_ns();
 	if (s->is_silent) {
 		s->is_silent = false;
-		hf_arbiter_cancel(&s->arbiter);
 		hf_standby_feed(s, HF_STANDBY_PEER_HEARD, 0);
 	}
 }
@@ -408,7 +435,6 @@ static bool met(void *ctx, struct hf_link *link, const struct hf_wire_hello *the
 		(void)!hf_link_send(link, &refuse, NULL);
 		return false;
 	}
-	hf_arbiter_cancel(&s->arbiter);
 	hf_standby_proof_met(s, theirs->instance);
 	link_ready(s, EPOLLIN);
 	return true;
@@ -430,7 +456,7 @@ static void describe(void *ctx, struct hf_wire_hello *ret)
 		[HF_STANDBY_PROMOTING] = HF_WIRE_VM_PROMOTING,
 		[HF_STANDBY_PROMOTED] = HF_WIRE_VM_PROMOTED,
 		[HF_STANDBY_FAILED] = HF_WIRE_VM_FAILED,
-		[HF_STANDBY_DENIED] = HF_WIRE_VM_FAILED,
+		[HF_STANDBY_DENIED] = HF_WIRE_VM_SUPERSEDED,
 	};
 	struct hf_standby_side *s = ctx;
 
@@ -511,6 +537,8 @@ int hf_standby_side_start(struct hf_keeper *k, struct hf_err *err)
 	s->k = k;
 	s->load_fd = -1;
 	hf_standby_init(&s->machine);
+	s->machine.has_vote = k->ownership != NULL;
+	s->arbiter = (struct hf_arbiter){ .loop = &k->loop, .ownership = k->ownership };
 	hf_standby_watch_disks(s);
 	r = hf_primary_check_tracking(k, err);
 	if (!r)

@@ -152,36 +152,17 @@ def dead_host_behind_a_cut_is_not_proven_dead() -> None:
 
 
 @check
-def standby_that_may_promote() -> None:
-    with Pair(standby=("--on-peer-loss", "promote")) as pair:
-        load = Load(pair)
-        old = pair.primary
-        pair.lab.cut("hostB")
-        pair.standby.wait("live")
-        old.wait("holding")
-        pair.primary = pair.standby
-        load.wait_progress()
-        expect(old.proc.is_running(), "the old primary has ended without being told to")
-        pair.lab.heal("hostB")
-        expect(old.exit_code() == 5, f"exit code of a superseded primary: {old.log()}")
-        expect("superseded" in old.log() or "runs on the standby" in old.log(), old.log())
-        load.finish()
-
-
-@check
 def broken_connection_decides_nothing() -> None:
-    """It is made anew at once; also a side that may go on alone waits that long."""
-    for options in ({"standby": ("--on-peer-loss", "promote")},
-                    {"run": ("--on-peer-loss", "promote")}):
-        with Pair(**options) as pair:
-            load = Load(pair)
-            pair.lab.run("hostA", ["ss", "-K", "dst", pair.lab.repl_addr("hostB")])
-            pair.standby.wait("lost")
-            pair.standby.wait("ready")
-            load.wait_progress()
-            expect(not pair.standby.seen("promoting"), pair.standby.log())
-            expect(not pair.primary.seen("alone"), pair.primary.log())
-            load.finish()
+    """It is made anew at once."""
+    with Pair() as pair:
+        load = Load(pair)
+        pair.lab.run("hostA", ["ss", "-K", "dst", pair.lab.repl_addr("hostB")])
+        pair.standby.wait("lost")
+        pair.standby.wait("ready")
+        load.wait_progress()
+        expect(not pair.standby.seen("promoting"), pair.standby.log())
+        expect(not pair.primary.seen("alone"), pair.primary.log())
+        load.finish()
 
 
 @check
@@ -217,31 +198,6 @@ def frozen_standby_thaws() -> None:
         pair.failover("host")
         load.wait_progress()
         load.finish()
-
-
-@check
-def primary_that_may_go_on() -> None:
-    with Pair(run=("--on-peer-loss", "promote")) as pair:
-        load = Load(pair)
-        pair.lab.cut("hostB")
-        pair.standby.wait("lost")
-        wait_alone(pair)
-        load.wait_progress()
-        pair.lab.heal("hostB")
-        pair.primary.wait("protected")
-        pair.standby.wait("ready")
-        load.wait_progress()
-        pair.failover("host")
-        load.wait_progress()
-        load.finish()
-
-
-@check
-def two_that_may_go_on_are_refused() -> None:
-    with Pair(options=("--on-peer-loss", "promote"), is_waiting=False) as pair:
-        poll(lambda: "both" in pair.primary.log(), "the primary says why it has no standby")
-        expect(pair.primary.status()["state"] == "alone", pair.primary.status())
-        expect(pair.standby.status()["state"] == "idle", pair.standby.status())
 
 
 if __name__ == "__main__":
