@@ -88,11 +88,17 @@ static const char *reason_of(const struct hf_varlink_reply *reply)
 	return reply->error ? reply->error : "";
 }
 
+/* A call's parameters. */
+static void with(struct json_object *p, const char *key, struct json_object *value)
+{
+	json_object_object_add(p, key, value);
+}
+
 static struct json_object *about_vm(const struct hf_ownership *o)
 {
 	struct json_object *p = json_object_new_object();
 
-	json_object_object_add(p, "vm", json_object_new_string(o->k->name));
+	with(p, "vm", json_object_new_string(o->k->name));
 	return p;
 }
 
@@ -260,7 +266,7 @@ static void send_claim(struct hf_ownership *o)
 {
 	struct json_object *p = about_vm(o);
 
-	json_object_object_add(p, "lver", json_object_new_uint64(o->claim_lver));
+	with(p, "lver", json_object_new_uint64(o->claim_lver));
 	if (call(o, "Claim", p, on_claim) == 0)
 		o->is_claim_sent = true;
 }
@@ -339,8 +345,8 @@ void hf_ownership_hold(struct hf_ownership *o)
 		add_pid(pids, hf_guest_process(o->k->guest)->pid);
 	if (o->k->disks)
 		add_pid(pids, o->k->disks->process.pid);
-	json_object_object_add(p, "lver", json_object_new_uint64(o->lver));
-	json_object_object_add(p, "pids", pids);
+	with(p, "lver", json_object_new_uint64(o->lver));
+	with(p, "pids", pids);
 	(void)!call(o, "Hold", p, on_hold);
 	hf_ownership_pledge(o, o->is_pledged);
 }
@@ -353,7 +359,7 @@ void hf_ownership_pledge(struct hf_ownership *o, bool is_pledged)
 	if (!o->is_owner || !o->client)
 		return;
 	p = about_vm(o);
-	json_object_object_add(p, "is_pledged", json_object_new_boolean(is_pledged));
+	with(p, "is_pledged", json_object_new_boolean(is_pledged));
 	(void)!call(o, "Pledge", p, NULL);
 }
 
@@ -571,7 +577,7 @@ int hf_ownership_acquire(struct hf_ownership *o, struct hf_err *err)
 	struct hf_err why = { "" };
 	int r;
 
-	json_object_object_add(p, "create", json_object_new_boolean(true));
+	with(p, "create", json_object_new_boolean(true));
 	o->is_answered = false;
 	r = call(o, "Acquire", p, on_acquire);
 	if (!r)
