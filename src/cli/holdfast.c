@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "cli/client.h"
+#include "cli/lease-verbs.h"
 #include "cli/show.h"
 #include "codec/json.h"
 
@@ -236,13 +237,15 @@ static void usage(FILE *to)
 {
 	(void)fputs("usage: holdfast run NAME [options] [-- qemu-system-x86_64 ...]\n"
 		    "       holdfast standby NAME [options] [-- qemu-system-x86_64 ...]\n"
+		    "       holdfast lease VERB ...\n"
 		    "       holdfast VERB [NAME] [--json] [--force] [--run-dir DIR]\n\n"
 		    "  run       run a VM here, protected by a standby on another host\n"
 		    "  standby   stand by for a VM that runs on another host\n",
 		    to);
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		(void)fprintf(to, "  %-9s %s\n", verbs[i].name, verbs[i].help);
-	(void)fputs("  version   of this program\n"
+	(void)fputs("  lease     leases on shared storage; `holdfast lease help` tells more\n"
+		    "  version   of this program\n"
 		    "  help      this text; `holdfast help VERB` for one of them\n\n"
 		    "See holdfast(1), holdfast-keeper(8) and holdfast.conf(5).\n",
 		    to);
@@ -362,6 +365,8 @@ static int help_on(const char *name)
 
 	if (is_keepers(name))
 		return become_keeper((char *[]){ self, run, help, NULL });
+	if (strcmp(name, "lease") == 0)
+		return hf_lease_command(2, (char *[]){ self, help, NULL });
 	if (!v)
 		return complain_no_verb(name);
 	print_usage(stdout, v);
@@ -378,6 +383,8 @@ int main(int argc, char **argv)
 		return run_verb(v, argc - 1, argv + 1);
 	if (is_keepers(name))
 		return become_keeper(argv);
+	if (strcmp(name, "lease") == 0)
+		return hf_lease_command(argc - 1, argv + 1);
 	if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
 		puts("holdfast " HF_VERSION);
 		return EXIT_DONE;
