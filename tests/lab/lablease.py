@@ -105,9 +105,9 @@ class LeaseArea:
 
 
 class WitnessArea(LeaseArea):
-    """The same behind an nbdkit on a host of the lab. fail(): every request is an error; pause(): it
-    is not answered; kill(): nobody is there. delay_ms holds from the next start() on. What sanlock
-    and this process do to the file goes past nbdkit."""
+    """The same behind an nbdkit on a host of the lab. fail(): every request is an error; pause():
+    it is not answered; kill(): nobody is there. A delay holds from the next start() on. What
+    sanlock and this process do to the file goes past nbdkit."""
 
     def __init__(self, lab: Lab, host: str, space: str = "lab", **options: int):
         super().__init__(lab, space, **options)
@@ -215,6 +215,10 @@ class SanlockClient:
     def release(self, lease: str) -> int:
         return self.do("release", lease)
 
+    def await_lease(self, lease: str, patience_s: float) -> None:
+        """Until it is free or its owner is dead; the next word is answer()."""
+        self.order(do="acquire", lease=lease, patience_s=patience_s)
+
     def contend(self, lease: str, gap_ms: float = 0.5, at_least: int = 1) -> None:
         """Tries all the time, until end_contest(), and so often anyway."""
         self.order(do="contend", lease=lease, gap_ms=gap_ms, at_least=at_least)
@@ -288,6 +292,12 @@ class SanlockHost:
         """sanlock client command: a program that runs as long as it holds the lease."""
         return self.lab.spawn(self.host, self._argv("command", "-r", lease, "-c", *argv),
                               name="sanlock-command")
+
+    def request(self, lease: str, force_mode: int) -> None:
+        """Asks the present owner to give it up: 1 FORCE, 2 GRACEFUL. It looks at that with its next
+        renewal."""
+        next_lver = self.read(lease).lver + 1
+        self.client("request", "-r", f"{lease}:{next_lver}", "-f", str(force_mode))
 
     def die(self) -> None:
         """Everything on its host."""
@@ -476,6 +486,12 @@ class HoldfastHost:
         """holdfast ARGV on this host."""
         return self.lab.run(self.host, [tool("src/cli/holdfast"), *argv, "--run-dir",
                                         self.run_dir], timeout_s).stdout
+
+    def hold(self, vm: str, *argv: str) -> Proc:
+        """holdfast lease acquire: a program that runs as long as it holds the lease."""
+        return self.lab.spawn(self.host, [tool("src/cli/holdfast"), "lease", "acquire", vm,
+                                          "--run-dir", self.run_dir, "--", *argv],
+                              name=f"hold-{vm}")
 
     def stop(self) -> int:
         """In order; its exit status."""

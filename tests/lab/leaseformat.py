@@ -23,7 +23,8 @@ NAME_BYTES = 48
 LOCKSPACE_MAGIC, RESOURCE_MAGIC = 0x12212010, 0x06152010
 VERSION = {LOCKSPACE_MAGIC: 0x00030004, RESOURCE_MAGIC: 0x00060004}
 # magic version flags sector_size num_hosts max_hosts owner_id owner_generation lver
-# space_name resource_name timestamp unused1 | checksum unused2 io_timeout | write_id generation time
+# space_name resource_name timestamp unused1 | checksum unused2 io_timeout | write_id and its
+# generation and timestamp
 HEAD = struct.Struct("<IIIIQQQQQ48s48sQQ")
 TAIL = struct.Struct("<IHHQQQ")
 # mbal bal owner generation timestamp lver | checksum flags

@@ -4,7 +4,7 @@
 one answer per line on standard output, both JSON. It is told which daemon by SANLOCK_RUN_DIR, which
 the library remembers for good: so each host needs a process of its own.
 
-    {"do": "acquire", "lease": "SPACE:NAME:PATH:OFFSET[:LVER]", "may_wait": false}
+    {"do": "acquire", "lease": "SPACE:NAME:PATH:OFFSET[:LVER]", "patience_s": 0}
     {"do": "release", "lease": ...}
     {"do": "contend", "lease": ..., "gap_ms": 0.5, "at_least": 1}    until a line comes; what
     it wins it gives back
@@ -25,7 +25,7 @@ from typing import Any, Callable
 
 LIBRARY = "libsanlock.so.1"
 OWNER_NOWAIT = 2
-OWNED = (-243, -245, -247, -248)  # by a live one, by another's ballot, nobody waited
+RETRY_S = 0.2
 PR_SET_PDEATHSIG = 1
 libsanlock = ctypes.CDLL(LIBRARY)
 libc = ctypes.CDLL(None)
@@ -46,6 +46,13 @@ class Lease:
     def acquire(self, may_wait: bool) -> int:
         return int(libsanlock.sanlock_acquire(self._sock, -1, 0 if may_wait else OWNER_NOWAIT, 1,
                                               self._array, None))
+
+    def wait(self, patience_s: float) -> int:
+        """sanlock itself waits only for an owner that it has not seen for a while."""
+        deadline = time.monotonic() + patience_s
+        while (rv := self.acquire(may_wait=True)) < 0 and time.monotonic() < deadline:
+            time.sleep(RETRY_S)
+        return rv
 
     def release(self) -> int:
         return int(libsanlock.sanlock_release(self._sock, -1, 0, 1, self._array))
@@ -117,7 +124,8 @@ def main() -> None:
         if order["do"] == "contend":
             tell(contend(lease, order["gap_ms"] / 1000, order["at_least"]))
         elif order["do"] == "acquire":
-            tell(timed(lambda: lease.acquire(order.get("may_wait", False))))
+            patience_s = order.get("patience_s", 0)
+            tell(timed(lambda: lease.wait(patience_s) if patience_s else lease.acquire(False)))
         else:
             tell(timed(lease.release))
 
