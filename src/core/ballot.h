@@ -37,10 +37,15 @@ enum hf_ballot_op {
 	HF_BALLOT_OP_COUNT
 };
 
+/*
+ * The tenure of the host lease (hostlease.h) under which an operation was begun is the one in which
+ * its result counts: look at it before hf_ballot_begin(). If it is another one at the end, a WON or
+ * an awaited transfer has to be verified by a CLAIM.
+ */
 struct hf_ballot_want {
 	enum hf_ballot_op op;
 	uint64_t host_id;
-	uint64_t generation; /* current, of a valid host lease */
+	uint64_t generation; /* current, of a host lease that is valid now */
 	uint32_t max_hosts; /* by the area's geometry: stride of ballot numbers */
 	uint64_t lver; /* CLAIM, TRANSFER, RELEASE; ACQUIRE: 0, or refuse unless it is this */
 	uint64_t to; /* TRANSFER */
@@ -88,11 +93,14 @@ enum hf_ballot_result {
 	HF_BALLOT_RELEASED, /* RELEASE: nobody does; or another one does already (see owner) */
 	HF_BALLOT_PREPARED,
 	HF_BALLOT_OWNED, /* ACQUIRE: owner is alive, or not known to be dead */
-	HF_BALLOT_LOST, /* another value was chosen: `owner` owns `lver` */
+	HF_BALLOT_LOST, /* another value was chosen: `owner` owns `lver`. TRANSFER: may be this host,
+			 * by an operation of its own that was broken off: still ours, at that lver */
 	HF_BALLOT_NOT_OWNER, /* TRANSFER, RELEASE: this host does not own the lver named */
 	HF_BALLOT_MOVED_ON, /* ACQUIRE with an lver: it is another by now */
 	HF_BALLOT_CANCELLED,
-	HF_BALLOT_DAMAGED, /* bad_host: 0 the leader, else the host whose block is; nothing decided */
+	HF_BALLOT_DAMAGED, /* bad_host: 0 the leader, else the host whose block is (our own, too, unless
+			    * this operation wrote it: what it had accepted is not known); nothing
+			    * was proposed. One that is bound waits for the repair instead. */
 	HF_BALLOT_NO_SLOT, /* the host id is above the resource's num_hosts */
 	HF_BALLOT_RESULT_COUNT
 };
@@ -101,7 +109,8 @@ struct hf_ballot_action {
 	enum hf_ballot_action_kind kind;
 	struct hf_lease_block block;
 	struct hf_lease_leader leader;
-	uint64_t owner, generation, since_ns; /* LOOK */
+	uint64_t owner, generation; /* LOOK: of whom; DONE: who owns `lver` */
+	uint64_t since_ns; /* LOOK */
 	uint64_t at_ns; /* WAIT */
 	enum hf_ballot_result result;
 	uint64_t lver; /* DONE */
@@ -110,19 +119,28 @@ struct hf_ballot_action {
 
 struct hf_ballot {
 	struct hf_ballot_want want;
-	unsigned int stage; /* private */
+	unsigned int stage; /* private, as all the rest */
 	uint64_t begun_ns;
 	uint64_t next_lver; /* the one a ballot is held for, 0: none yet */
-	uint64_t mbal;
-	struct hf_lease_leader leader; /* as read last */
+	struct hf_lease_leader leader; /* as read last, or written */
 	struct hf_lease_block own; /* as written last */
-	bool is_own_known; /* `own` was written, or read, by this operation */
+	bool is_own_known; /* `own` was written by this operation */
 	bool is_bound; /* phase 2 was begun: cannot be cancelled */
 	bool is_cancelled;
-	bool is_owner_gone; /* evidence that belongs to leader.lver */
+	bool is_fresh; /* our value for next_lver was proposed by this very operation */
+	bool is_healing; /* the leader is older than next_lver - 1: only brings to an end what others
+			  * had begun */
+	bool is_owner_gone; /* evidence that belongs to evidence_lver */
 	uint64_t evidence_lver;
+	uint64_t looked_at; /* LOOK: whose life */
+	bool is_look_shared; /* as a holder in shared mode, not as the owner */
+	uint64_t shared_gone; /* shared holders up to this host id are dead, at evidence_lver */
+	uint64_t marked_lver; /* the owner's mark of a release was seen at this one ... */
+	uint64_t marked_ns; /* ... since then */
 	uint64_t read_issued_ns;
-	unsigned int attempts;
+	unsigned int attempts; /* grows the pauses */
+	unsigned int rereads;
+	unsigned int damaged; /* reads in a row */
 };
 
 /* @ret: the first action. */

@@ -4,9 +4,8 @@
  * allocation, no clock: the time is in the events. docs/lease.md has the diagram and the proof.
  *
  * hf_host_step() takes an event and says what to do, in order. The driver carries one I/O at a time
- * (READ or WRITE) and reports its end, however late; it never drops one. A write that the driver
- * could not confirm is reported as failed only when it can land no more, or after it said so by
- * is_late (then it may still land: nothing is concluded from it).
+ * (READ or WRITE) and reports its end, however late; it never drops one. A write that failed may
+ * have landed or may land at any later time, once: nothing is concluded from it.
  *
  * Validity is published as deadlines: whoever runs VMs under this lease looks at the clock himself,
  * so nothing has to work for a lease to run out.
@@ -21,13 +20,13 @@
 enum hf_host_state {
 	HF_HOST_OUT, /* not a member */
 	HF_HOST_LOOKING, /* reads its slot */
-	HF_HOST_WAITING, /* the slot is another name's, which may still be alive */
+	HF_HOST_WAITING, /* the slot was in use: watches whether it still is */
 	HF_HOST_CLAIMING, /* writes its name */
 	HF_HOST_CONFIRMING, /* waits, then reads that nobody else has */
 	HF_HOST_MEMBER, /* renews */
 	HF_HOST_EXPIRED, /* the deadline has passed: VMs have been stopped; tries to renew */
 	HF_HOST_LEAVING, /* writes the slot free */
-	HF_HOST_LOST, /* the slot is another's: final */
+	HF_HOST_LOST, /* the slot is another's: final (for this instance) */
 	HF_HOST_STATE_COUNT
 };
 
@@ -37,6 +36,7 @@ enum hf_host_why {
 	HF_HOST_WHY_TAKEN, /* the id is in use by a host of another name, or by a second one of ours */
 	HF_HOST_WHY_CHANGED, /* the slot's generation or instance is not ours any more */
 	HF_HOST_WHY_NOT_RESUMED, /* the slot is not what a resumed host had left there */
+	HF_HOST_WHY_DAMAGED, /* LOOKING, EXPIRED: the slot cannot be read; waits for its repair */
 };
 
 struct hf_host_config {
@@ -72,6 +72,7 @@ struct hf_host_event {
 	uint64_t resume_generation;
 	uint64_t resume_instance;
 	uint64_t resume_tenure;
+	uint64_t resume_valid_ns; /* may have passed; 0: resume_fence_ns less stop_ms */
 	uint64_t resume_fence_ns; /* its hard deadline; may have passed */
 };
 
@@ -111,13 +112,21 @@ struct hf_host {
 	uint64_t tenure;
 	uint64_t valid_ns, fence_ns;
 	struct hf_lease_slot written; /* last, successful or not */
-	struct hf_lease_sight seen; /* WAITING: the other one's */
+	struct hf_lease_sight seen; /* WAITING: whoever has the slot */
 	bool is_io_out; /* a READ or WRITE is under way */
 	bool is_leaving; /* LEAVE came while it was */
-	uint64_t next_ns;
+	bool is_resuming; /* its first renewal is yet to succeed */
+	bool is_written; /* the slot may have our name in it by now */
+	unsigned int changes; /* WAITING: of what is watched */
+	uint64_t next_ns; /* the next look or renewal */
+	uint64_t confirm_ns; /* a renewal counts if its read was issued then or later */
+	uint64_t read_issued_ns; /* of the last read */
 };
 
 void hf_host_init(struct hf_host *h, const struct hf_host_config *config);
+
+/* @ret: at most HF_HOST_ACTIONS_MAX, to be carried out in their order; at most one of them is I/O,
+ * and none while one is under way. */
 void hf_host_step(struct hf_host *h, const struct hf_host_event *ev, struct hf_host_actions *ret);
 
 /* Is the lease valid at @now_ns? */

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/lease.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define MS_NS 1000000u
+#define S_NS 1000000000u
+
+/* Clocks of two hosts run at rates that differ by less than one part in this. */
+#define CLOCK_RATES 16u
+#define DEAD_EXTRA_MS 100u
+
+/* No host of ours fences faster: less is not believed, and sanlock's rule is safe for everybody. */
+#define FENCE_LEAST_MS 300u
+
+#define SANLOCK_DEFAULT_T 10u
+
+static bool is_same(const struct hf_lease_slot *a, const struct hf_lease_slot *b)
+{
+	const struct hf_lease_extra *x = &a->extra, *y = &b->extra;
+
+	return a->owner == b->owner && a->generation == b->generation &&
+	       a->timestamp_s == b->timestamp_s && a->io_timeout_s == b->io_timeout_s &&
+	       memcmp(a->host_name, b->host_name, sizeof(a->host_name)) == 0 &&
+	       x->is_present == y->is_present && x->instance == y->instance &&
+	       x->sequence == y->sequence && x->renew_ms == y->renew_ms &&
+	       x->fence_ms == y->fence_ms;
+}
+
+void hf_lease_sight_update(struct hf_lease_sight *s, const struct hf_lease_slot *slot,
+			   uint64_t issued_ns, uint64_t done_ns)
+{
+	assert(issued_ns <= done_ns);
+	if (s->is_seen && issued_ns < s->issued_ns)
+		return;
+	if (!s->is_seen || !is_same(&s->slot, slot)) {
+		s->slot = *slot;
+		s->is_seen = true;
+		s->first_seen_ns = done_ns;
+	}
+	s->issued_ns = issued_ns;
+}
+
+uint64_t hf_lease_dead_after_ns(const struct hf_lease_slot *slot)
+{
+	uint64_t fence_ms = slot->extra.fence_ms;
+	uint64_t t = slot->io_timeout_s ? slot->io_timeout_s : SANLOCK_DEFAULT_T;
+
+	if (!slot->extra.is_present || fence_ms < FENCE_LEAST_MS)
+		return HF_LEASE_SANLOCK_DEAD_S(t) * S_NS;
+	return (fence_ms + fence_ms / CLOCK_RATES + DEAD_EXTRA_MS) * MS_NS;
+}
+
+/* A late write can put an older generation back into the slot, also that of a host that had left: it
+ * says nothing about a later generation but that this has not been renewed since. */
+static bool is_gone(const struct hf_lease_slot *slot, uint64_t owner, uint64_t generation)
+{
+	if (slot->timestamp_s && slot->owner != owner)
+		return true;
+	return slot->generation > generation ||
+	       (slot->generation == generation && !slot->timestamp_s);
+}
+
+enum hf_lease_life hf_lease_life(const struct hf_lease_sight *s, uint64_t owner,
+				 uint64_t generation, uint64_t since_ns)
+{
+	if (!s->is_seen || s->issued_ns < since_ns)
+		return HF_LEASE_LIFE_UNKNOWN;
+	if (is_gone(&s->slot, owner, generation))
+		return HF_LEASE_LIFE_GONE;
+	if (s->issued_ns > s->first_seen_ns &&
+	    s->issued_ns - s->first_seen_ns >= hf_lease_dead_after_ns(&s->slot))
+		return HF_LEASE_LIFE_DEAD;
+	return HF_LEASE_LIFE_ALIVE;
+}
+
+const char *hf_lease_life_name(enum hf_lease_life life)
+{
+	switch (life) {
+	case HF_LEASE_LIFE_UNKNOWN:
+		return "unknown";
+	case HF_LEASE_LIFE_ALIVE:
+		return "alive";
+	case HF_LEASE_LIFE_DEAD:
+		return "dead";
+	case HF_LEASE_LIFE_GONE:
+		return "gone";
+	}
+	return "?";
+}
