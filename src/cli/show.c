@@ -142,6 +142,18 @@ static void show_disks(struct json_object *disks)
 		printf("  %-18s %s\n", "disk error", string_of(disks, "error"));
 }
 
+static void show_lease(struct json_object *lease)
+{
+	const char *trouble;
+
+	if (!lease)
+		return;
+	trouble = string_of(lease, "trouble");
+	printf("  %-18s %s, tenure %" PRIu64 " in lockspace %s%s%s\n", "lease",
+	       string_of(lease, "state"), number_of(lease, "lver"), string_of(lease, "lockspace"),
+	       *trouble ? ": " : "", trouble);
+}
+
 static void show_processes(struct json_object *s)
 {
 	struct json_object *disks = part_of(s, "disks");
@@ -161,6 +173,7 @@ void hf_show_status(struct json_object *s)
 	printf("  %-18s %s\n", "protected", string_of(s, "protection"));
 	printf("  %-18s %s\n", "guest", string_of(s, "guest"));
 	printf("  %-18s %s\n", "peer", string_of(s, "peer"));
+	show_lease(part_of(s, "lease"));
 	show_sync(part_of(s, "sync"));
 	show_epochs(part_of(s, "epochs"));
 	show_disks(part_of(s, "disks"));
