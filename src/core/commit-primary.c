@@ -593,9 +593,10 @@ static void on_arbiter_without_lease(struct hf_primary *p, const struct hf_prima
 }
 
 /* The lver that the standby was told is the past: with it nobody can win any more. */
-static void won(struct hf_primary *p, struct hf_primary_actions *out)
+static void won(struct hf_primary *p, uint64_t lver, struct hf_primary_actions *out)
 {
-	p->lver++;
+	assert(lver > p->lver);
+	p->lver = lver;
 	switch (p->state) {
 	case HF_PRIMARY_HOLDING:
 	case HF_PRIMARY_LEAVING:
@@ -639,7 +640,7 @@ static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 	p->is_asking = false;
 	p->is_cancelling = false;
 	if (ev->kind == HF_PRIMARY_ARBITER_GRANTED)
-		won(p, out);
+		won(p, ev->won, out);
 	else if (p->state != HF_PRIMARY_SUPERSEDED && p->state != HF_PRIMARY_FINISHED)
 		supersede(p, out);
 }

@@ -309,8 +309,9 @@ static void on_unwanted(struct hf_standby *s, const struct hf_standby_event *ev,
 	cancel_question(s, out);
 }
 
-static void won(struct hf_standby *s, struct hf_standby_actions *out)
+static void won(struct hf_standby *s, uint64_t lver, struct hf_standby_actions *out)
 {
+	assert(lver > s->lver);
 	switch (s->state) {
 	case HF_STANDBY_READY:
 	case HF_STANDBY_LOST:
@@ -320,11 +321,13 @@ static void won(struct hf_standby *s, struct hf_standby_actions *out)
 			return;
 		}
 		s->has_won = true;
+		s->lver = lver;
 		promote(s, /* is_proven= */ false, out);
 		break;
 	case HF_STANDBY_PROMOTING:
 	case HF_STANDBY_PROMOTED:
 		s->has_won = true;
+		s->lver = lver;
 		if (!s->is_forced)
 			add(s, out, HF_STANDBY_RUN);
 		break;
@@ -388,7 +391,7 @@ static void on_arbiter(struct hf_standby *s, const struct hf_standby_event *ev,
 	if (ev->lver != s->lver || ev->kind == HF_STANDBY_ARBITER_CANCELLED)
 		undecided(s, out);
 	else if (ev->kind == HF_STANDBY_ARBITER_GRANTED)
-		won(s, out);
+		won(s, ev->won, out);
 	else
 		lost(s, out);
 }

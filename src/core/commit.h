@@ -79,7 +79,7 @@ enum hf_primary_event_kind {
 	HF_PRIMARY_CAPTURED, /* epoch is complete in the buffer */
 	HF_PRIMARY_CAPTURE_FAILED, /* it is not; the VM runs on, unless it is gone */
 	HF_PRIMARY_ACK, /* the standby has `epoch` whole */
-	HF_PRIMARY_ARBITER_GRANTED, /* this host owns lver + 1: this side may go on alone */
+	HF_PRIMARY_ARBITER_GRANTED, /* this host owns `won`: this side may go on alone */
 	HF_PRIMARY_ARBITER_DENIED, /* another one owns the lease: the VM may not run here */
 	HF_PRIMARY_ARBITER_CANCELLED, /* the question was taken back: nothing has changed */
 	HF_PRIMARY_VM_DIED, /* proven: QEMU is dead, and it was not the VM's own wish */
@@ -96,6 +96,7 @@ struct hf_primary_event {
 	struct hf_id session; /* LINK_UP: the peer's; PEER_PROMOTED, PEER_DISCARDED */
 	struct hf_id fresh; /* LINK_UP: id for a new session, never used before */
 	uint64_t lver; /* ARBITER_*: of the question */
+	uint64_t won; /* ARBITER_GRANTED: lver + 1, or above if that was decided before */
 };
 
 enum hf_primary_action_kind {
@@ -219,7 +220,7 @@ enum hf_standby_event_kind {
 	HF_STANDBY_EPOCH_WHOLE, /* all of `epoch` is here and verified */
 	HF_STANDBY_ABANDON, /* the primary wants `session` discarded */
 	HF_STANDBY_BAD_PEER, /* it sent what makes no sense: the connection is useless */
-	HF_STANDBY_ARBITER_GRANTED, /* this host owns lver + 1: this side may go live */
+	HF_STANDBY_ARBITER_GRANTED, /* this host owns `won`: this side may go live */
 	HF_STANDBY_ARBITER_DENIED, /* another one owns the lease: the other side goes on */
 	HF_STANDBY_ARBITER_CANCELLED, /* the question was taken back: nothing has changed */
 	HF_STANDBY_PROMOTE_WANTED, /* an operator's command */
@@ -236,6 +237,7 @@ struct hf_standby_event {
 	uint64_t epoch;
 	struct hf_id session;
 	uint64_t lver; /* SYNC_BEGIN, LEASE; ARBITER_*: of the question */
+	uint64_t won; /* ARBITER_GRANTED: see above */
 };
 
 enum hf_standby_action_kind {
@@ -297,7 +299,7 @@ struct hf_standby {
 	uint64_t epoch; /* last whole epoch */
 	bool is_storage_shared; /* both hosts reach one image; set after the init */
 	bool has_vote; /* the VM has a lease: nothing goes live that has not won; set after the init */
-	uint64_t lver; /* that the primary owns, by its own word */
+	uint64_t lver; /* that the primary owns, by its own word; has_won: that this host owns */
 	bool is_asking; /* a question is open */
 	bool is_cancelling;
 	bool has_won; /* PROMOTING, PROMOTED: this host owns the lease */

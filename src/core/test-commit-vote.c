@@ -13,16 +13,21 @@ static struct hf_standby_actions sa;
 
 static void primary(enum hf_primary_event_kind kind, uint64_t epoch, uint64_t lver)
 {
-	struct hf_primary_event ev = {
-		.kind = kind, .epoch = epoch, .session = S1, .fresh = S1, .lver = lver
-	};
+	struct hf_primary_event ev = { .kind = kind,
+				       .epoch = epoch,
+				       .session = S1,
+				       .fresh = S1,
+				       .lver = lver,
+				       .won = lver + 1 };
 
 	hf_primary_step(&p, &ev, &pa);
 }
 
 static void standby(enum hf_standby_event_kind kind, uint64_t epoch, uint64_t lver)
 {
-	struct hf_standby_event ev = { .kind = kind, .epoch = epoch, .session = S1, .lver = lver };
+	struct hf_standby_event ev = {
+		.kind = kind, .epoch = epoch, .session = S1, .lver = lver, .won = lver + 1
+	};
 
 	hf_standby_step(&s, &ev, &sa);
 }

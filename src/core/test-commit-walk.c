@@ -120,7 +120,8 @@ static struct hf_primary_event draw_primary_event(const struct hf_primary *p)
 					  .epoch = epochs[draw(4)],
 					  .session = draw_session(p->session),
 					  .fresh = { 1, random_state | 1 },
-					  .lver = p->lver - (draw(8) == 0) };
+					  .lver = p->lver - (draw(8) == 0),
+					  .won = p->lver + 1 + draw(2) };
 }
 
 TEST(the_primary_takes_any_event_in_any_state)
@@ -243,7 +244,8 @@ static struct hf_standby_event draw_standby_event(const struct hf_standby *s)
 		.epoch = epochs[draw(4)],
 		.session = hf_id_is_none(s->session) ? (struct hf_id){ 1, random_state | 1 }
 						     : draw_session(s->session),
-		.lver = s->has_vote ? s->lver + (draw(8) == 0) + (s->lver == 0) : draw(20) == 0
+		.lver = s->has_vote ? s->lver + (draw(8) == 0) + (s->lver == 0) : draw(20) == 0,
+		.won = s->lver + 2 + draw(2)
 	};
 }
 
