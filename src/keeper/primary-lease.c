@@ -10,6 +10,10 @@
  */
 #include "keeper/primary-side.h"
 
+/* For a keeper that finds itself past the deadline: it was stopped. Nothing leaves by then, and a VM that
+ * nobody has taken is not to be killed for it. */
+#define STOP_MIN_NS 300000000ull
+
 static bool is_vm_here(const struct hf_primary_side *s)
 {
 	switch (s->machine.state) {
@@ -52,14 +56,27 @@ static void on_fence_timer(void *ctx)
 	(void)!hf_guest_kill(s->k->guest);
 }
 
+/* Also if it only stands still for a checkpoint, or for a scan of the first copy. */
+static bool is_guest_meant_to_run(const struct hf_primary_side *s)
+{
+	bool is_in_checkpoint = s->checkpoint.step != HF_CHECKPOINT_IDLE;
+	bool is_in_scan = s->sync.step == HF_SYNC_STOPPING;
+
+	return s->k->is_guest_running || (is_in_checkpoint && s->work.is_guest_running) ||
+	       (is_in_scan && s->sync.was_running);
+}
+
 static void fence(struct hf_primary_side *s)
 {
+	uint64_t kill_ns = hf_ownership_fence_ns(s->k->ownership);
+	uint64_t soon_ns = hf_now_ns() + STOP_MIN_NS;
+
 	if (s->is_fenced)
 		return;
 	s->is_fenced = true;
-	s->was_running_before_fence = s->k->is_guest_running;
+	s->was_running_before_fence = is_guest_meant_to_run(s);
 	hf_primary_stop_for_fault(s);
-	hf_timer_set(&s->fence_timer, &s->k->loop, hf_ownership_fence_ns(s->k->ownership),
+	hf_timer_set(&s->fence_timer, &s->k->loop, kill_ns > soon_ns ? kill_ns : soon_ns,
 		     on_fence_timer, s);
 	hf_event(&s->k->journal, "fenced", NULL,
 		 "the VM stands still, sends and writes nothing: this host's lease has run out");
@@ -192,11 +209,22 @@ static void on_released(void *ctx)
 	hf_keeper_finish(s->k, s->finish_code);
 }
 
+/* Not from within the disks' own call. First they let go of what a QEMU that was killed still had under
+ * way. */
+static void on_end_timer(void *ctx)
+{
+	struct hf_primary_side *s = ctx;
+
+	hf_disks_free(s->k->disks);
+	s->k->disks = NULL;
+	hf_ownership_release(s->k->ownership, on_released, s);
+}
+
 /* FINISHED: no standby can bring it to life any more, so the lease may be anybody's. */
 void hf_primary_end(struct hf_primary_side *s)
 {
 	if (s->k->ownership && s->machine.state == HF_PRIMARY_FINISHED)
-		hf_ownership_release(s->k->ownership, on_released, s);
+		hf_timer_set(&s->fence_timer, &s->k->loop, 0, on_end_timer, s);
 	else
 		hf_keeper_finish(s->k, s->finish_code);
 }
