@@ -106,6 +106,7 @@ static void on_verdict(void *ctx, enum hf_claim_end end, uint64_t lver)
 	struct hf_primary_side *s = ctx;
 	struct hf_primary_event ev = { .kind = kinds[end], .lver = lver };
 
+	ev.won = hf_ownership_lver(s->k->ownership);
 	if (end == HF_CLAIM_WON) {
 		s->has_lapsed = s->k->is_forced_live = false;
 		unfence(s);

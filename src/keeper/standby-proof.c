@@ -105,7 +105,9 @@ static void on_verdict(void *ctx, enum hf_claim_end end, uint64_t lver)
 		[HF_CLAIM_CANCELLED] = HF_STANDBY_ARBITER_CANCELLED,
 	};
 
-	hf_standby_feed_lver(ctx, kinds[end], lver);
+	struct hf_standby_side *s = ctx;
+
+	hf_standby_feed_verdict(s, kinds[end], lver, hf_ownership_lver(s->k->ownership));
 }
 
 /* A quarter later than the primary asks: if that lives, and only the link is cut, no failover is

@@ -60,8 +60,8 @@ struct hf_standby_side {
 
 /* standby.c: let the machine decide about an event; may be called from within its actions. */
 void hf_standby_feed(struct hf_standby_side *s, enum hf_standby_event_kind kind, uint64_t epoch);
-void hf_standby_feed_lver(struct hf_standby_side *s, enum hf_standby_event_kind kind,
-			  uint64_t lver);
+void hf_standby_feed_verdict(struct hf_standby_side *s, enum hf_standby_event_kind kind,
+			     uint64_t lver, uint64_t won);
 const char *hf_standby_state_text(enum hf_standby_state state);
 
 /* standby-proof.c. ask: begin to look for a proof, every while until there is one. met: is the

@@ -193,9 +193,10 @@ void hf_standby_feed(struct hf_standby_side *s, enum hf_standby_event_kind kind,
 	feed_event(s, &ev);
 }
 
-void hf_standby_feed_lver(struct hf_standby_side *s, enum hf_standby_event_kind kind, uint64_t lver)
+void hf_standby_feed_verdict(struct hf_standby_side *s, enum hf_standby_event_kind kind,
+			     uint64_t lver, uint64_t won)
 {
-	struct hf_standby_event ev = { .kind = kind, .lver = lver };
+	struct hf_standby_event ev = { .kind = kind, .lver = lver, .won = won };
 
 	feed_event(s, &ev);
 }
