@@ -47,6 +47,7 @@ KILL_DEADLINE_S = 20.0
 # A client that reports must not be stopped by a test that looks at other things for a minute.
 PIPE_BYTES = 1 << 20
 SWITCH = "switch"
+NOWHERE = "02:00:00:00:00:fe"  # nobody has this address
 CLIENT = "client"
 
 # Mounts in the process's own mount namespace, which "ip netns exec" has made a slave of the
@@ -513,6 +514,17 @@ class Lab:
         cable = self.cables[host, net]
         self.ip(SWITCH, "link", "set", cable.bridge_port, "master", cable.bridge)
         cable.is_cut = False
+
+    def part(self, a: str, b: str) -> None:
+        """Frames between these two vanish, both ways; each still reaches all others."""
+        self._neighbours("replace", a, b, "lladdr", NOWHERE, "nud", "permanent")
+
+    def rejoin(self, a: str, b: str) -> None:
+        self._neighbours("del", a, b)
+
+    def _neighbours(self, verb: str, a: str, b: str, *words: str) -> None:
+        for host, other in ((a, b), (b, a)):
+            self.ip(host, "neigh", verb, self.repl_addr(other), *words, "dev", "repl0")
 
     def set_cable(self, host: str, net: str = "repl", delay_ms: float = 0.0, rate_mbit: float = 0.0,
                   loss_permille: int = 0, queue_bytes: int = 4 << 20) -> None:
