@@ -138,15 +138,17 @@ static void make_printable(char *name)
 
 static int check_name(const uint8_t *bytes, const char *what, const char *want, struct hf_err *err)
 {
-	char name[HF_LEASE_NAME_BYTES + 1];
+	char name[HF_LEASE_NAME_BYTES + 1], wanted[HF_LEASE_NAME_BYTES + 1] = "";
 
 	if (!want)
 		return 0;
 	hf_lease_name_get(bytes, name);
 	if (strncmp(name, want, HF_LEASE_NAME_BYTES) == 0)
 		return 0;
+	memcpy(wanted, want, strnlen(want, HF_LEASE_NAME_BYTES)); /* may be from the disk, too */
 	make_printable(name);
-	hf_err_set(err, "it is %s \"%s\"'s, not \"%s\"'s", what, name, want);
+	make_printable(wanted);
+	hf_err_set(err, "it is %s \"%s\"'s, not \"%s\"'s", what, name, wanted);
 	return -EBADMSG;
 }
 

@@ -330,9 +330,12 @@ TEST(names_of_full_length_have_no_end)
 TEST(names_cannot_write_to_a_terminal)
 {
 	struct hf_lease_geometry g = begin();
+	struct hf_lease_leader got;
 
 	hf_lease_leader_encode(sector, &g, &leader, "t\033[2J", "r1");
 	check_leader_error(&g, "\"t?[2J\"");
+	CHECK_EQ(hf_lease_leader_decode(sector, &g, NULL, "\033c", &got, &err), -EBADMSG);
+	CHECK_CONTAINS(err.text, "\"r1\"'s, not \"?c\"'s");
 }
 
 TEST(leader_comes_back)
