@@ -270,10 +270,10 @@ static int refuse(const struct init *in, uint64_t offset, size_t len, struct hf_
 
 	if (kind == HF_LEASE_KIND_LOCKSPACE || kind == HF_LEASE_KIND_RESOURCE)
 		hf_lease_names(in->area, space, name);
-	hf_err_set(err, "%s: there is a %s%s%s%s at offset %" PRIu64 "; --force destroys it",
+	hf_err_set(err, "%s: not empty: %s%s%s%s at offset %" PRIu64 "; --force destroys it",
 		   in->set.path,
 		   kind == HF_LEASE_KIND_FOREIGN || kind == HF_LEASE_KIND_NONE
-			   ? "block of bytes other than zero"
+			   ? "bytes other than zero"
 			   : hf_lease_kind_name(kind),
 		   hf_is_valid_name(space) ? " (lockspace \"" : "",
 		   hf_is_valid_name(space) ? space : "", hf_is_valid_name(space) ? "\")" : "",
