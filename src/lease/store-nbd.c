@@ -15,8 +15,7 @@
  * A write is durable when it returns: by FUA, or by a flush behind it where the server has no FUA.
  * A server that has neither keeps nothing back.
  *
- * libnbd allocates memory for each request. In the renewal's thread that is accepted for NBD (its
- * pages are locked as all others are, see member.c); and a name in the URI that has to be looked up
+ * libnbd allocates memory for each request, which is accepted in the renewal's thread, too; a name in the URI that has to be looked up
  * takes as long as that takes: an address is better.
  */
 #include <errno.h>
