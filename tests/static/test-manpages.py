@@ -125,6 +125,19 @@ def command_options_are_documented() -> list[str]:
     return differ("option", real, set(re.findall(r"--([a-z-]+)", " ".join(tags))))
 
 
+def lease_commands_are_documented() -> list[str]:
+    """each command of `holdfast lease` is in holdfast(1), and so are init's options"""
+    listed = set(re.findall(r"^  ([a-z]+) {2,}", run(HOLDFAST, "lease", "help").stdout, re.M))
+    assert "init" in listed, "the summary has another form than this test knows"
+    tags = command_page.tags("LEASE AREAS")
+    source = (ROOT / "src/cli/lease-init.c").read_text()
+    real = set(re.findall(r'\{ "([a-z-]+)", (?:no|required)_argument', source)) - {"help"}
+    return differ("lease", {f"lease {verb}" for verb in listed},
+                  {tag for tag in tags if tag.startswith("lease ")}) + \
+        differ("option of lease init:", real | {"json"},
+               set(re.findall(r"--([a-z-]+)", " ".join(tags))))
+
+
 def codes(path: str, enum: str) -> set[str]:
     body = re.search(rf"enum {enum} \{{(.*?)\}};", (ROOT / path).read_text(), re.S)
     assert body, f"{path} has no enum {enum}"
@@ -133,7 +146,8 @@ def codes(path: str, enum: str) -> set[str]:
 
 def exit_codes_are_documented() -> list[str]:
     """each exit status is documented, and no other"""
-    return differ("status of holdfast:", codes("src/cli/holdfast.c", "exit_code"),
+    return differ("status of holdfast:", codes("src/cli/holdfast.c", "exit_code") |
+                  codes("src/cli/lease-verbs.h", "hf_lease_exit"),
                   set(command_page.tags("EXIT STATUS"))) + \
         differ("status of the keeper:", codes("src/keeper/keeper.h", "hf_keeper_exit"),
                set(keeper_page.tags("EXIT STATUS")))
@@ -233,6 +247,6 @@ def pages_are_clean() -> list[str]:
 
 if __name__ == "__main__":
     sys.exit(tap.run([options_are_documented, keys_are_documented, commands_are_documented,
-                      command_options_are_documented, exit_codes_are_documented,
-                      exit_codes_are_kept, events_are_documented, status_is_documented,
-                      plugin_parameters_are_documented, pages_are_clean]))
+                      command_options_are_documented, lease_commands_are_documented,
+                      exit_codes_are_documented, exit_codes_are_kept, events_are_documented,
+                      status_is_documented, plugin_parameters_are_documented, pages_are_clean]))
