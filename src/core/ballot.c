@@ -16,7 +16,9 @@
  *
  * Every read shows leader and blocks. After each one in a ballot comes the same look: is the lver
  * decided, are others beyond it, does the own block stand there as written? Only then the next step.
- * After an error anywhere: pause, read, and decide what is to be done from what stands there.
+ * After an error anywhere: pause, read, and decide what is to be done from what stands there. All
+ * this needs blocks that do not change but by their host's will: so after a write to the own block
+ * that failed the pause is long enough for it to land.
  */
 #include "core/ballot.h"
 
@@ -704,13 +706,38 @@ static void on_written(struct hf_ballot *b, const struct step *s)
 	}
 }
 
+static bool is_block_write(const struct hf_ballot *b)
+{
+	return b->stage == STAGE_PROMISE || b->stage == STAGE_ACCEPT || b->stage == STAGE_MARK ||
+	       b->stage == STAGE_LET_GO || b->stage == STAGE_CLEAN;
+}
+
 static void on_failed(struct hf_ballot *b, const struct step *s)
 {
-	if (b->stage ==
-	    STAGE_MARK) /* given it is; the mark only helps those who find an old leader */
+	bool is_settling = is_block_write(b) && !s->ev->is_settled;
+
+	/* Given it is; the mark only helps those who find an old leader. */
+	b->is_given = b->stage == STAGE_MARK;
+	if (is_settling)
+		pause_for(b, s, HF_BALLOT_SETTLE_MS);
+	else if (b->is_given)
 		finish(b, s, HF_BALLOT_GIVEN);
+	else if (b->is_cancelled && !b->is_bound)
+		finish(b, s, HF_BALLOT_CANCELLED);
 	else
 		back_off(b, s);
+	b->is_settling = is_settling;
+}
+
+static void on_wake(struct hf_ballot *b, const struct step *s)
+{
+	b->is_settling = false;
+	if (b->is_given)
+		finish(b, s, HF_BALLOT_GIVEN);
+	else if (b->is_cancelled && !b->is_bound)
+		finish(b, s, HF_BALLOT_CANCELLED);
+	else
+		read_all(b, s, STAGE_READ);
 }
 
 static void on_life(struct hf_ballot *b, const struct step *s)
@@ -744,7 +771,7 @@ static void on_cancel(struct hf_ballot *b, const struct step *s)
 	if (b->is_bound)
 		return;
 	b->is_cancelled = true;
-	if (b->stage == STAGE_LIFE || b->stage == STAGE_PAUSE)
+	if (b->stage == STAGE_LIFE || (b->stage == STAGE_PAUSE && !b->is_settling))
 		finish(b, s, HF_BALLOT_CANCELLED);
 }
 
@@ -780,11 +807,11 @@ void hf_ballot_step(struct hf_ballot *b, const struct hf_ballot_event *ev,
 	}
 	if (ev->kind == HF_BALLOT_WAKE) {
 		assert(b->stage == STAGE_PAUSE);
-		read_all(b, &s, STAGE_READ);
+		on_wake(b, &s);
 		return;
 	}
 	assert(is_end_of_io(b, ev->kind));
-	if (b->is_cancelled && !b->is_bound) {
+	if (b->is_cancelled && !b->is_bound && ev->kind != HF_BALLOT_IO_FAILED) {
 		finish(b, &s, HF_BALLOT_CANCELLED);
 		return;
 	}

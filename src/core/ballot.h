@@ -56,12 +56,21 @@ struct hf_ballot_want {
 enum hf_ballot_event_kind {
 	HF_BALLOT_READ, /* leader and n_blocks blocks as read */
 	HF_BALLOT_WRITTEN, /* the last write is on the disk */
-	HF_BALLOT_IO_FAILED, /* the last action failed; a write may have landed, or may land still */
+	HF_BALLOT_IO_FAILED, /* the last action failed; a write may have landed, or may land still
+			      * (once; a block within HF_BALLOT_SETTLE_MS) */
 	HF_BALLOT_OWNER_LIFE, /* the answer to LOOK: life */
 	HF_BALLOT_WAKE, /* the time asked for by WAIT is over */
 	HF_BALLOT_CANCEL, /* give up if nothing can have been chosen by our doing */
 	HF_BALLOT_EVENT_COUNT
 };
+
+/*
+ * A write to the own block that failed must not land when the next one has been relied on: after it
+ * the machine waits for so long, also before it ends (and is_settled spares the wait: it has landed
+ * or never will). A daemon that comes after one that died owes the same to the writes of that.
+ * A leader may land as late as it likes.
+ */
+#define HF_BALLOT_SETTLE_MS 5000
 
 struct hf_ballot_event {
 	enum hf_ballot_event_kind kind;
@@ -69,6 +78,7 @@ struct hf_ballot_event {
 	uint64_t issued_ns; /* READ: when it was issued */
 	uint64_t now_s; /* for timestamps on disk; not 0 */
 	uint32_t random; /* for backing off */
+	bool is_settled; /* IO_FAILED: a write cannot land after this */
 	const struct hf_lease_leader *leader; /* READ */
 	bool is_leader_damaged; /* READ: wrong magic, checksum, name: nothing is written */
 	const struct hf_lease_block *blocks; /* READ: of hosts 1..n_blocks */
@@ -127,6 +137,8 @@ struct hf_ballot {
 	bool is_own_known; /* `own` was written by this operation */
 	bool is_bound; /* phase 2 was begun: cannot be cancelled */
 	bool is_cancelled;
+	bool is_settling; /* PAUSE: until a write to the own block cannot land any more */
+	bool is_given; /* TRANSFER: done, but for the mark */
 	bool is_fresh; /* our value for next_lver was proposed by this very operation */
 	bool is_healing; /* the leader is older than next_lver - 1: only brings to an end what others
 			  * had begun */
