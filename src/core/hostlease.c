@@ -276,6 +276,8 @@ static void cycle_done(struct hf_host *h, const struct hf_host_event *ev,
 		       struct hf_host_actions *ret)
 {
 	if (is_blind(h, ev)) {
+		if (h->state == HF_HOST_MEMBER)
+			enter(h, HF_HOST_EXPIRED, HF_HOST_WHY_NONE, ret);
 		h->confirm_ns = ev->now_ns + confirm_span_ns(h, &h->written);
 		wake_at(h, ev->now_ns + retry_ns(h), ret);
 	} else if (h->read_issued_ns < h->confirm_ns) {
