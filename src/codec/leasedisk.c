@@ -230,12 +230,13 @@ static void begin_record(uint8_t *sector, const struct record_kind *kind,
 {
 	uint32_t flags;
 
-	if (check_magic(sector, kind, NULL) < 0)
+	if (check_magic(sector, kind, NULL) < 0) {
 		memset(sector, 0, g->sector_bytes);
+		hf_le32_put(sector + R_VERSION, kind->version);
+	}
 	flags = hf_le32_get(sector + R_FLAGS) & ~(FLAG_ALIGN_MASK | FLAG_SHORT_HOLD);
 	flags |= own_flags | g->align_bytes / MIB << FLAG_ALIGN_SHIFT;
 	hf_le32_put(sector + R_MAGIC, kind->magic);
-	hf_le32_put(sector + R_VERSION, kind->version);
 	hf_le32_put(sector + R_FLAGS, flags);
 	hf_le32_put(sector + R_SECTOR_BYTES, g->sector_bytes);
 }

@@ -184,6 +184,11 @@ TEST(slot_keeps_what_it_does_not_name)
 	CHECK_EQ(hf_le64_get(sector + R_WRITE_ID), 5);
 	CHECK_EQ(hf_lease_slot_decode(sector, &g, 7, NULL, &got, &err), 0);
 	CHECK(got.extra.is_present); /* covers the event, too */
+	hf_le32_put(sector + R_VERSION, 0x00030001);
+	hf_le32_put(sector + R_FLAGS, 0x80000010);
+	hf_lease_slot_encode(sector, &g, &slot, "tt");
+	CHECK_EQ(hf_le32_get(sector + R_VERSION), 0x00030001);
+	CHECK_EQ(hf_le32_get(sector + R_FLAGS), 0x80000010);
 
 	memset(sector, 0xee, sizeof(sector)); /* foreign bytes are not kept */
 	hf_lease_slot_encode(sector, &g, &slot, "tt");
