@@ -57,18 +57,18 @@ static void check_block(struct hf_check *c, const struct hf_scan_area *a, uint64
 	struct hf_lease_block b;
 
 	hf_lease_block_decode(a->bytes + at, &b);
-	if (b.is_damaged)
+	if (leader && id > leader->num_hosts && (b.mbal || b.is_shared || b.is_damaged))
+		hf_check_problem(c, offset,
+				 "block of host %" PRIu64 ": in use, but only hosts 1 to %" PRIu32
+				 " take part",
+				 id, leader->num_hosts);
+	else if (b.is_damaged)
 		hf_check_problem(c, offset,
 				 "block of host %" PRIu64 ": its checksum is wrong, or no ballot "
 				 "writes this: nobody can acquire the lease",
 				 id);
 	else if (!leader)
 		return;
-	else if (id > leader->num_hosts && (b.mbal || b.is_shared))
-		hf_check_problem(c, offset,
-				 "block of host %" PRIu64 ": in use, but only hosts 1 to %" PRIu32
-				 " take part",
-				 id, leader->num_hosts);
 	else if (b.bal && b.owner > leader->num_hosts)
 		hf_check_problem(c, offset,
 				 "block of host %" PRIu64 ": names host %" PRIu64 " of %" PRIu32,
