@@ -449,6 +449,13 @@ static void on_peer_discarded(struct hf_primary *p, const struct hf_primary_even
 {
 	if (hf_id_is_none(p->session) || !hf_id_is_equal(ev->session, p->session))
 		return;
+	if (p->has_vote && ev->lver > p->lver && p->state == HF_PRIMARY_ENDING) {
+		/* It heard of the end when it had won: what is left to be written here needs the
+		 * lease. */
+		p->lver = ev->lver;
+		on_link_down(p, ev, out);
+		return;
+	}
 	/*
 	 * In HANDED_OVER and DEAD, too: nobody will promote, and waiting for it would be for ever.
 	 * The link, if any, is started afresh.
@@ -627,6 +634,17 @@ static void won(struct hf_primary *p, uint64_t lver, struct hf_primary_actions *
 	}
 }
 
+static void undecided(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	if (!p->is_asking)
+		return;
+	p->is_asking = false;
+	p->is_cancelling = false;
+	ask_if_wanted(p, out);
+	if (p->state == HF_PRIMARY_DEAD || p->state == HF_PRIMARY_HANDED_OVER)
+		tell_to_go_live(p, out);
+}
+
 /* Lost: another host owns the lease. It is not looked at whether we had reason to ask. */
 static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 		       struct hf_primary_actions *out)
@@ -635,26 +653,22 @@ static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 		on_arbiter_without_lease(p, ev, out);
 		return;
 	}
-	if (ev->lver != p->lver)
+	if (ev->lver != p->lver) {
+		undecided(p, out); /* what was asked about is the past */
 		return;
+	}
 	p->is_asking = false;
 	p->is_cancelling = false;
 	if (ev->kind == HF_PRIMARY_ARBITER_GRANTED)
-		won(p, ev->won, out);
+		won(p, ev->won ? ev->won : ev->lver + 1, out);
 	else if (p->state != HF_PRIMARY_SUPERSEDED && p->state != HF_PRIMARY_FINISHED)
 		supersede(p, out);
 }
 
-static void on_arbiter_cancelled(struct hf_primary *p, const struct hf_primary_event *ev,
+static void on_arbiter_cancelled(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
 				 struct hf_primary_actions *out)
 {
-	if (!p->is_asking || ev->lver != p->lver)
-		return;
-	p->is_asking = false;
-	p->is_cancelling = false;
-	ask_if_wanted(p, out);
-	if (p->state == HF_PRIMARY_DEAD || p->state == HF_PRIMARY_HANDED_OVER)
-		tell_to_go_live(p, out);
+	undecided(p, out);
 }
 
 /* With a silent standby nothing would be committed: until it is heard outputs may as well pass. */

@@ -102,8 +102,9 @@ static void discard(struct hf_standby *s, bool is_asked_to, struct hf_standby_ac
 {
 	add(s, out, HF_STANDBY_DISCARD);
 	if (is_asked_to && s->is_link_up)
-		add(s, out, HF_STANDBY_SEND_DISCARDED);
+		add(s, out, HF_STANDBY_SEND_DISCARDED)->lver = s->has_won ? s->lver : 0;
 	move(s, HF_STANDBY_IDLE);
+	s->has_won = false;
 	s->session = (struct hf_id){ 0 };
 	s->epoch = 0;
 	s->lver = 0;
@@ -315,13 +316,13 @@ static void won(struct hf_standby *s, uint64_t lver, struct hf_standby_actions *
 	switch (s->state) {
 	case HF_STANDBY_READY:
 	case HF_STANDBY_LOST:
+		s->has_won = true;
+		s->lver = lver;
 		if (s->leave == HF_STANDBY_LEAVE_ENDED) {
 			add(s, out, HF_STANDBY_RELEASE_LEASE);
 			discard(s, /* is_asked_to= */ true, out);
 			return;
 		}
-		s->has_won = true;
-		s->lver = lver;
 		promote(s, /* is_proven= */ false, out);
 		break;
 	case HF_STANDBY_PROMOTING:
@@ -351,7 +352,7 @@ static void lost(struct hf_standby *s, struct hf_standby_actions *out)
 		return;
 	add(s, out, HF_STANDBY_DISCARD);
 	if (s->is_link_up)
-		add(s, out, HF_STANDBY_SEND_DISCARDED);
+		add(s, out, HF_STANDBY_SEND_DISCARDED)->lver = 0;
 	move(s, HF_STANDBY_DENIED);
 }
 
@@ -391,7 +392,7 @@ static void on_arbiter(struct hf_standby *s, const struct hf_standby_event *ev,
 	if (ev->lver != s->lver || ev->kind == HF_STANDBY_ARBITER_CANCELLED)
 		undecided(s, out);
 	else if (ev->kind == HF_STANDBY_ARBITER_GRANTED)
-		won(s, ev->won, out);
+		won(s, ev->won ? ev->won : ev->lver + 1, out);
 	else
 		lost(s, out);
 }

@@ -95,8 +95,9 @@ struct hf_primary_event {
 	uint64_t epoch; /* LINK_UP: last whole epoch the peer holds (0: none); CAPTURED, ACK */
 	struct hf_id session; /* LINK_UP: the peer's; PEER_PROMOTED, PEER_DISCARDED */
 	struct hf_id fresh; /* LINK_UP: id for a new session, never used before */
-	uint64_t lver; /* ARBITER_*: of the question */
-	uint64_t won; /* ARBITER_GRANTED: lver + 1, or above if that was decided before */
+	/* ARBITER_*: of the question; PEER_DISCARDED: it had won this one, and does not use it (or 0) */
+	uint64_t lver;
+	uint64_t won; /* ARBITER_GRANTED: above lver if that was decided before; 0: lver + 1 */
 };
 
 enum hf_primary_action_kind {
@@ -263,7 +264,7 @@ struct hf_standby_action {
 	enum hf_standby_action_kind kind;
 	uint64_t epoch;
 	struct hf_id session;
-	uint64_t lver; /* ASK_ARBITER */
+	uint64_t lver; /* ASK_ARBITER; SEND_DISCARDED: won and released, or 0 */
 	/*
 	 * PROMOTE on shared storage, without proof that the old path to it is dead: nothing may be
 	 * written here, and the VM may not run, before 5/4 of the peer time-out have passed since

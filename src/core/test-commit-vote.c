@@ -25,9 +25,7 @@ static void primary(enum hf_primary_event_kind kind, uint64_t epoch, uint64_t lv
 
 static void standby(enum hf_standby_event_kind kind, uint64_t epoch, uint64_t lver)
 {
-	struct hf_standby_event ev = {
-		.kind = kind, .epoch = epoch, .session = S1, .lver = lver, .won = lver + 1
-	};
+	struct hf_standby_event ev = { .kind = kind, .epoch = epoch, .session = S1, .lver = lver };
 
 	hf_standby_step(&s, &ev, &sa);
 }
@@ -206,6 +204,29 @@ TEST(a_vm_that_ended_out_of_touch_ends_by_the_vote)
 	CHECK(did(HF_PRIMARY_PASS));
 }
 
+/* On shared storage its last writes need the lease, which the standby had won meanwhile. */
+TEST(a_vm_that_ended_asks_for_what_the_standby_had_won)
+{
+	be_lost();
+	standby(HF_STANDBY_LINK_UP, 0, 0);
+	standby(HF_STANDBY_VM_ENDED, 0, 0);
+	standby(HF_STANDBY_ARBITER_GRANTED, 0, 7);
+	CHECK_EQ(standby_did(HF_STANDBY_SEND_DISCARDED)->lver, 8);
+	protect();
+	primary(HF_PRIMARY_LINK_DOWN, 0, 0);
+	primary(HF_PRIMARY_VM_ENDED, 0, 0);
+	primary(HF_PRIMARY_LINK_UP, 1, 0);
+	primary(HF_PRIMARY_PEER_DISCARDED, 0, 8);
+	CHECK_EQ(p.state, HF_PRIMARY_ENDING);
+	CHECK(!did(HF_PRIMARY_PASS));
+	primary(HF_PRIMARY_ARBITER_DENIED, 0, 7);
+	CHECK_EQ(p.state, HF_PRIMARY_ENDING);
+	CHECK_EQ(did(HF_PRIMARY_ASK_ARBITER)->lver, 8);
+	primary(HF_PRIMARY_ARBITER_GRANTED, 0, 8);
+	CHECK_EQ(p.state, HF_PRIMARY_FINISHED);
+	CHECK(did(HF_PRIMARY_PASS));
+}
+
 TEST(a_standby_that_has_discarded_needs_no_vote)
 {
 	protect();
@@ -345,6 +366,7 @@ TEST(a_vm_that_ended_is_not_promoted_by_a_vote_that_is_won)
 	CHECK(!standby_did(HF_STANDBY_PROMOTE));
 	standby(HF_STANDBY_ARBITER_GRANTED, 0, 7);
 	CHECK_EQ(sa.a[0].kind, HF_STANDBY_RELEASE_LEASE);
+	CHECK(!standby_did(HF_STANDBY_SEND_DISCARDED)); /* there is no link any more */
 	CHECK_EQ(s.state, HF_STANDBY_IDLE);
 }
 
