@@ -8,6 +8,7 @@
 #define PREPARE_NS (LS_MS / 2) /* from reading the clock to submitting */
 #define RETRY_NS (100 * LS_MS)
 #define TIMEOUT_NS (700 * LS_MS)
+#define SETTLE_NS (UINT64_C(4700) * LS_MS) /* HF_BALLOT_SETTLE_MS, on the fastest clock */
 #define FIRST 0
 #define SECOND 1
 
@@ -33,7 +34,7 @@ struct ls_io *ls_io_new(struct ls_world *w, struct ls_machine *m, enum ls_io_kin
 	w->ios[i].order = 0;
 	w->ios[i].serial = 0;
 	w->ios[i].is_failed = w->ios[i].is_landed = w->ios[i].is_dropped = false;
-	w->ios[i].is_torn = w->ios[i].was_free = false;
+	w->ios[i].is_torn = w->ios[i].is_unsettled = w->ios[i].is_settled = false;
 	w->stats->ios++;
 	return &w->ios[i];
 }
@@ -102,6 +103,18 @@ static enum fate draw_fate(struct ls_world *w, const struct ls_machine *m, const
 	return FATE_WELL;
 }
 
+/* How long after it was given up: a block has to land before its host relies on the next one. */
+static uint64_t late(struct ls_world *w, struct ls_io *io)
+{
+	uint64_t most = w->plan->late_ns;
+
+	io->is_unsettled = true;
+	w->stats->late++;
+	if (io->kind == LS_IO_BLOCK && most > SETTLE_NS)
+		most = SETTLE_NS;
+	return ls_delay(w, most);
+}
+
 /* Both halves of what is read, or the landing; and then the end. */
 static void run_io(struct ls_world *w, struct ls_machine *m, struct ls_io *io, enum fate fate)
 {
@@ -114,8 +127,8 @@ static void run_io(struct ls_world *w, struct ls_machine *m, struct ls_io *io, e
 	}
 	effect = ls_delay(w, all);
 	if (fate == FATE_LATE)
-		effect = all + ls_delay(w, w->plan->late_ns);
-	w->stats->late += fate == FATE_LATE;
+		effect = all + late(w, io);
+	io->is_settled = fate != FATE_LATE && ls_rand_percent(&w->rand, 30);
 	if (fate != FATE_NEVER) {
 		io->refs++;
 		post_io(w, io, LS_EV_EFFECT, effect, FIRST);
@@ -166,7 +179,8 @@ static void land(struct ls_world *w, struct ls_io *io)
 {
 	struct ls_area *area = &w->disk.areas[io->lease];
 
-	if (io->is_dropped || (io->order < *settled(w, io) && !w->plan->is_unordered))
+	if (io->is_dropped ||
+	    (io->order < *settled(w, io) && !io->is_unsettled && !w->plan->is_unordered))
 		return;
 	if (io->is_failed || io->is_torn || io->inst != w->machines[io->machine].inst ||
 	    io->is_landed)
@@ -255,14 +269,15 @@ void ls_disk_orphan(struct ls_world *w, struct ls_machine *m, bool is_power)
 			continue;
 		if (ls_rand_percent(&w->rand, 30)) {
 			io->is_dropped = true;
-		} else if (is_power && w->plan->may_tear && ls_rand_percent(&w->rand, 30)) {
+		} else if (is_power && w->plan->may_tear && ls_rand_percent(&w->rand, 40)) {
 			io->is_torn = true;
+			io->refs++;
+			post_io(w, io, LS_EV_EFFECT, 0, SECOND);
 			w->stats->torn++;
 		} else if (!io->is_failed && ls_rand_percent(&w->rand, 50)) {
 			/* Its landing was to come before its end: now it comes at any time. */
 			io->refs++;
-			post_io(w, io, LS_EV_EFFECT, ls_delay(w, w->plan->late_ns), SECOND);
-			w->stats->late++;
+			post_io(w, io, LS_EV_EFFECT, late(w, io), SECOND);
 		}
 	}
 }

@@ -271,8 +271,7 @@ void ls_keeper_await_io(struct ls_world *w, struct ls_machine *m, const struct l
 	if (!io->is_failed && !io->u.area.leader.is_damaged && l->owner == m->id &&
 	    (l->generation == vm->generation || w->plant == LS_PLANT_OLD_GENERATION) &&
 	    l->lver == vm->lver + 1)
-		run(w, m, io->lease, l->lver, vm->generation,
-		    w->plant == LS_PLANT_AWAIT_TENURE ? m->page.tenure : vm->tenure);
+		run(w, m, io->lease, l->lver, vm->generation, vm->tenure);
 	else if (ls_local_ns(w, m) > vm->until_ns)
 		become(w, m, io->lease, LS_VM_NONE);
 }
@@ -419,6 +418,8 @@ static void stopped_tick(struct ls_world *w, struct ls_machine *m, int lease)
 {
 	if (m->host.state == HF_HOST_LOST || does(w, LS_DO_DIE, 1))
 		become(w, m, lease, LS_VM_NONE);
+	else if (ls_work_may_begin(w, m, lease) && does(w, LS_DO_RELEASE, 8))
+		begin(w, m, lease, HF_BALLOT_RELEASE, LS_VM_RELEASING);
 	else if (ls_work_may_begin(w, m, lease))
 		begin(w, m, lease, HF_BALLOT_CLAIM, LS_VM_CLAIMING);
 }

@@ -12,11 +12,10 @@
  *
  * What the disk may do (disk.c). A read sees each sector at some moment between its submission and
  * its end, not all at the same one. A write takes effect whole at such a moment. A write that was
- * reported as failed, or whose writer died, may have taken effect, may never, or may do so later; a
- * confirmed one may take effect a second time. But all that a machine writes to one sector settles
- * before its next confirmed write to that sector is reported: older writes do not come over it any
- * more (what the array, or the end of a connection, has to promise). Between different machines
- * there is no order. A machine that loses power in the middle of a write may leave a damaged sector.
+ * reported as failed, or whose writer died, may have taken effect, may never, or may do so later,
+ * over whatever stands there then; a block not later than HF_BALLOT_SETTLE_MS. A confirmed one may
+ * take effect a second time, but not over a later confirmed one of the same machine to the same
+ * sector. A machine that loses power in the middle of a write may leave a damaged sector.
  *
  * The checkers (check.c) see everything, in true time, and take no part.
  *
@@ -105,7 +104,8 @@ struct ls_io {
 	uint64_t serial; /* of the operation that it is for */
 	bool is_failed; /* as reported */
 	bool is_landed, is_dropped, is_torn;
-	bool was_free; /* LEADER: by an operation that may not free the lease */
+	bool is_unsettled; /* given up, but may land */
+	bool is_settled; /* failed, and known to have landed or never to do so */
 	unsigned int first_part; /* READ_*: sectors that are read first */
 	union {
 		struct ls_slot slots[LS_IDS];
@@ -190,6 +190,8 @@ struct ls_machine {
 	unsigned int pauses, cuts, slows, errors, doubles; /* how many faults are on now */
 	struct ls_page page;
 	uint64_t inst; /* of the daemon; 0: none runs */
+	uint64_t
+		settled_ns; /* own clock: no operation before; writes of the last daemon may land */
 	bool is_daemon_due; /* one will be started */
 	bool is_leaving; /* no operation begins any more */
 	struct hf_host host;
@@ -350,10 +352,10 @@ enum ls_plant {
 	LS_PLANT_REVIVED,
 	LS_PLANT_TENURE_KEPT,
 	LS_PLANT_TENURE_AT_END,
-	LS_PLANT_AWAIT_TENURE,
 	LS_PLANT_WAKES_BLIND,
 	LS_PLANT_DAMAGE_IGNORED,
 	LS_PLANT_GIVES_UP,
+	LS_PLANT_NOT_SETTLED,
 	LS_PLANT_COUNT
 };
 

@@ -121,7 +121,9 @@ void ls_member_io(struct ls_world *w, struct ls_machine *m, const struct ls_io *
 	struct hf_host_event ev = { .issued_ns = io->issued_ns };
 
 	if (io->kind == LS_IO_SLOT) {
-		ev.kind = io->is_failed ? HF_HOST_WRITE_FAILED : HF_HOST_WRITTEN;
+		ev.kind = io->is_failed && w->plant != LS_PLANT_SUCCESS_ASSUMED
+				  ? HF_HOST_WRITE_FAILED
+				  : HF_HOST_WRITTEN;
 	} else if (io->is_failed) {
 		ev.kind = HF_HOST_READ_FAILED;
 	} else {

@@ -138,7 +138,7 @@ void ls_plan_draw(struct ls_plan *p, uint64_t seed)
 	p->is_twin_namesake = ls_rand_percent(&r, 50);
 	p->n_machines += p->has_twin && p->n_machines < LS_MACHINES;
 	p->n_leases = ls_rand_percent(&r, 75) ? 1 : LS_LEASES;
-	p->may_tear = ls_rand_percent(&r, 10);
+	p->may_tear = ls_rand_percent(&r, 15);
 	draw_timing(&r, p);
 	draw_clocks(&r, p);
 	p->busy = 1 + ls_rand_below(&r, 8);

@@ -48,7 +48,7 @@ static const struct {
 	[LS_PLANT_AWAIT_NOTHING] = { "await-nothing", SAFETY,
 				     "a destination runs before it has read itself" },
 	[LS_PLANT_RELEASE_BLIND] = { "release-blind", SAFETY,
-				     "a release does not read the leader that it frees" },
+				     "a release frees the leader whoever it names" },
 	[LS_PLANT_RELEASE_RUNNING] = { "release-running", SAFETY,
 				       "the lease is released before the VM is dead" },
 	[LS_PLANT_FAILURE_ASSUMED] = { "failure-assumed", SAFETY,
@@ -73,12 +73,12 @@ static const struct {
 				   "a lease that was not valid for a while has the same tenure" },
 	[LS_PLANT_TENURE_AT_END] = { "tenure-at-end", SAFETY,
 				     "what an operation has won counts for a later tenure" },
-	[LS_PLANT_AWAIT_TENURE] = { "await-tenure", SAFETY,
-				    "a destination takes the tenure of its last look" },
 	[LS_PLANT_WAKES_BLIND] = { "wakes-blind", SAFETY,
 				   "a VM that stood still acts before it looks at the page" },
 	[LS_PLANT_DAMAGE_IGNORED] = { "damage-ignored", RULE(DAMAGE) | SAFETY,
 				      "a damaged leader is believed" },
+	[LS_PLANT_NOT_SETTLED] = { "not-settled", SAFETY,
+				   "after a block that may still land the next one is relied on" },
 	[LS_PLANT_GIVES_UP] = { "gives-up", RULE(PROGRESS),
 				"an I/O error ends an operation without a word" },
 };
@@ -204,6 +204,13 @@ void ls_plant_ballot_action(struct ls_world *w, struct ls_machine *m, int lease,
 
 	if (a->kind == HF_BALLOT_DO_WRITE_BLOCK)
 		change_block(w, m, lease, b, &a->block);
+	if (a->kind == HF_BALLOT_DO_WAIT && w->plant == LS_PLANT_NOT_SETTLED)
+		a->at_ns = 0;
+	if (a->kind == HF_BALLOT_DO_WRITE_LEADER && b->want.op == HF_BALLOT_RELEASE &&
+	    w->plant == LS_PLANT_RELEASE_BLIND) {
+		a->leader = w->disk.areas[lease].leader.leader;
+		a->leader.timestamp_s = 0;
+	}
 	if (a->kind != HF_BALLOT_DO_WRITE_LEADER || b->want.op != HF_BALLOT_TRANSFER)
 		return;
 	if (w->plant == LS_PLANT_TRANSFER_FREE)

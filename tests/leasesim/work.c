@@ -11,7 +11,9 @@ bool ls_work_may_begin(const struct ls_world *w, const struct ls_machine *m, int
 {
 	const struct ls_work *work = &m->works[lease];
 
-	return !work->is_active && !work->is_io_out && !m->is_leaving && ls_member_is_valid(w, m);
+	return !work->is_active && !work->is_io_out && !m->is_leaving &&
+	       (ls_local_ns(w, m) >= m->settled_ns || w->plant == LS_PLANT_NOT_SETTLED) &&
+	       ls_member_is_valid(w, m);
 }
 
 static void look(struct ls_world *w, struct ls_machine *m, int lease)
@@ -183,7 +185,7 @@ void ls_work_begin(struct ls_world *w, struct ls_machine *m, int lease,
 void ls_work_io(struct ls_world *w, struct ls_machine *m, const struct ls_io *io)
 {
 	struct ls_work *work = &m->works[io->lease];
-	struct hf_ballot_event ev = { .issued_ns = io->issued_ns };
+	struct hf_ballot_event ev = { .issued_ns = io->issued_ns, .is_settled = io->is_settled };
 	bool is_success = !io->is_failed;
 
 	work->is_io_out = false;

@@ -144,6 +144,7 @@ void ls_machine_kill(struct ls_world *w, struct ls_machine *m)
 	ls_say(w, "%c: its daemon dies", ls_letter(ls_index(w, m)));
 	ls_disk_orphan(w, m, /* is_power= */ false);
 	m->inst = 0;
+	m->settled_ns = ls_local_ns(w, m) + HF_BALLOT_SETTLE_MS * LS_MS;
 	ls_keeper_daemon_died(w, m);
 }
 
@@ -152,6 +153,7 @@ void ls_machine_power_off(struct ls_world *w, struct ls_machine *m)
 	ls_say(w, "%c: power is lost", ls_letter(ls_index(w, m)));
 	ls_disk_orphan(w, m, /* is_power= */ true);
 	m->inst = 0;
+	m->settled_ns = ls_local_ns(w, m) + HF_BALLOT_SETTLE_MS * LS_MS;
 	m->is_up = false;
 	m->is_daemon_due = false;
 	memset(&m->page, 0, sizeof(m->page));
