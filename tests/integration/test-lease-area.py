@@ -159,7 +159,7 @@ class Area:
         found = self.problems()
         expect(any(what in one["what"] and one["offset"] == offset and
                    one["sector"] == offset // (sector_bytes or self.g.sector) for one in found),
-               f"want \"{what}\" at {offset}: {found}")
+               f"want \"{what}\" at {offset}: {len(found)}, first {found[:4]}")
 
 
 # --- each reads the other's ----------------------------------------------------------------------
@@ -620,6 +620,10 @@ def block_devices() -> None:
             device = done.stdout.strip()
             try:
                 expect_block_device(area, device)
+                command("blockdev", "--setro", device)
+                expect_text(holdfast("check", device), "0 problems")
+                expect_text(holdfast("dump", device), "lockspace \"tt\"")
+                holdfast("init", "--lockspace", "tt", "--force", device, code=4)
             finally:
                 command("losetup", "-d", device)
 
