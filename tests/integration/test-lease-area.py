@@ -12,9 +12,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 from checks import Skip, chance, check, expect, main, say
 from labnet import command, tool
@@ -304,6 +305,22 @@ def holdfast_slot(host_id: int, fence_ms: int = 3000) -> bytes:
     covered = bytes(slot[:168] + slot[172:252])
     slot[252:256] = struct.pack("<I", plain_crc32c(covered))
     return bytes(slot)
+
+
+@check
+def who_only_looks_opens_for_reading() -> None:
+    """In a mount namespace where the file's folder is read-only."""
+    with Area() as area:
+        area.init()
+        for verb, code in (("check", 0), ("dump", 0), ("init --lockspace tt --force", 4)):
+            script = (f"mount --bind {area.folder} {area.folder} && "
+                      f"mount -o remount,bind,ro {area.folder} && "
+                      f"exec {tool('src/cli/holdfast')} lease {verb} {area.file}")
+            done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True,
+                                  text=True, timeout=60, check=False)
+            if "mount" in done.stderr or "unshare" in done.stderr:
+                raise Skip(f"no mount namespace: {done.stderr.strip()}")
+            expect(done.returncode == code, f"{verb}: {done.returncode}: {done.stderr}")
 
 
 # --- damage --------------------------------------------------------------------------------------
@@ -613,19 +630,21 @@ def init_that_breaks_off_leaves_no_lease_area() -> None:
 def block_devices() -> None:
     for g in (SMALL, GEOMETRIES[1]):
         with Area(g) as area:
-            done = subprocess.run(["losetup", "-f", "--show", "-b", str(g.sector),
-                                   str(area.zeros())], capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise Skip(f"no loop device: {done.stderr.strip()}")
-            device = done.stdout.strip()
-            try:
+            area.zeros()
+            with loop_device(area) as device:
                 expect_block_device(area, device)
-                command("blockdev", "--setro", device)
-                expect_text(holdfast("check", device), "0 problems")
-                expect_text(holdfast("dump", device), "lockspace \"tt\"")
-                holdfast("init", "--lockspace", "tt", "--force", device, code=4)
-            finally:
-                command("losetup", "-d", device)
+
+
+@contextmanager
+def loop_device(area: Area) -> Iterator[str]:
+    done = subprocess.run(["losetup", "-f", "--show", "-b", str(area.g.sector),
+                           str(area.file)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Skip(f"no loop device: {done.stderr.strip()}")
+    try:
+        yield done.stdout.strip()
+    finally:
+        command("losetup", "-d", done.stdout.strip())
 
 
 def expect_block_device(area: Area, device: str) -> None:
