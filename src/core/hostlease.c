@@ -27,7 +27,6 @@
 #define UNREAD_SEQUENCE_STEP (1ULL << 40)
 /* Watching a slot: one change may be a late write of the dead; a second one is a living host's. */
 #define CHANGES_MAX 2u
-#define WATCH_EXTRA_MS 250u
 
 static struct hf_host_action *add(struct hf_host_actions *ret, enum hf_host_action_kind kind)
 {
@@ -162,17 +161,6 @@ static void claim(struct hf_host *h, const struct hf_host_event *ev, struct hf_h
 	write_slot(h, ev, false, ret);
 }
 
-static uint64_t watch_span_ns(const struct hf_host *h, const struct hf_lease_slot *s)
-{
-	uint64_t dead_ns = hf_lease_dead_after_ns(s);
-	uint64_t twice_ns = (2 * (uint64_t)s->extra.renew_ms + WATCH_EXTRA_MS) * MS_NS;
-
-	/* Our own corpse is known by its name; this only finds out a machine that has our name. */
-	if (is_own_name(h, s) && s->extra.is_present && twice_ns < dead_ns)
-		return twice_ns;
-	return dead_ns;
-}
-
 static void watch(struct hf_host *h, const struct hf_host_event *ev, struct hf_host_actions *ret)
 {
 	uint64_t was_ns = h->seen.first_seen_ns, step_ns = renew_ns(h);
@@ -185,12 +173,19 @@ static void watch(struct hf_host *h, const struct hf_host_event *ev, struct hf_h
 		return;
 	}
 	if (s->issued_ns > s->first_seen_ns &&
-	    s->issued_ns - s->first_seen_ns >= watch_span_ns(h, &s->slot)) {
+	    s->issued_ns - s->first_seen_ns >= hf_lease_dead_after_ns(&s->slot)) {
 		claim(h, ev, ret);
 		return;
 	}
 	enter(h, HF_HOST_WAITING, HF_HOST_WHY_NONE, ret);
 	wake_at(h, ev->now_ns + step_ns, ret);
+}
+
+/* Our name alone may be another machine's, too. But a predecessor that the caller knows is none, and
+ * sanlock does not run beside us. */
+static bool is_known(const struct hf_host *h, const struct hf_lease_slot *s)
+{
+	return !s->extra.is_present || (h->known && s->extra.instance == h->known);
 }
 
 static void look(struct hf_host *h, const struct hf_host_event *ev, struct hf_host_actions *ret)
@@ -204,8 +199,8 @@ static void look(struct hf_host *h, const struct hf_host_event *ev, struct hf_ho
 		write_slot(h, ev, false, ret);
 	} else if (!s->timestamp_s) {
 		claim(h, ev, ret);
-	} else if (is_own_name(h, s) && !s->extra.is_present) {
-		claim(h, ev, ret); /* sanlock on this host: nothing of it runs beside us */
+	} else if (is_own_name(h, s) && is_known(h, s)) {
+		claim(h, ev, ret);
 	} else {
 		watch(h, ev, ret);
 	}
@@ -278,6 +273,10 @@ static void cycle_done(struct hf_host *h, const struct hf_host_event *ev,
 	if (is_blind(h, ev)) {
 		if (h->state == HF_HOST_MEMBER)
 			enter(h, HF_HOST_EXPIRED, HF_HOST_WHY_NONE, ret);
+		if (h->state == HF_HOST_CONFIRMING) { /* nothing runs: above whatever he had */
+			h->generation += 2;
+			enter(h, HF_HOST_LOOKING, HF_HOST_WHY_NONE, ret);
+		}
 		h->confirm_ns = ev->now_ns + confirm_span_ns(h, &h->written);
 		wake_at(h, ev->now_ns + retry_ns(h), ret);
 	} else if (h->read_issued_ns < h->confirm_ns) {
@@ -292,6 +291,7 @@ static void cycle_done(struct hf_host *h, const struct hf_host_event *ev,
 static void on_start(struct hf_host *h, const struct hf_host_event *ev, struct hf_host_actions *ret)
 {
 	assert(h->state == HF_HOST_OUT);
+	h->known = ev->resume_instance;
 	if (ev->resume_generation) {
 		assert(ev->resume_instance);
 		h->is_resuming = true;
@@ -428,7 +428,7 @@ void hf_host_init(struct hf_host *h, const struct hf_host_config *config)
 
 bool hf_host_is_valid(const struct hf_host *h, uint64_t now_ns)
 {
-	return h->state == HF_HOST_MEMBER && !is_past(h, now_ns);
+	return h->state == HF_HOST_MEMBER && !h->is_leaving && !is_past(h, now_ns);
 }
 
 const char *hf_host_state_name(enum hf_host_state state)

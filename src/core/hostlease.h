@@ -70,7 +70,8 @@ struct hf_host_event {
 	bool is_slot_damaged; /* READ: foreign or damaged bytes: nothing may be concluded */
 	/* START with a resumed generation: what the shared page (sys/leasepage.h) still says */
 	uint64_t resume_generation;
-	uint64_t resume_instance;
+	uint64_t resume_instance; /* alone: join anew; the slot may still have this one, of which
+				   * nothing runs any more (else it is watched as another's is) */
 	uint64_t resume_tenure;
 	uint64_t resume_valid_ns; /* may have passed; 0: resume_fence_ns less stop_ms */
 	uint64_t resume_fence_ns; /* its hard deadline; may have passed */
@@ -117,6 +118,7 @@ struct hf_host {
 	bool is_leaving; /* LEAVE came while it was */
 	bool is_resuming; /* its first renewal is yet to succeed */
 	bool is_written; /* the slot may have our name in it by now */
+	uint64_t known; /* instance of a predecessor, see resume_instance */
 	unsigned int changes; /* WAITING: of what is watched */
 	uint64_t next_ns; /* the next look or renewal */
 	uint64_t confirm_ns; /* a renewal counts if its read was issued then or later */

@@ -1,17 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "../../tests/test.h"
-#include "core/ballot.h"
+#include "core/test-ballot.h"
 
-#define HOSTS 4
-#define S_NS 1000000000ULL
 #define MS_NS 1000000ULL
 
 /* ---- one disk, operations run on it one after the other ---- */
-
-struct disk {
-	struct hf_lease_leader leader;
-	struct hf_lease_block blocks[HOSTS];
-};
 
 struct world {
 	struct disk disk;
@@ -26,31 +18,6 @@ static void world_init(struct world *w)
 	memset(w, 0, sizeof(*w));
 	w->now_ns = 1000 * S_NS;
 	w->disk.leader.num_hosts = HOSTS;
-}
-
-static void own(struct world *w, uint64_t owner, uint64_t generation, uint64_t lver)
-{
-	struct hf_lease_leader *l = &w->disk.leader;
-
-	l->owner = l->write_id = owner;
-	l->generation = l->write_generation = generation;
-	l->lver = lver;
-	l->timestamp_s = 77;
-	w->disk.blocks[owner - 1] = (struct hf_lease_block){
-		.mbal = 2000 + owner,
-		.bal = 2000 + owner,
-		.owner = owner,
-		.generation = generation,
-		.timestamp_s = 77,
-		.lver = lver,
-	};
-}
-
-static struct hf_ballot_want want(enum hf_ballot_op op, uint64_t host, uint64_t lver)
-{
-	return (struct hf_ballot_want){
-		.op = op, .host_id = host, .generation = 10 + host, .max_hosts = 2000, .lver = lver
-	};
 }
 
 static struct hf_ballot_event event(const struct world *w, enum hf_ballot_event_kind kind)
@@ -188,7 +155,7 @@ TEST(an_owner_is_left_alone_unless_it_is_dead)
 		struct hf_ballot_action a;
 
 		world_init(&w);
-		own(&w, 1, 11, 5);
+		own(&w.disk, 1, 11, 5);
 		w.life[1] = table[i].life;
 		a = run(&w, want(HF_BALLOT_ACQUIRE, 2, 0));
 		CHECK_EQ(a.result, table[i].result);
@@ -205,14 +172,14 @@ TEST(evidence_is_asked_for_after_the_leader_was_read_and_for_one_lver_only)
 	struct hf_ballot_action a;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	w.life[1] = HF_LEASE_LIFE_DEAD;
 	a = run_until(&w, &b, want(HF_BALLOT_ACQUIRE, 2, 0), HF_BALLOT_DO_LOOK, 1);
 	CHECK_EQ(a.owner, 1);
 	CHECK_EQ(a.generation, 11);
 	CHECK_EQ(a.since_ns, w.now_ns);
 	serve(&w, &b, &a); /* dead, at lver 5 */
-	own(&w, 1, 11, 6); /* but it has come back and verified its lease */
+	own(&w.disk, 1, 11, 6); /* but it has come back and verified its lease */
 	w.life[1] = HF_LEASE_LIFE_ALIVE;
 	a = finish(&w, &b, a);
 	CHECK_EQ(a.result, HF_BALLOT_OWNED);
@@ -228,7 +195,7 @@ TEST(patience_waits_for_the_owner)
 	uint64_t begun_ns;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	w.life[1] = HF_LEASE_LIFE_ALIVE;
 	wanted.patience_ms = 5000;
 	begun_ns = w.now_ns;
@@ -244,7 +211,7 @@ TEST(an_acquisition_may_be_tied_to_an_lver)
 	struct world w;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	w.disk.leader.timestamp_s = 0;
 	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 2, 4)).result, HF_BALLOT_MOVED_ON);
 	CHECK_EQ(w.writes, 0);
@@ -256,11 +223,11 @@ TEST(ours_is_ours_in_this_generation_and_before_but_not_in_a_later_one)
 	struct world w;
 
 	world_init(&w);
-	own(&w, 2, 12, 5);
+	own(&w.disk, 2, 12, 5);
 	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 2, 0)).lver, 6);
-	own(&w, 2, 3, 8);
+	own(&w.disk, 2, 3, 8);
 	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 2, 0)).lver, 9);
-	own(&w, 2, 13, 12);
+	own(&w.disk, 2, 13, 12);
 	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 2, 0)).result, HF_BALLOT_OWNED);
 }
 
@@ -270,7 +237,7 @@ TEST(a_release_frees_the_leader_and_keeps_the_values)
 	struct hf_ballot_action a;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	a = run(&w, want(HF_BALLOT_RELEASE, 1, 5));
 	CHECK_EQ(a.result, HF_BALLOT_RELEASED);
 	CHECK_EQ(w.disk.leader.timestamp_s, 0);
@@ -291,7 +258,7 @@ TEST(a_release_writes_nothing_into_what_is_anothers)
 	struct hf_ballot_action a;
 
 	world_init(&w);
-	own(&w, 2, 12, 6);
+	own(&w.disk, 2, 12, 6);
 	a = run(&w, want(HF_BALLOT_RELEASE, 1, 5));
 	CHECK_EQ(a.result, HF_BALLOT_RELEASED);
 	CHECK_EQ(a.owner, 2);
@@ -305,8 +272,8 @@ TEST(a_release_under_an_old_leader_frees_the_lver_that_is_ours)
 	struct world w;
 
 	world_init(&w);
-	own(&w, 2, 12, 4);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 2, 12, 4);
+	own(&w.disk, 1, 11, 5);
 	w.disk.leader.lver = 4; /* a slow committer's write came over it */
 	w.disk.leader.owner = w.disk.leader.write_id = 2;
 	w.disk.leader.generation = 12;
@@ -321,7 +288,7 @@ TEST(a_release_leaves_the_leader_to_whom_was_voted_for)
 	struct world w;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	w.disk.blocks[1] = (struct hf_lease_block){
 		.mbal = 4002, .bal = 4002, .owner = 2, .generation = 12, .lver = 6, .timestamp_s = 1
 	};
@@ -339,12 +306,12 @@ TEST(another_host_that_committed_our_value_has_taken_nothing)
 	struct world w;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	w.disk.leader.write_id = 3; /* as sanlock does it */
 	w.disk.leader.write_generation = 13;
 	CHECK_EQ(run(&w, want(HF_BALLOT_RELEASE, 1, 5)).result, HF_BALLOT_RELEASED);
 	CHECK_EQ(w.disk.leader.timestamp_s, 0);
-	own(&w, 1, 11, 6);
+	own(&w.disk, 1, 11, 6);
 	w.disk.leader.write_id = 3;
 	CHECK_EQ(run(&w, want(HF_BALLOT_CLAIM, 1, 6)).result, HF_BALLOT_WON);
 	check_leader(&w, 1, 11, 7);
@@ -368,7 +335,7 @@ TEST(a_mark_of_a_release_counts_as_sanlock_has_it_but_not_a_stale_one)
 		struct world w;
 
 		world_init(&w);
-		own(&w, 1, 11, 5);
+		own(&w.disk, 1, 11, 5);
 		w.life[1] = HF_LEASE_LIFE_ALIVE;
 		w.disk.leader.write_id = table[i].write_id;
 		w.disk.blocks[0].is_released = true;
@@ -383,7 +350,7 @@ TEST(shared_holders_of_sanlock_keep_the_lease)
 	struct hf_ballot_action a;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	w.disk.leader.timestamp_s = 0;
 	w.disk.blocks[2].is_shared = true;
 	w.disk.blocks[2].shared_generation = 4;
@@ -397,7 +364,7 @@ TEST(shared_holders_of_sanlock_keep_the_lease)
 	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 2, 0)).result, HF_BALLOT_WON);
 	CHECK(w.disk.blocks[2].is_shared);
 	/* one that was dead as a shared holder is not dead as the owner */
-	own(&w, 3, 9, 20);
+	own(&w.disk, 3, 9, 20);
 	w.disk.blocks[2].is_shared = true;
 	w.life[3] = HF_LEASE_LIFE_GONE;
 	a = run_until(&w, (struct hf_ballot[]){ { .stage = 0 } }, want(HF_BALLOT_ACQUIRE, 2, 0),
@@ -408,15 +375,6 @@ TEST(shared_holders_of_sanlock_keep_the_lease)
 
 /* ---- hand-over ---- */
 
-static struct hf_ballot_want transfer(uint64_t from, uint64_t lver, uint64_t to)
-{
-	struct hf_ballot_want t = want(HF_BALLOT_TRANSFER, from, lver);
-
-	t.to = to;
-	t.to_generation = 10 + to;
-	return t;
-}
-
 TEST(a_transfer_has_no_free_moment_and_looks_as_if_the_new_owner_had_done_it)
 {
 	struct world w;
@@ -425,7 +383,7 @@ TEST(a_transfer_has_no_free_moment_and_looks_as_if_the_new_owner_had_done_it)
 	struct hf_ballot_want t = transfer(1, 5, 2);
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	w.disk.blocks[1].is_released = true; /* it had it before */
 	CHECK_EQ(run(&w, want(HF_BALLOT_PREPARE, 2, 0)).result, HF_BALLOT_PREPARED);
 	CHECK(!w.disk.blocks[1].is_released);
@@ -458,7 +416,7 @@ TEST(a_transfer_that_was_broken_off_is_found_to_be_done)
 
 	for (int nth = 1; nth <= 2; nth++) {
 		world_init(&w);
-		own(&w, 1, 11, 5);
+		own(&w.disk, 1, 11, 5);
 		/* the daemon dies with the leader on its way; it lands, or does not */
 		a = run_until(&w, &b, transfer(1, 5, 2), HF_BALLOT_DO_WRITE_LEADER, 1);
 		if (nth == 1)
@@ -475,7 +433,7 @@ TEST(a_transfer_that_was_begun_is_what_a_contender_brings_to_its_end)
 	struct hf_ballot b;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	run_until(&w, &b, transfer(1, 5, 2), HF_BALLOT_DO_WRITE_LEADER, 1);
 	w.life[1] = HF_LEASE_LIFE_DEAD;
 	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 3, 0)).result, HF_BALLOT_LOST);
@@ -490,7 +448,7 @@ TEST(a_slow_commit_over_a_newer_leader_gives_nothing_away)
 		struct hf_lease_leader late;
 
 		world_init(&w);
-		own(&w, 1, 11, 5);
+		own(&w.disk, 1, 11, 5);
 		late = w.disk.leader;
 		late.write_id = 3;
 		CHECK_EQ(run(&w, transfer(1, 5, 2)).result, HF_BALLOT_GIVEN);
@@ -508,7 +466,7 @@ TEST(an_old_leader_under_newer_blocks_is_mended_never_followed)
 	struct hf_lease_leader late;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	late = w.disk.leader;
 	CHECK_EQ(run(&w, transfer(1, 5, 2)).result, HF_BALLOT_GIVEN);
 	CHECK_EQ(run(&w, want(HF_BALLOT_CLAIM, 2, 6)).lver, 7);
@@ -520,10 +478,37 @@ TEST(an_old_leader_under_newer_blocks_is_mended_never_followed)
 	/* nothing accepted there: nobody knows who owned it before. Nothing is taken. */
 	w.disk.leader = late;
 	w.disk.blocks[1].bal = 0;
+	w.disk.blocks[1].owner = 0;
 	w.disk.blocks[2].bal = 0;
+	w.disk.blocks[2].owner = 0;
 	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 3, 0)).result, HF_BALLOT_OWNED);
 	/* but its owner knows */
 	CHECK_EQ(run(&w, want(HF_BALLOT_CLAIM, 2, 7)).result, HF_BALLOT_WON);
+}
+
+TEST(a_number_alone_notes_whose_the_lver_before_was)
+{
+	for (int is_alive = 0; is_alive < 2; is_alive++) {
+		struct world w;
+		struct hf_ballot b;
+		struct hf_ballot_action a;
+
+		world_init(&w);
+		own(&w.disk, 2, 12, 8);
+		run_until(&w, &b, transfer(2, 8, 3), HF_BALLOT_DO_READ, 2);
+		CHECK_EQ(w.disk.blocks[1].lver, 9);
+		CHECK_EQ(w.disk.blocks[1].bal, 0);
+		/* its host dies; a leader of long ago lands again: nothing else shows lver 8 */
+		w.disk.leader.lver = 6;
+		w.disk.leader.owner = w.disk.leader.write_id = 1;
+		w.disk.leader.generation = 11;
+		w.life[1] = HF_LEASE_LIFE_GONE;
+		w.life[2] = is_alive ? HF_LEASE_LIFE_ALIVE : HF_LEASE_LIFE_DEAD;
+		a = run(&w, want(HF_BALLOT_ACQUIRE, 4, 0));
+		CHECK_EQ(a.result, is_alive ? HF_BALLOT_OWNED : HF_BALLOT_WON);
+		CHECK_EQ(a.lver, is_alive ? 8 : 9);
+		CHECK_EQ(a.owner, is_alive ? 2 : 4);
+	}
 }
 
 /* ---- claims ---- */
@@ -534,7 +519,7 @@ TEST(a_claim_takes_what_its_owner_has_consented_to)
 	struct hf_ballot_action a;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	w.life[1] = HF_LEASE_LIFE_ALIVE;
 	a = run(&w, want(HF_BALLOT_CLAIM, 2, 5));
 	CHECK_EQ(a.result, HF_BALLOT_WON);
@@ -554,7 +539,7 @@ TEST(a_claim_is_not_won_by_a_ballot_of_an_earlier_tenure)
 
 	/* accepted, broken off, never committed: may have been decided long ago */
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	run_until(&w, &b, want(HF_BALLOT_CLAIM, 1, 5), HF_BALLOT_DO_WRITE_LEADER, 1);
 	a = run(&w, want(HF_BALLOT_CLAIM, 1, 5));
 	CHECK_EQ(a.result, HF_BALLOT_WON);
@@ -590,7 +575,7 @@ TEST(an_error_anywhere_is_followed_by_a_look_and_one_end)
 				struct world w;
 
 				world_init(&w);
-				own(&w, 1, 11, 5);
+				own(&w.disk, 1, 11, 5);
 				t.op = ops[op];
 				hf_ballot_begin(&b, &t, w.now_ns, &a);
 				for (int i = 0; i < at && a.kind != HF_BALLOT_DONE; i++)
@@ -621,7 +606,7 @@ TEST(cancelling_ends_an_operation_only_before_its_value_is_written)
 		struct world w;
 
 		world_init(&w);
-		own(&w, 1, 11, 5);
+		own(&w.disk, 1, 11, 5);
 		hf_ballot_begin(&b, &c, w.now_ns, &a);
 		for (int i = 0; i < at; i++)
 			serve(&w, &b, &a);
@@ -646,7 +631,7 @@ TEST(cancelling_a_wait_ends_it_at_once)
 
 	for (int is_wait = 0; is_wait < 2; is_wait++) {
 		world_init(&w);
-		own(&w, 1, 11, 5);
+		own(&w.disk, 1, 11, 5);
 		w.life[1] = HF_LEASE_LIFE_ALIVE;
 		q.patience_ms = 100000;
 		run_until(&w, &b, q, is_wait ? HF_BALLOT_DO_WAIT : HF_BALLOT_DO_LOOK, 1);
@@ -684,7 +669,7 @@ TEST(a_block_that_this_operation_wrote_is_written_again)
 
 	for (int nth = 2; nth <= 3; nth++) {
 		world_init(&w);
-		own(&w, 1, 11, 5);
+		own(&w.disk, 1, 11, 5);
 		a = run_until(&w, &b, want(HF_BALLOT_CLAIM, 1, 5), HF_BALLOT_DO_READ, nth);
 		w.disk.blocks[0].is_damaged = true;
 		a = finish(&w, &b, a);
@@ -700,7 +685,7 @@ TEST(what_is_bound_waits_for_a_repair)
 	struct hf_ballot_action a;
 
 	world_init(&w);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	a = run_until(&w, &b, want(HF_BALLOT_CLAIM, 1, 5), HF_BALLOT_DO_READ, 3);
 	w.disk.blocks[3].is_damaged = true;
 	for (int i = 0; i < 100; i++) {
@@ -709,6 +694,48 @@ TEST(what_is_bound_waits_for_a_repair)
 	}
 	w.disk.blocks[3].is_damaged = false;
 	CHECK_EQ(finish(&w, &b, a).result, HF_BALLOT_WON);
+}
+
+TEST(a_block_that_may_still_land_is_waited_for_before_anything_else)
+{
+	for (int is_settled = 0; is_settled < 2; is_settled++) {
+		struct world w;
+		struct hf_ballot b;
+		struct hf_ballot_action a, n;
+		struct hf_ballot_event ev;
+
+		world_init(&w);
+		own(&w.disk, 1, 11, 5);
+		run_until(&w, &b, want(HF_BALLOT_CLAIM, 1, 5), HF_BALLOT_DO_WRITE_BLOCK, 1);
+		ev = event(&w, HF_BALLOT_IO_FAILED);
+		ev.is_settled = is_settled;
+		hf_ballot_step(&b, &ev, &a);
+		CHECK_EQ(a.kind, HF_BALLOT_DO_WAIT);
+		CHECK_EQ(a.at_ns >= w.now_ns + HF_BALLOT_SETTLE_MS * MS_NS, !is_settled);
+		/* also before an end: the next operation writes to that block */
+		ev = event(&w, HF_BALLOT_CANCEL);
+		hf_ballot_step(&b, &ev, &n);
+		CHECK_EQ(n.kind, is_settled ? HF_BALLOT_DONE : HF_BALLOT_NOTHING);
+		if (!is_settled)
+			n = finish(&w, &b, a);
+		CHECK_EQ(n.result, HF_BALLOT_CANCELLED);
+	}
+}
+
+TEST(a_given_lease_is_given_though_its_mark_fails)
+{
+	struct world w;
+	struct hf_ballot b;
+	struct hf_ballot_action a;
+	uint64_t now_ns;
+
+	world_init(&w);
+	own(&w.disk, 1, 11, 5);
+	run_until(&w, &b, transfer(1, 5, 2), HF_BALLOT_DO_WRITE_BLOCK, 3);
+	now_ns = w.now_ns;
+	a = finish(&w, &b, fail(&w, &b));
+	CHECK_EQ(a.result, HF_BALLOT_GIVEN);
+	CHECK(w.now_ns - now_ns >= HF_BALLOT_SETTLE_MS * MS_NS);
 }
 
 TEST(a_leader_with_impossible_numbers_is_damaged)
@@ -722,9 +749,9 @@ TEST(a_leader_with_impossible_numbers_is_damaged)
 	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 2, 0)).result, HF_BALLOT_DAMAGED);
 	w.disk.leader.num_hosts = 2;
 	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 3, 0)).result, HF_BALLOT_NO_SLOT);
-	own(&w, 1, 11, 5);
+	own(&w.disk, 1, 11, 5);
 	CHECK_EQ(run(&w, transfer(1, 5, 3)).result, HF_BALLOT_NO_SLOT);
-	own(&w, 1, 11, UINT64_MAX);
+	own(&w.disk, 1, 11, UINT64_MAX);
 	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 2, 0)).result, HF_BALLOT_DAMAGED);
 }
 

@@ -276,6 +276,34 @@ TEST(a_claim_that_failed_may_have_landed)
 	}
 }
 
+TEST(a_claim_that_slept_over_another_one_begins_again_above_it)
+{
+	struct world w;
+
+	world_init(&w);
+	start(&w);
+	run_to(&w, HF_HOST_CONFIRMING);
+	run_until_io(&w, HF_HOST_DO_READ);
+	run_until_io(&w, HF_HOST_DO_WRITE);
+	CHECK_EQ(w.writing.generation, 1);
+	w.now_ns += 60 * S_NS; /* a host of generation 2 may have come, and gone again */
+	end_io(&w, true);
+	CHECK_EQ(w.h.state, HF_HOST_LOOKING);
+	run_to(&w, HF_HOST_MEMBER);
+	CHECK_EQ(w.h.generation, 3);
+}
+
+TEST(what_is_about_to_leave_is_not_valid)
+{
+	struct world w;
+
+	join(&w);
+	run_until_io(&w, HF_HOST_DO_WRITE);
+	CHECK(hf_host_is_valid(&w.h, w.now_ns));
+	step(&w, (struct hf_host_event){ .kind = HF_HOST_LEAVE });
+	CHECK(!hf_host_is_valid(&w.h, w.now_ns));
+}
+
 /* ---- renewing ---- */
 
 TEST(validity_counts_from_the_issue_of_the_write)
@@ -550,19 +578,26 @@ TEST(resuming_survives_errors)
 	CHECK_EQ(w.h.tenure, 6);
 }
 
-TEST(a_machine_that_came_back_joins_anew)
+TEST(a_machine_that_came_back_joins_anew_at_once_if_it_knows_what_it_was)
 {
-	struct world w;
-	uint64_t begun_ns;
+	for (int is_known = 0; is_known < 2; is_known++) {
+		struct hf_host_event ev = { .kind = HF_HOST_START };
+		struct world w;
+		uint64_t span_ns;
 
-	world_init(&w);
-	w.slot = twin(4, 5000, 3000);
-	begun_ns = w.now_ns;
-	start(&w);
-	run_to(&w, HF_HOST_MEMBER);
-	CHECK_EQ(w.h.generation, 5);
-	CHECK(w.now_ns - begun_ns > FENCE_NS);
-	CHECK(w.now_ns - begun_ns < 7 * S_NS);
+		world_init(&w);
+		w.slot = twin(4, 5000, 3000);
+		ev.resume_instance = is_known ? w.slot.extra.instance : 0;
+		span_ns = w.now_ns;
+		step(&w, ev);
+		turn(&w);
+		CHECK_EQ(w.h.state, is_known ? HF_HOST_CLAIMING : HF_HOST_WAITING);
+		run_to(&w, HF_HOST_MEMBER);
+		span_ns = w.now_ns - span_ns;
+		CHECK_EQ(w.h.generation, 5);
+		CHECK(span_ns > FENCE_NS * (is_known ? 1 : 2));
+		CHECK(span_ns < FENCE_NS * (is_known ? 1 : 2) + 2 * S_NS);
+	}
 }
 
 /* ---- leaving ---- */
