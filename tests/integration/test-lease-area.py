@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`holdfast lease init`, `dump` and `check` against sanlock's own tools: each reads what the other has
-made, byte for byte where that is meant; damage is found where it is, and nothing is written by those
-who only look; what breaks off in the middle leaves no lease area behind."""
+"""`holdfast lease init`, `dump` and `check` against sanlock's own tools: each reads what the other
+has made, byte for byte where that is meant; damage is found where it is, and nothing is written by
+those who only look; what breaks off in the middle leaves no lease area behind."""
 
 import hashlib
 import json
@@ -291,8 +291,8 @@ def what_holdfast_adds_to_a_slot() -> None:
 
 
 def plain_crc32c(data: bytes) -> int:
-    """By what is known of sanlock's, which starts one lower and is not inverted: inverting the lowest
-    bit of the first byte makes up for the start."""
+    """By what is known of sanlock's, which starts one lower and is not inverted: inverting the
+    lowest bit of the first byte makes up for the start."""
     return checksum(bytes([data[0] ^ 1]) + data[1:]) ^ 0xFFFFFFFF
 
 
@@ -554,7 +554,8 @@ def init_says_what_does_not_fit() -> None:
         expect_text(holdfast("init", "--lockspace", "tt", str(area.folder), code=4),
                     str(area.folder))
         expect_text(holdfast("check", str(area.file), code=4), "No such file")
-        expect_text(holdfast("dump", "nbd+unix:///?socket=/nonexistent/socket", code=4), "nonexistent")
+        expect_text(holdfast("dump", "nbd+unix:///?socket=/nonexistent/socket", code=4),
+                    "nonexistent")
         expect_text(holdfast("init", str(area.file), code=2), "--lockspace NAME is missing")
 
 
