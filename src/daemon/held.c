@@ -18,12 +18,6 @@ void hf_held_table_init(struct hf_held_table *t, struct hf_loop *loop,
 	*t = (struct hf_held_table){ .loop = loop, .ended = ended, .ctx = ctx };
 }
 
-void hf_held_table_fini(struct hf_held_table *t)
-{
-	while (t->first)
-		hf_held_remove(t->first);
-}
-
 struct hf_held *hf_held_find(const struct hf_held_table *t, const char *vm)
 {
 	struct hf_held *h = t->first;
@@ -44,6 +38,19 @@ static void forget_pids(struct hf_held *h)
 	for (unsigned int i = 0; i < h->n_pids; i++)
 		forget_pid(&h->pids[i]);
 	h->n_pids = 0;
+}
+
+void hf_held_table_fini(struct hf_held_table *t)
+{
+	struct hf_held *next;
+
+	for (struct hf_held *h = t->first; h; h = next) {
+		next = h->next;
+		forget_pids(h);
+		free(h);
+	}
+	t->first = NULL;
+	t->count = 0;
 }
 
 unsigned int hf_held_alive(const struct hf_held *h)

@@ -42,6 +42,7 @@ struct hf_held {
 	bool is_expected; /* taken over: its keeper is being started */
 	bool is_blind; /* a process could not be watched: kept until it is released */
 	bool is_ending; /* being given back, or away: nobody can take it up any more */
+	uint64_t request_lver; /* of another host's request that was obeyed already */
 	struct hf_held_pid pids[HF_HELD_PIDS_MAX];
 	unsigned int n_pids;
 };

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * holdfastd: the host's daemon. It holds this host's place in a lockspace, and the leases of its VMs.
+ *
+ * It may be killed, stopped and restarted at any time: what runs under the host's lease looks at the
+ * lease page by itself, and a daemon that comes back before that has run out goes on where the last
+ * one stopped.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <systemd/sd-daemon.h>
+
+#include "daemon/hostctl.h"
+#include "daemon/jobs.h"
+#include "daemon/membership.h"
+#include "daemon/scan.h"
+#include "daemon/takeover.h"
+
+/* docs/man/holdfastd.8 promises these. */
+enum hf_daemon_exit {
+	HF_DAEMON_DONE = 0,
+	HF_DAEMON_FAILED = 1,
+	HF_DAEMON_USAGE = 2,
+};
+
+static int on_signal(sd_event_source *source __attribute__((unused)),
+		     const struct signalfd_siginfo *si, void *data)
+{
+	struct hf_daemon *d = data;
+
+	hf_log(&d->journal, HF_LOG_INFO, "%s: ending", strsignal((int)si->ssi_signo));
+	hf_loop_exit(&d->loop, HF_DAEMON_DONE);
+	return 0;
+}
+
+static int take_signals(struct hf_daemon *d)
+{
+	static const int signals[] = { SIGTERM, SIGINT };
+	sigset_t set;
+	int r = 0;
+
+	(void)sigemptyset(&set);
+	for (size_t i = 0; i < 2; i++)
+		(void)sigaddset(&set, signals[i]);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+		return -errno;
+	for (size_t i = 0; r >= 0 && i < 2; i++)
+		r = sd_event_add_signal(d->loop.event, NULL, signals[i], on_signal, d);
+	return r < 0 ? r : 0;
+}
+
+static int open_run_dir(struct hf_daemon *d, struct hf_err *err)
+{
+	char path[PATH_MAX + sizeof(HF_LEASE_PAGE_FILE) + 1];
+	int r = hf_rundir_open(d->conf.run_dir, HF_RUNDIR_HOST, &d->rundir, err);
+
+	if (!r)
+		r = hf_rundir_listen(&d->rundir, err);
+	(void)snprintf(path, sizeof(path), "%s/" HF_LEASE_PAGE_FILE, d->rundir.path);
+	if (!r)
+		r = hf_lease_page_create(path, &d->page, err);
+	return r;
+}
+
+static int set_up(struct hf_daemon *d, struct hf_err *err)
+{
+	int r = hf_loop_init(&d->loop);
+
+	if (!r)
+		r = take_signals(d);
+	if (!r)
+		r = sd_event_set_watchdog(d->loop.event, true);
+	hf_held_table_init(&d->held, &d->loop, hf_jobs_held_ended, d);
+	if (r >= 0)
+		r = open_run_dir(d, err);
+	if (!r)
+		r = hf_scan_new(&d->loop, d->conf.area, d->conf.lockspace, &d->scan, err);
+	if (!r)
+		r = hf_takeover_new(d, &d->takeover);
+	if (!r)
+		r = hf_hostctl_new(d, &d->control);
+	return r;
+}
+
+/* The clients go last: they see how it ends by the end of their connections. */
+static int tear_down(struct hf_daemon *d)
+{
+	int r;
+
+	d->is_ending = true;
+	r = hf_membership_end(d);
+	if (!r)
+		r = hf_scan_free(d->scan);
+	if (r < 0) {
+		hf_log(&d->journal, HF_LOG_ERROR, "the lease storage hangs; ending all the same");
+		hf_rundir_close(&d->rundir);
+		_Exit(HF_DAEMON_FAILED);
+	}
+	hf_hostctl_free(d->control);
+	hf_jobs_fini(d);
+	hf_takeover_free(d->takeover);
+	hf_held_table_fini(&d->held);
+	hf_timer_fini(&d->valid_timer);
+	hf_timer_fini(&d->work_timer);
+	hf_lease_page_close(d->page);
+	hf_rundir_close(&d->rundir);
+	hf_loop_fini(&d->loop);
+	return 0;
+}
+
+static int run(struct hf_daemon *d)
+{
+	struct hf_err err = { "" };
+	int r;
+
+	hf_journal_init(&d->journal, "holdfastd", "host", d->conf.name, d->conf.log_level);
+	d->rundir = HF_RUNDIR_NONE;
+	r = set_up(d, &err);
+	if (r < 0) {
+		hf_log(&d->journal, HF_LOG_ERROR, "%s", err.text[0] ? err.text : strerror(-r));
+		(void)tear_down(d);
+		hf_journal_fini(&d->journal);
+		return HF_DAEMON_FAILED;
+	}
+	hf_event(&d->journal, "started", NULL, "host id %d in lockspace %s on %s", (int)d->conf.id,
+		 d->conf.lockspace, d->conf.area);
+	hf_membership_begin(d);
+	(void)sd_notify(0, "READY=1");
+	r = hf_loop_run(&d->loop);
+	(void)sd_notify(0, "STOPPING=1");
+	(void)tear_down(d);
+	hf_journal_fini(&d->journal);
+	return r < 0 ? HF_DAEMON_FAILED : r;
+}
+
+int main(int argc, char **argv)
+{
+	static struct hf_daemon d;
+	struct hf_err err = { "" };
+	struct utsname host;
+	int verdict;
+	int code;
+
+	(void)uname(&host);
+	host.nodename[strcspn(host.nodename, ".")] = '\0';
+	verdict = hf_hostconf_load(argc, argv, host.nodename, &d.conf, &err);
+	if (verdict == HF_HOSTCONF_RUN) {
+		code = run(&d);
+	} else if (verdict == HF_HOSTCONF_CHECK) {
+		code = HF_DAEMON_DONE;
+	} else if (verdict == HF_HOSTCONF_HELP) {
+		hf_hostconf_help(stdout);
+		code = HF_DAEMON_DONE;
+	} else if (verdict == HF_HOSTCONF_VERSION) {
+		puts("holdfastd " HF_VERSION);
+		code = HF_DAEMON_DONE;
+	} else {
+		(void)fprintf(stderr, "holdfastd: %s\n",
+			      err.text[0] ? err.text : strerror(-verdict));
+		code = HF_DAEMON_USAGE;
+	}
+	hf_hostconf_fini(&d.conf);
+	return code;
+}
