@@ -80,8 +80,8 @@ static void check_block(struct hf_check *c, const struct hf_scan_area *a, uint64
 				 id, b.lver, leader->lver);
 }
 
-/* A leader that another host wrote for its owner, and the owner's block says released: sanlock takes
- * the lease for free. */
+/* A leader that another host wrote for its owner, and the owner's block says released: sanlock
+ * takes the lease for free. */
 static void check_trap(struct hf_check *c, const struct hf_scan_area *a,
 		       const struct hf_lease_leader *leader)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * holdfast lease check: opens read-only, and looks at everything. A lease area in use changes while it
- * is read: an area with problems is read once more, and only what is wrong then counts.
+ * holdfast lease check: opens read-only, and looks at everything. A lease area in use changes
+ * while it is read: an area with problems is read once more, and only what is wrong then counts.
  */
 #include "cli/lease-check.h"
 

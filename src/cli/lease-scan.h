@@ -37,13 +37,13 @@ struct hf_scan_area {
 int hf_scan_open(struct hf_scan *s, const char *path, struct hf_err *err) HF_MUST_CHECK;
 void hf_scan_close(struct hf_scan *s);
 
-/* 1: here is one; 0: that was all; -errno with @err. What is foreign is shown only where something of
- * the known geometry could begin. */
+/* 1: here is one; 0: that was all; -errno with @err. What is foreign is shown only where
+ * something of the known geometry could begin. */
 int hf_scan_next(struct hf_scan *s, struct hf_scan_area *ret, struct hf_err *err) HF_MUST_CHECK;
 
 /* Reads the area of the last hf_scan_next() anew. */
 int hf_scan_again(struct hf_scan *s, const struct hf_scan_area *area,
 		  struct hf_err *err) HF_MUST_CHECK;
 
-/* A name from the disk, fit for a terminal and for JSON: what is not printable ASCII becomes '?'. */
+/* A name from the disk, fit for terminals and for JSON: what is not printable ASCII becomes '?'. */
 const char *hf_scan_printable(char *name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * `holdfast lease ...`: one program for each verb. Layer: cli. They block and print; what they return
- * is the program's exit status.
+ * `holdfast lease ...`: one program for each verb. Layer: cli. They block and print; what they
+ * return is the program's exit status.
  */
 #pragma once
 
@@ -34,5 +34,6 @@ int hf_lease_check_run(int argc, char **argv);
 /* "holdfast lease VERB: TEXT" to stderr; returns @code. */
 int hf_lease_complain(const char *verb, int code, const struct hf_err *err);
 
-/* AREA of a command line: a relative path becomes an absolute one, a URI stays. @ret: of @size bytes. */
+/* AREA of a command line: a relative path becomes an absolute one, a URI stays. @ret: of @size
+ * bytes. */
 int hf_lease_area_path(const char *area, char *ret, size_t size, struct hf_err *err) HF_MUST_CHECK;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the files of the lease format share. Layer: codec, only for leasedisk*.c and its tests. Offsets in
- * bytes from the start of the sector; docs/lease-format.md has the tables.
+ * What the files of the lease format share. Layer: codec, only for leasedisk*.c and its tests.
+ * Offsets in bytes from the start of the sector; docs/lease-format.md has the tables.
  */
 #pragma once
 
@@ -95,8 +95,9 @@ static inline uint32_t hf_lease_checksum(const uint8_t *bytes, size_t len)
 	return ~hf_crc32c(1, bytes, len);
 }
 
-/* Over the record and the extra, so that one belongs to the other. Not over the record's checksum: what
- * ends in its own CRC always leaves the same remainder behind, and would then count for nothing. */
+/* Over the record and the extra, so that one belongs to the other. Not over the record's
+ * checksum: what ends in its own CRC always leaves the same remainder behind, and would then
+ * count for nothing. */
 static inline uint32_t hf_lease_extra_checksum(const uint8_t *sector)
 {
 	const uint32_t record = hf_crc32c(0, sector, R_CHECKSUM);

@@ -36,8 +36,8 @@ enum hf_lease_kind {
 	HF_LEASE_KIND_FOREIGN,
 };
 
-/* What begins with these bytes, by its magic alone? FOREIGN, too, for fewer than 512 of them. @ret: its
- * geometry if it is one of ours and says a possible one, else all zero. */
+/* What begins with these bytes, by its magic alone? FOREIGN, too, for fewer than 512 of them.
+ * @ret: its geometry if it is one of ours and says a possible one, else all zero. */
 enum hf_lease_kind hf_lease_identify(const uint8_t *bytes, size_t len,
 				     struct hf_lease_geometry *ret);
 
@@ -46,12 +46,12 @@ const char *hf_lease_kind_name(enum hf_lease_kind kind);
 /*
  * Decoders take a whole sector. 0, or -EBADMSG with @err, which says what is wrong and with what
  * value: magic, version, checksum, sector or align size other than @g's, a lockspace or resource
- * of another name than @space or @resource (at most 48 bytes; NULL: any), an owner beyond what there is.
- * @ret: only on success.
+ * of another name than @space or @resource (at most 48 bytes; NULL: any), an owner beyond what
+ * there is. @ret: only on success.
  */
 
-/* An extra that is damaged, of an unknown version or senseless (a fence of 8T s or more) is none. A slot
- * that was never used has owner 0. */
+/* An extra that is damaged, of an unknown version or senseless (a fence of 8T s or more) is none.
+ * A slot that was never used has owner 0. */
 int hf_lease_slot_decode(const uint8_t *sector, const struct hf_lease_geometry *g, uint64_t host_id,
 			 const char *space, struct hf_lease_slot *ret,
 			 struct hf_err *err) HF_MUST_CHECK;
@@ -59,18 +59,18 @@ int hf_lease_leader_decode(const uint8_t *sector, const struct hf_lease_geometry
 			   const char *space, const char *resource, struct hf_lease_leader *ret,
 			   struct hf_err *err) HF_MUST_CHECK;
 
-/* Never fails. is_damaged: the checksum is wrong, or it says what no ballot writes (bal above mbal, a
- * value without an owner); all else is zero then. */
+/* Never fails. is_damaged: the checksum is wrong, or it says what no ballot writes (bal above
+ * mbal, a value without an owner); all else is zero then. */
 void hf_lease_block_decode(const uint8_t *sector, struct hf_lease_block *ret);
 
 /* The names in a lockspace's or resource's first sector; for tools. @ret: 49 bytes each. */
 void hf_lease_names(const uint8_t *sector, char *ret_space, char *ret_resource);
 
 /*
- * Encoders work on a whole sector. What they do not name stays as it is there: sanlock's bitmap and
- * event in a slot, a block's mode, reserved bytes. A sector that is not of the kind in question
- * (slot, leader, request) is zeroed first. Joining in a new generation: zero the sector before, what
- * stands there is the last one's.
+ * Encoders work on a whole sector. What they do not name stays as it is there: sanlock's bitmap
+ * and event in a slot, a block's mode, reserved bytes. A sector that is not of the kind in
+ * question (slot, leader) is zeroed first. Joining in a new generation: zero the sector
+ * before, what stands there is the last one's.
  */
 void hf_lease_slot_encode(uint8_t *sector, const struct hf_lease_geometry *g,
 			  const struct hf_lease_slot *slot, const char *space);
@@ -121,16 +121,16 @@ static inline uint64_t hf_lease_block_at(const struct hf_lease_geometry *g, uint
 void hf_lease_lockspace_format(uint8_t *area, const struct hf_lease_geometry *g, const char *space,
 			       uint32_t io_timeout_s);
 
-/* A free lease for hosts 1..@num_hosts (1..max_hosts). Write sector 0 last: only with it is the area
- * a lease. */
+/* A free lease for hosts 1..@num_hosts (1..max_hosts). Write sector 0 last: only with it is the
+ * area a lease. */
 void hf_lease_resource_format(uint8_t *area, const struct hf_lease_geometry *g, uint32_t num_hosts,
 			      const char *space, const char *resource);
 
 /*
  * ---- the index of resources ----
  *
- * Behind the lockspace: the index, then the lease that guards changes of it, then resource 0, 1, ...
- * Entry i belongs to resource i: it says the name, or offset 0 if there is none.
+ * Behind the lockspace: the index, then the lease that guards changes of it, then resource 0, 1,
+ * ... Entry i belongs to resource i: it says the name, or offset 0 if there is none.
  */
 
 #define HF_LEASE_INDEX_ENTRY_BYTES 64
