@@ -231,16 +231,30 @@ static bool is_being_taken(const struct hf_ballot *b, const struct hf_round *s)
 	return false;
 }
 
-static void on_let_go(struct hf_ballot *b, const struct hf_round *s)
+/*
+ * Once the mark stands there, is there anything left to do? Not if another host has written the leader
+ * for us: the mark alone frees it then, for sanlock at once, and who took it by that must not find our
+ * free leader over his own.
+ */
+static bool is_let_go(const struct hf_ballot *b, const struct hf_round *s)
 {
 	const struct hf_lease_leader *l = &b->leader;
-	const struct hf_lease_block value = { .owner = b->want.host_id,
-					      .generation = l->lver == b->want.lver
-								    ? l->generation
-								    : b->want.generation };
 
-	if (l->lver > b->want.lver || (l->lver == b->want.lver && !l->timestamp_s) ||
-	    (l->lver == b->want.lver && !hf_round_is_own_tenure(b)) || is_being_taken(b, s))
+	if (l->lver > b->want.lver || is_being_taken(b, s))
+		return true;
+	return l->lver == b->want.lver &&
+	       (!l->timestamp_s || !hf_round_is_own_tenure(b) || l->write_id != b->want.host_id);
+}
+
+static void on_let_go(struct hf_ballot *b, const struct hf_round *s)
+{
+	bool is_old = b->leader.lver < b->want.lver;
+	const struct hf_lease_block value = {
+		.owner = b->want.host_id,
+		.generation = is_old ? b->want.generation : b->leader.generation,
+	};
+
+	if (is_let_go(b, s))
 		hf_round_finish(b, s, HF_BALLOT_RELEASED);
 	else if (hf_round_is_read_old(b, s))
 		hf_round_read(b, s, HF_ROUND_LET_GO_READ);
@@ -252,7 +266,7 @@ static void decide_prepare(struct hf_ballot *b, const struct hf_round *s)
 {
 	struct hf_lease_block own = s->own;
 
-	if (!own.is_released) {
+	if (!s->ev->blocks[b->want.host_id - 1].is_released) {
 		hf_round_finish(b, s, HF_BALLOT_PREPARED);
 		return;
 	}

@@ -197,9 +197,7 @@ static void look(struct hf_host *h, const struct hf_host_event *ev, struct hf_ho
 		 * It is written once more, so that it counts from a write that is known to be over. */
 		enter(h, HF_HOST_CLAIMING, HF_HOST_WHY_NONE, ret);
 		write_slot(h, ev, false, ret);
-	} else if (!s->timestamp_s) {
-		claim(h, ev, ret);
-	} else if (is_own_name(h, s) && is_known(h, s)) {
+	} else if (!s->timestamp_s || (is_own_name(h, s) && is_known(h, s))) {
 		claim(h, ev, ret);
 	} else {
 		watch(h, ev, ret);

@@ -310,11 +310,16 @@ TEST(another_host_that_committed_our_value_has_taken_nothing)
 	w.disk.leader.write_id = 3; /* as sanlock does it */
 	w.disk.leader.write_generation = 13;
 	CHECK_EQ(run(&w, want(HF_BALLOT_RELEASE, 1, 5)).result, HF_BALLOT_RELEASED);
-	CHECK_EQ(w.disk.leader.timestamp_s, 0);
-	own(&w.disk, 1, 11, 6);
+	/* the mark alone frees it, at once: whoever took it by that keeps his leader */
+	CHECK(w.disk.leader.timestamp_s != 0);
+	CHECK(w.disk.blocks[0].is_released);
+	CHECK_EQ(w.writes, 1);
+	w.life[1] = HF_LEASE_LIFE_ALIVE;
+	CHECK_EQ(run(&w, want(HF_BALLOT_ACQUIRE, 3, 0)).result, HF_BALLOT_WON);
+	own(&w.disk, 1, 11, 7);
 	w.disk.leader.write_id = 3;
-	CHECK_EQ(run(&w, want(HF_BALLOT_CLAIM, 1, 6)).result, HF_BALLOT_WON);
-	check_leader(&w, 1, 11, 7);
+	CHECK_EQ(run(&w, want(HF_BALLOT_CLAIM, 1, 7)).result, HF_BALLOT_WON);
+	check_leader(&w, 1, 11, 8);
 }
 
 TEST(a_mark_of_a_release_counts_as_sanlock_has_it_but_not_a_stale_one)
@@ -594,6 +599,18 @@ TEST(an_error_anywhere_is_followed_by_a_look_and_one_end)
 				CHECK_EQ(w.disk.leader.lver, op == 2 ? 5 : 6);
 				CHECK_EQ(!w.disk.leader.timestamp_s, op == 2);
 			}
+}
+
+TEST(a_mark_that_could_not_be_taken_away_is_tried_again)
+{
+	struct world w;
+	struct hf_ballot b;
+
+	world_init(&w);
+	w.disk.blocks[1].is_released = true;
+	run_until(&w, &b, want(HF_BALLOT_PREPARE, 2, 0), HF_BALLOT_DO_WRITE_BLOCK, 1);
+	CHECK_EQ(finish(&w, &b, fail(&w, &b)).result, HF_BALLOT_PREPARED);
+	CHECK(!w.disk.blocks[1].is_released);
 }
 
 TEST(cancelling_ends_an_operation_only_before_its_value_is_written)
