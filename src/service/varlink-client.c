@@ -232,5 +232,7 @@ int hf_varlink_client_call(struct hf_varlink_client *c, const char *method,
 		return r;
 	c->calls[(c->first + c->n_calls++) % HF_VARLINK_CLIENT_CALLS_MAX] =
 		(struct call){ .answer = answer, .ctx = ctx };
+	/* At once: nothing else may wake the loop. An error is met again in ready(). */
+	(void)flush(c);
 	return 0;
 }
