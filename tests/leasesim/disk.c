@@ -89,16 +89,23 @@ static enum fate failing_fate(struct ls_world *w, const struct ls_io *io)
 {
 	static const enum fate fates[] = { FATE_NEVER, FATE_LANDED, FATE_LATE };
 
+	/* sanlock has no answer to a leader that an old write has put back. */
+	if (io->kind == LS_IO_LEADER && w->plan->has_sanlock)
+		return fates[ls_rand_below(&w->rand, 2)];
 	return is_read(io) ? FATE_NEVER : fates[ls_rand_below(&w->rand, 3)];
 }
 
 static enum fate draw_fate(struct ls_world *w, const struct ls_machine *m, const struct ls_io *io)
 {
+	/* sanlock does not wait for what may land late: its disk only stalls. */
+	if (m->is_sanlock)
+		return m->cuts ? FATE_STALL : FATE_WELL;
 	if (m->cuts)
 		return ls_rand_percent(&w->rand, 60) ? FATE_STALL : failing_fate(w, io);
 	if (m->errors && ls_rand_percent(&w->rand, 40))
 		return failing_fate(w, io);
-	if (m->doubles && !is_read(io) && ls_rand_percent(&w->rand, 50))
+	if (m->doubles && !is_read(io) && !(io->kind == LS_IO_LEADER && w->plan->has_sanlock) &&
+	    ls_rand_percent(&w->rand, 50))
 		return FATE_TWICE;
 	return FATE_WELL;
 }
@@ -179,7 +186,7 @@ static void land(struct ls_world *w, struct ls_io *io)
 {
 	struct ls_area *area = &w->disk.areas[io->lease];
 
-	if (io->is_dropped ||
+	if (io->is_dropped || (io->is_unsettled && io->is_landed) ||
 	    (io->order < *settled(w, io) && !io->is_unsettled && !w->plan->is_unordered))
 		return;
 	if (io->is_failed || io->is_torn || io->inst != w->machines[io->machine].inst ||
@@ -274,7 +281,8 @@ void ls_disk_orphan(struct ls_world *w, struct ls_machine *m, bool is_power)
 			io->refs++;
 			post_io(w, io, LS_EV_EFFECT, 0, SECOND);
 			w->stats->torn++;
-		} else if (!io->is_failed && ls_rand_percent(&w->rand, 50)) {
+		} else if (!io->is_failed && !w->plan->has_sanlock &&
+			   ls_rand_percent(&w->rand, 50)) {
 			/* Its landing was to come before its end: now it comes at any time. */
 			io->refs++;
 			post_io(w, io, LS_EV_EFFECT, late(w, io), SECOND);

@@ -58,7 +58,7 @@ void ls_fault_strike(struct ls_world *w, int i)
 	}
 	if (f->kind == LS_FAULT_PAUSE) {
 		m->is_paused = true;
-	} else if (f->kind == LS_FAULT_POWER) {
+	} else if (f->kind == LS_FAULT_POWER || (f->kind == LS_FAULT_KILL && m->is_sanlock)) {
 		ls_machine_power_off(w, m);
 		ls_post(w, f->for_ns, &(struct ls_event){ .kind = LS_EV_BOOT, .machine = who });
 	} else if (f->kind == LS_FAULT_KILL && m->inst) {

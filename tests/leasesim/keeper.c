@@ -307,7 +307,7 @@ static void acquire(struct ls_world *w, struct ls_machine *m, int lease)
 	static const uint32_t patiences[PATIENCES] = { 0, 0, 700, 5000 };
 	struct hf_ballot_want want = { .op = HF_BALLOT_ACQUIRE };
 
-	if (!ls_rand_percent(&w->rand, w->is_calm ? 60 : 20) || !ls_work_may_begin(w, m, lease))
+	if (!ls_rand_percent(&w->rand, w->is_calm ? 60 : 15) || !ls_work_may_begin(w, m, lease))
 		return;
 	want.patience_ms = patiences[ls_rand_below(&w->rand, PATIENCES)];
 	if (ls_rand_percent(&w->rand, 10))
@@ -319,13 +319,16 @@ static void acquire(struct ls_world *w, struct ls_machine *m, int lease)
 /* Another machine that could take part in something with this one now. */
 static struct ls_machine *find_other(struct ls_world *w, const struct ls_machine *m, int lease)
 {
-	struct ls_machine *o =
-		&w->machines[ls_rand_below(&w->rand, (unsigned int)w->plan->n_machines)];
+	int n = w->plan->n_machines, from = (int)ls_rand_below(&w->rand, (unsigned int)n);
 
-	return o != m && o->is_up && !o->is_paused && !o->is_sanlock && !o->is_twin &&
-			       o->vms[lease].state == LS_VM_NONE && ls_work_may_begin(w, o, lease)
-		       ? o
-		       : NULL;
+	for (int i = 0; i < n; i++) {
+		struct ls_machine *o = &w->machines[(from + i) % n];
+
+		if (o != m && o->is_up && !o->is_paused && !o->is_sanlock && !o->is_twin &&
+		    o->vms[lease].state == LS_VM_NONE && ls_work_may_begin(w, o, lease))
+			return o;
+	}
+	return NULL;
 }
 
 static void prepare_transfer(struct ls_world *w, struct ls_machine *m, int lease,

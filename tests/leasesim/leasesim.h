@@ -370,29 +370,31 @@ struct ls_decided {
 
 struct ls_stats {
 	uint64_t runs, events, faults, ios, failed_ios, late, twice, torn, renewals, expiries,
-		resumes, excused, put_back, pairs, took_over, sanlock_wins;
+		resumes, excused, pairs, took_over, sanlock_wins;
 	uint64_t results[HF_BALLOT_OP_COUNT][HF_BALLOT_RESULT_COUNT];
 	uint64_t hash;
 };
 
+/* sanlock.c: a host of the other kind, as its documentation has it. */
+struct ls_san_work {
+	unsigned int stage;
+	uint64_t lver; /* that the ballot is for */
+	struct hf_lease_block own;
+	struct hf_lease_leader leader;
+};
+
 struct ls_san {
 	unsigned int stage;
-	bool is_member;
-	uint64_t generation;
+	bool is_member, is_failing;
+	uint64_t generation, serial;
 	uint64_t renewed_ns; /* own clock: issue of the last renewal that succeeded */
 	uint64_t limit_ns; /* its VMs stand still then: killed, or the watchdog has fired */
-	struct hf_lease_slot seen;
-	uint64_t seen_ns;
+	struct hf_lease_slot own;
 	struct {
 		struct hf_lease_slot slot;
-		uint64_t since_ns;
+		uint64_t since_ns; /* 0: never seen */
 	} sights[LS_IDS];
-	struct {
-		unsigned int stage;
-		uint64_t serial, mbal, lver;
-		struct hf_lease_block own;
-		struct hf_lease_leader leader;
-	} work[LS_LEASES];
+	struct ls_san_work works[LS_LEASES];
 };
 
 typedef void ls_narrator(void *arg, const char *line);

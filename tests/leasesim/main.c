@@ -168,13 +168,12 @@ static void print_stats(double seconds)
 		(unsigned long long)s->torn);
 	(void)printf(
 		"renewals %llu, expiries %llu, resumed %llu; taken over %llu, standbys that went "
-		"live %llu, won by sanlock %llu; left damaged %llu, with an old leader %llu; hash "
+		"live %llu, won by sanlock %llu; left damaged %llu; hash "
 		"%016llx\n",
 		(unsigned long long)s->renewals, (unsigned long long)s->expiries,
 		(unsigned long long)s->resumes, (unsigned long long)s->took_over,
 		(unsigned long long)s->pairs, (unsigned long long)s->sanlock_wins,
-		(unsigned long long)s->excused, (unsigned long long)s->put_back,
-		(unsigned long long)s->hash);
+		(unsigned long long)s->excused, (unsigned long long)s->hash);
 }
 
 static void list_results(void)

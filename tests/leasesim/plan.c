@@ -92,6 +92,9 @@ static void draw_clocks(struct ls_rand *r, struct ls_plan *p)
 	for (int i = 0; i < p->n_machines; i++) {
 		p->rate_ppm[i] = ls_rand_percent(r, 70) ? edges[ls_rand_below(r, 3)]
 							: 970000 + ls_rand_below(r, 60001);
+		/* sanlock's rule leaves little for clocks of different rates. */
+		if (p->has_sanlock)
+			p->rate_ppm[i] = 990000 + ls_rand_below(r, 20001);
 		p->offset_ns[i] = LS_S + ls_rand_below(r, 1000000) * LS_MS;
 	}
 }
@@ -110,18 +113,6 @@ static void draw_timing(struct ls_rand *r, struct ls_plan *p)
 	p->calm_ns = p->has_sanlock ? 260 * LS_S : 60 * LS_S;
 	if (p->has_sanlock)
 		p->safety_ns += ls_rand_percent(r, 50) ? 100 * LS_S : 10 * LS_S;
-}
-
-/*
- * Two machines of one name and id: a wrong configuration that is found out while both renew. A host
- * does not wait for its own corpse, so a namesake that stands still, with VMs, is outside of what is
- * promised.
- */
-static void spare_namesake(struct ls_plan *p)
-{
-	for (unsigned int i = 0; i < p->n_faults; i++)
-		if (p->faults[i].machine <= 0)
-			p->faults[i].kind = LS_FAULT_POWER;
 }
 
 void ls_plan_draw(struct ls_plan *p, uint64_t seed)
@@ -150,8 +141,6 @@ void ls_plan_draw(struct ls_plan *p, uint64_t seed)
 	while (!kinds);
 	for (n = 1 + ls_rand_below(&r, 10); n; n--)
 		draw_fault(&r, p, kinds);
-	if (p->has_twin && p->is_twin_namesake)
-		spare_namesake(p);
 }
 
 void ls_plan_print(const struct ls_plan *p)

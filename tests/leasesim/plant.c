@@ -41,8 +41,9 @@ static const struct {
 				     "the mark of an old release stays in the block" },
 	[LS_PLANT_TRANSFER_FREE] = { "transfer-free", RULE(NOT_FREE),
 				     "a lease that is given is free for a moment" },
-	[LS_PLANT_WRITE_ID_GIVER] = { "write-id-giver", SAFETY | RULE(NOT_ROBBED),
-				      "a transfer's leader has the giver's id as write_id" },
+	[LS_PLANT_WRITE_ID_GIVER] = { "write-id-giver", SAFETY,
+				      "a transfer's leader has the giver's id as write_id, and "
+				      "the destination's block keeps its old mark" },
 	[LS_PLANT_OLD_GENERATION] = { "old-generation", SAFETY,
 				      "a lease is given to the generation before" },
 	[LS_PLANT_AWAIT_NOTHING] = { "await-nothing", SAFETY,
@@ -191,6 +192,8 @@ static void change_block(struct ls_world *w, const struct ls_machine *m, int lea
 	} else if (w->plant == LS_PLANT_RELEASED_KEPT) {
 		block->is_released = block->is_released ||
 				     w->disk.areas[lease].blocks[m->id - 1].is_released;
+	} else if (w->plant == LS_PLANT_WRITE_ID_GIVER && b->want.op == HF_BALLOT_PREPARE) {
+		block->is_released = true;
 	} else {
 		return;
 	}
