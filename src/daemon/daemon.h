@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * holdfastd, as its parts see each other. Layer: daemon. Main thread only: the threads that wait for
- * the storage are those of src/lease and of scan.c, and see none of this.
+ * the storage are those of src/lease and of survey.c, and see none of this.
  *
  * membership.c  this host's place in the lockspace, and what is known of the others
  * held.c        which leases something on this host holds, and its processes
  * jobs*.c       what was asked for and takes a ballot, or a look at the disk
  * hostctl.c     the control socket: calls become jobs
  * hostview.c    what people and programs see
- * scan.c        all leases of the area
+ * survey.c        all leases of the area
  * takeover.c    VMs that are started here when their host has died
  */
 #pragma once
@@ -24,7 +24,7 @@
 
 struct hf_hostctl;
 struct hf_job;
-struct hf_scan;
+struct hf_survey;
 struct hf_starter;
 struct hf_takeover;
 
@@ -41,7 +41,7 @@ struct hf_daemon {
 	struct hf_rundir rundir;
 	struct hf_lease_page *page;
 	struct hf_hostctl *control;
-	struct hf_scan *scan;
+	struct hf_survey *survey;
 	struct hf_takeover *takeover;
 	struct hf_held_table held;
 	bool is_ending;

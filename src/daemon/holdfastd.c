@@ -18,7 +18,7 @@
 #include "daemon/hostctl.h"
 #include "daemon/jobs.h"
 #include "daemon/membership.h"
-#include "daemon/scan.h"
+#include "daemon/survey.h"
 #include "daemon/takeover.h"
 
 /* docs/man/holdfastd.8 promises these. */
@@ -79,7 +79,7 @@ static int set_up(struct hf_daemon *d, struct hf_err *err)
 	if (r >= 0)
 		r = open_run_dir(d, err);
 	if (!r)
-		r = hf_scan_new(&d->loop, d->conf.area, d->conf.lockspace, &d->scan, err);
+		r = hf_survey_new(&d->loop, d->conf.area, d->conf.lockspace, &d->survey, err);
 	if (!r)
 		r = hf_takeover_new(d, &d->takeover);
 	if (!r)
@@ -95,7 +95,7 @@ static int tear_down(struct hf_daemon *d)
 	d->is_ending = true;
 	r = hf_membership_end(d);
 	if (!r)
-		r = hf_scan_free(d->scan);
+		r = hf_survey_free(d->survey);
 	if (r < 0) {
 		hf_log(&d->journal, HF_LOG_ERROR, "the lease storage hangs; ending all the same");
 		hf_rundir_close(&d->rundir);

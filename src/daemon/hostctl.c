@@ -10,7 +10,7 @@
 #include "daemon/hostview.h"
 #include "daemon/jobs.h"
 #include "daemon/membership.h"
-#include "daemon/scan.h"
+#include "daemon/survey.h"
 #include "service/eventfeed.h"
 #include "service/varlink-server.h"
 
@@ -127,7 +127,7 @@ static void on_lister_gone(void *data)
 	l->rq = NULL;
 }
 
-static void on_listed(void *ctx, const struct hf_scan_result *result)
+static void on_listed(void *ctx, const struct hf_survey_result *result)
 {
 	struct listing *l = ctx;
 	struct json_object *o;
@@ -150,7 +150,7 @@ static void do_leases(void *ctx, struct hf_varlink_request *rq,
 
 	if (l)
 		*l = (struct listing){ .control = c, .rq = rq };
-	if (!l || hf_scan_start(c->d->scan, on_listed, l) < 0) {
+	if (!l || hf_survey_start(c->d->survey, on_listed, l) < 0) {
 		free(l);
 		hf_varlink_refuse(rq, HF_HOST_INTERFACE ".NotPossible", "too much is under way");
 		return;

@@ -202,12 +202,13 @@ struct json_object *hf_hostview_lease(const struct hf_daemon *d, const char *vm,
 	return lease(d, vm, result->offset, &l);
 }
 
-struct json_object *hf_hostview_leases(const struct hf_daemon *d, const struct hf_scan_result *all)
+struct json_object *hf_hostview_leases(const struct hf_daemon *d,
+				       const struct hf_survey_result *all)
 {
 	struct json_object *list = json_object_new_array();
 
 	for (unsigned int i = 0; i < all->n; i++) {
-		const struct hf_scan_lease *l = &all->leases[i];
+		const struct hf_survey_lease *l = &all->leases[i];
 		struct json_object *o;
 
 		if (l->r == 0) {

@@ -6,11 +6,12 @@
 #include <json-c/json_object.h>
 
 #include "daemon/daemon.h"
-#include "daemon/scan.h"
+#include "daemon/survey.h"
 
 struct json_object *hf_hostview_status(const struct hf_daemon *d);
 struct json_object *hf_hostview_hosts(const struct hf_daemon *d);
-struct json_object *hf_hostview_leases(const struct hf_daemon *d, const struct hf_scan_result *all);
+struct json_object *hf_hostview_leases(const struct hf_daemon *d,
+				       const struct hf_survey_result *all);
 
 /* {vm, offset, lver, owner_id, owner, generation, owner_life, free, held, pids, pledged} */
 struct json_object *hf_hostview_lease(const struct hf_daemon *d, const char *vm,

@@ -11,7 +11,7 @@
 
 #include "daemon/hostview.h"
 #include "daemon/membership.h"
-#include "daemon/scan.h"
+#include "daemon/survey.h"
 
 #define JOBS_MAX 1024
 #define LOOK_NS 100000000ull
@@ -449,12 +449,12 @@ static void obey(struct hf_daemon *d, struct hf_held *h, const struct hf_lease_r
 	hf_held_signal(h, is_kill ? SIGKILL : SIGTERM, is_kill);
 }
 
-static void on_scanned(void *ctx, const struct hf_scan_result *result)
+static void on_scanned(void *ctx, const struct hf_survey_result *result)
 {
 	struct hf_daemon *d = ctx;
 
 	for (unsigned int i = 0; i < result->n; i++) {
-		const struct hf_scan_lease *l = &result->leases[i];
+		const struct hf_survey_lease *l = &result->leases[i];
 		struct hf_held *h = hf_held_find(&d->held, l->name);
 
 		if (!h || h->is_ending || !l->has_request || l->request.lver <= h->lver ||
@@ -467,6 +467,6 @@ static void on_scanned(void *ctx, const struct hf_scan_result *result)
 
 void hf_jobs_look_for_requests(struct hf_daemon *d)
 {
-	if (hf_scan_start(d->scan, on_scanned, d) == 0)
+	if (hf_survey_start(d->survey, on_scanned, d) == 0)
 		d->is_scan_wanted = false;
 }

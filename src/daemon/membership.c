@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "daemon/jobs.h"
-#include "daemon/scan.h"
+#include "daemon/survey.h"
 #include "daemon/takeover.h"
 #include "sys/fd.h"
 

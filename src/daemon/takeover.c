@@ -10,8 +10,8 @@
 #include "base/text.h"
 #include "daemon/jobs.h"
 #include "daemon/membership.h"
-#include "daemon/scan.h"
 #include "daemon/spawn.h"
+#include "daemon/survey.h"
 #include "daemon/vmfile.h"
 
 #define TURN_NS 300000000ull
@@ -126,13 +126,13 @@ static bool is_owner_dead(const struct hf_daemon *d, const struct hf_lease_leade
 	return l->timestamp_s != 0 && (life == HF_LEASE_LIFE_DEAD || life == HF_LEASE_LIFE_GONE);
 }
 
-static void on_scanned(void *ctx, const struct hf_scan_result *result)
+static void on_scanned(void *ctx, const struct hf_survey_result *result)
 {
 	struct hf_takeover *t = ctx;
 
 	t->is_scanning = false;
 	for (unsigned int i = 0; i < result->n && hf_membership_is_valid(t->d); i++) {
-		const struct hf_scan_lease *l = &result->leases[i];
+		const struct hf_survey_lease *l = &result->leases[i];
 		const struct candidate *vm = find_vm(t, l->name);
 
 		if (vm && l->r == 0 && is_owner_dead(t->d, &l->leader))
@@ -194,7 +194,7 @@ void hf_takeover_look(struct hf_takeover *t)
 	if (t->is_scanning || !hf_membership_is_valid(t->d))
 		return;
 	read_definitions(t);
-	if (t->n_vms && hf_scan_start(t->d->scan, on_scanned, t) == 0)
+	if (t->n_vms && hf_survey_start(t->d->survey, on_scanned, t) == 0)
 		t->is_scanning = true;
 }
 

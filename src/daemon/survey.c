@@ -4,7 +4,7 @@
  * the thread fills in the result and wakes the loop through another. Each side touches `leases` only
  * while it is its turn; the two descriptors order what they see.
  */
-#include "daemon/scan.h"
+#include "daemon/survey.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -24,12 +24,12 @@
 #define PROBE_BYTES 4096u /* the largest sector there is */
 
 struct waiter {
-	hf_scan_done *done;
+	hf_survey_done *done;
 	void *ctx;
 	bool is_next; /* for the scan after the one under way */
 };
 
-struct hf_scan {
+struct hf_survey {
 	/* the main loop's */
 	struct hf_watch watch;
 	struct waiter waiters[WAITERS_MAX];
@@ -48,14 +48,14 @@ struct hf_scan {
 	struct hf_lease_geometry geometry;
 	uint8_t *index; /* of the geometry's align_bytes, in the store's memory */
 	uint8_t *sectors;
-	struct hf_scan_result result;
-	struct hf_scan_lease *leases;
+	struct hf_survey_result result;
+	struct hf_survey_lease *leases;
 	unsigned int max_leases;
 };
 
 /* ---- the thread ---- */
 
-static int find_geometry(struct hf_scan *s, struct hf_err *err)
+static int find_geometry(struct hf_survey *s, struct hf_err *err)
 {
 	uint8_t *probe = hf_store_buffer(s->store, PROBE_BYTES);
 	int r = probe ? hf_store_read(s->store, probe, PROBE_BYTES, 0, err) : -ENOMEM;
@@ -71,7 +71,7 @@ static int find_geometry(struct hf_scan *s, struct hf_err *err)
 	return s->index && s->sectors ? 0 : -ENOMEM;
 }
 
-static int open_store(struct hf_scan *s, struct hf_err *err)
+static int open_store(struct hf_survey *s, struct hf_err *err)
 {
 	const struct hf_store_config config = { .path = s->path, .is_read_only = true };
 	int r;
@@ -89,7 +89,7 @@ static int open_store(struct hf_scan *s, struct hf_err *err)
 	return r;
 }
 
-static void read_lease(struct hf_scan *s, struct hf_scan_lease *l)
+static void read_lease(struct hf_survey *s, struct hf_survey_lease *l)
 {
 	size_t sector = s->geometry.sector_bytes;
 	struct hf_err err = { "" };
@@ -105,10 +105,10 @@ static void read_lease(struct hf_scan *s, struct hf_scan_lease *l)
 		(void)snprintf(l->error, sizeof(l->error), "%.159s", err.text);
 }
 
-static int grow(struct hf_scan *s)
+static int grow(struct hf_survey *s)
 {
 	unsigned int max = s->max_leases ? 2 * s->max_leases : 64;
-	struct hf_scan_lease *grown = realloc(s->leases, max * sizeof(*grown));
+	struct hf_survey_lease *grown = realloc(s->leases, max * sizeof(*grown));
 
 	if (!grown)
 		return -ENOMEM;
@@ -117,12 +117,12 @@ static int grow(struct hf_scan *s)
 	return 0;
 }
 
-static int read_entries(struct hf_scan *s, const struct hf_lease_index *index)
+static int read_entries(struct hf_survey *s, const struct hf_lease_index *index)
 {
 	for (uint32_t i = 0; i < index->max_resources; i++) {
 		const uint8_t *at = s->index + hf_lease_index_entry_at(index, i);
 		struct hf_lease_index_entry entry;
-		struct hf_scan_lease *l;
+		struct hf_survey_lease *l;
 
 		/* One that is damaged is no reason to hide the others; `holdfast lease check`
 		 * says more. */
@@ -140,7 +140,7 @@ static int read_entries(struct hf_scan *s, const struct hf_lease_index *index)
 	return 0;
 }
 
-static int scan(struct hf_scan *s, struct hf_err *err)
+static int scan(struct hf_survey *s, struct hf_err *err)
 {
 	struct hf_lease_index index;
 	int r = open_store(s, err);
@@ -162,11 +162,11 @@ static int scan(struct hf_scan *s, struct hf_err *err)
 
 static void *run(void *data)
 {
-	struct hf_scan *s = data;
+	struct hf_survey *s = data;
 	eventfd_t n;
 
 	while (eventfd_read(s->ask_fd, &n) == 0 && !s->is_ending) {
-		s->result = (struct hf_scan_result){ .n = 0 };
+		s->result = (struct hf_survey_result){ .n = 0 };
 		s->result.r = scan(s, &s->result.error);
 		s->result.leases = s->leases;
 		(void)eventfd_write(s->answer_fd, 1);
@@ -177,7 +177,7 @@ static void *run(void *data)
 
 /* ---- the main loop ---- */
 
-static void begin(struct hf_scan *s)
+static void begin(struct hf_survey *s)
 {
 	for (unsigned int i = 0; i < s->n_waiters; i++)
 		s->waiters[i].is_next = false;
@@ -192,7 +192,7 @@ static uint32_t wanted(void *ctx __attribute__((unused)))
 
 static void ready(void *ctx, uint32_t revents __attribute__((unused)))
 {
-	struct hf_scan *s = ctx;
+	struct hf_survey *s = ctx;
 	struct waiter now[WAITERS_MAX];
 	unsigned int n = 0, left = 0;
 	eventfd_t count;
@@ -214,7 +214,7 @@ static void ready(void *ctx, uint32_t revents __attribute__((unused)))
 		begin(s);
 }
 
-int hf_scan_start(struct hf_scan *s, hf_scan_done *done, void *ctx)
+int hf_survey_start(struct hf_survey *s, hf_survey_done *done, void *ctx)
 {
 	if (s->n_waiters == WAITERS_MAX)
 		return -EBUSY;
@@ -226,18 +226,18 @@ int hf_scan_start(struct hf_scan *s, hf_scan_done *done, void *ctx)
 }
 
 static void nobody(void *ctx __attribute__((unused)),
-		   const struct hf_scan_result *result __attribute__((unused)))
+		   const struct hf_survey_result *result __attribute__((unused)))
 {
 }
 
-void hf_scan_forget(struct hf_scan *s, const void *ctx)
+void hf_survey_forget(struct hf_survey *s, const void *ctx)
 {
 	for (unsigned int i = 0; i < s->n_waiters; i++)
 		if (s->waiters[i].ctx == ctx)
 			s->waiters[i].done = nobody;
 }
 
-static void scan_free(struct hf_scan *s)
+static void scan_free(struct hf_survey *s)
 {
 	hf_fd_close(&s->ask_fd);
 	hf_fd_close(&s->answer_fd);
@@ -247,10 +247,10 @@ static void scan_free(struct hf_scan *s)
 	free(s);
 }
 
-int hf_scan_new(struct hf_loop *loop, const char *path, const char *space, struct hf_scan **ret,
-		struct hf_err *err)
+int hf_survey_new(struct hf_loop *loop, const char *path, const char *space, struct hf_survey **ret,
+		  struct hf_err *err)
 {
-	struct hf_scan *s = calloc(1, sizeof(*s));
+	struct hf_survey *s = calloc(1, sizeof(*s));
 	int r = -ENOMEM;
 
 	if (!s)
@@ -274,7 +274,7 @@ int hf_scan_new(struct hf_loop *loop, const char *path, const char *space, struc
 	return 0;
 }
 
-int hf_scan_free(struct hf_scan *s)
+int hf_survey_free(struct hf_survey *s)
 {
 	struct timespec until;
 

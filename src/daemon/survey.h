@@ -11,9 +11,9 @@
 #include "codec/leasedisk.h"
 #include "service/loop.h"
 
-struct hf_scan;
+struct hf_survey;
 
-struct hf_scan_lease {
+struct hf_survey_lease {
 	char name[HF_LEASE_NAME_BYTES + 1];
 	uint64_t offset;
 	int r; /* 0, or why `leader` does not count: -EBADMSG, -EIO, ...; `error` says it */
@@ -23,24 +23,24 @@ struct hf_scan_lease {
 	char error[160];
 };
 
-struct hf_scan_result {
+struct hf_survey_result {
 	int r; /* 0; -errno with `error`: there is no list */
 	struct hf_err error;
 	unsigned int n;
-	const struct hf_scan_lease *leases; /* valid during the call only */
+	const struct hf_survey_lease *leases; /* valid during the call only */
 };
 
-typedef void hf_scan_done(void *ctx, const struct hf_scan_result *result);
+typedef void hf_survey_done(void *ctx, const struct hf_survey_result *result);
 
-int hf_scan_new(struct hf_loop *loop, const char *path, const char *space, struct hf_scan **ret,
-		struct hf_err *err) HF_MUST_CHECK;
+int hf_survey_new(struct hf_loop *loop, const char *path, const char *space, struct hf_survey **ret,
+		  struct hf_err *err) HF_MUST_CHECK;
 
 /* -ETIMEDOUT: its thread hangs in the storage; the process has to end. Nobody is called back. */
-int hf_scan_free(struct hf_scan *s) HF_MUST_CHECK;
+int hf_survey_free(struct hf_survey *s) HF_MUST_CHECK;
 
 /* @done once, from the loop. Those who ask while a scan is under way get the next one's result.
  * Return: 0; -EBUSY: too many are waiting. */
-int hf_scan_start(struct hf_scan *s, hf_scan_done *done, void *ctx) HF_MUST_CHECK;
+int hf_survey_start(struct hf_survey *s, hf_survey_done *done, void *ctx) HF_MUST_CHECK;
 
 /* Who is not to be called back any more. */
-void hf_scan_forget(struct hf_scan *s, const void *ctx);
+void hf_survey_forget(struct hf_survey *s, const void *ctx);
