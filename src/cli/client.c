@@ -13,12 +13,16 @@
 
 int hf_client_open(const char *run_dir, const char *vm, struct hf_client *ret, struct hf_err *err)
 {
+	bool is_host = strcmp(vm, HF_RUNDIR_HOST) == 0;
 	int fd;
 	int r = hf_rundir_connect(run_dir, vm, &fd, err);
 
 	if (r < 0)
 		return r;
 	ret->fd = fd;
+	ret->error[0] = '\0';
+	ret->interface = is_host ? "org.holdfast.Host" : "org.holdfast.Keeper";
+	ret->who = is_host ? "holdfastd" : "the keeper";
 	hf_varlink_parser_init(&ret->parser, HF_VARLINK_REPLY_MAX);
 	return 0;
 }
@@ -36,8 +40,8 @@ static int send_all(int fd, const char *data, size_t n)
 
 	while (n) {
 		r = hf_fd_send(fd, data, n, &sent);
-		if (r < 0)
-			return r;
+		if (r) /* HF_FD_AGAIN: of a socket that was made non-blocking, and is full */
+			return r < 0 ? r : -EAGAIN;
 		data += sent;
 		n -= sent;
 	}
@@ -55,26 +59,27 @@ int hf_client_call(struct hf_client *c, const char *method, struct json_object *
 	size_t n;
 	int r;
 
-	(void)snprintf(name, sizeof(name), "org.holdfast.Keeper.%s", method);
+	(void)snprintf(name, sizeof(name), "%s.%s", c->interface, method);
 	r = hf_varlink_encode_call(&call, &text, &n);
 	if (!r) {
 		r = send_all(c->fd, text, n);
 		free(text);
 	}
 	if (r < 0)
-		hf_err_set(err, "cannot ask the keeper: %s", strerror(-r));
+		hf_err_set(err, "cannot ask %s: %s", c->who, strerror(-r));
 	return r;
 }
 
-static void describe(const struct hf_varlink_reply *reply, struct hf_err *err)
+static void describe(struct hf_client *c, const struct hf_varlink_reply *reply, struct hf_err *err)
 {
 	const char *why;
 
+	(void)snprintf(c->error, sizeof(c->error), "%s", strrchr(reply->error, '.') + 1);
 	if (hf_json_str(reply->parameters, "reason", &why, NULL) == 0 ||
 	    hf_json_str(reply->parameters, "parameter", &why, NULL) == 0)
 		hf_err_set(err, "%s", why);
 	else
-		hf_err_set(err, "the keeper answered %s", reply->error);
+		hf_err_set(err, "%s answered %s", c->who, reply->error);
 }
 
 static int fill(struct hf_client *c)
@@ -103,8 +108,8 @@ int hf_client_reply(struct hf_client *c, struct json_object **ret, struct hf_err
 	while ((r = hf_varlink_parser_next_reply(&c->parser, &reply, err)) == 0) {
 		r = fill(c);
 		if (r < 0) {
-			hf_err_set(err, r == -ECONNRESET ? "the keeper has ended"
-							 : "cannot read from the keeper");
+			hf_err_set(err, r == -ECONNRESET ? "%s has ended" : "cannot read from %s",
+				   c->who);
 			return r;
 		}
 	}
@@ -112,7 +117,7 @@ int hf_client_reply(struct hf_client *c, struct json_object **ret, struct hf_err
 		return r;
 	r = 0;
 	if (reply.error) {
-		describe(&reply, err);
+		describe(c, &reply, err);
 		r = -EREMOTE;
 	} else {
 		*ret = json_object_get(reply.parameters);

@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "cli/client.h"
+#include "cli/host-call.h"
 #include "cli/lease-verbs.h"
 #include "cli/show.h"
 #include "codec/json.h"
@@ -244,7 +245,8 @@ static void usage(FILE *to)
 		    to);
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		(void)fprintf(to, "  %-9s %s\n", verbs[i].name, verbs[i].help);
-	(void)fputs("  lease     leases on shared storage; `holdfast lease help` tells more\n"
+	(void)fputs("  hosts     the hosts of the lockspace, and this one's place in it\n"
+		    "  lease     leases on shared storage; `holdfast lease help` tells more\n"
 		    "  version   of this program\n"
 		    "  help      this text; `holdfast help VERB` for one of them\n\n"
 		    "See holdfast(1), holdfast-keeper(8) and holdfast.conf(5).\n",
@@ -358,6 +360,23 @@ static int complain_no_verb(const char *name)
 	return EXIT_USAGE;
 }
 
+static int run_hosts(int argc, char **argv)
+{
+	static const char arguments[] = "usage: holdfast hosts [--json] [--events] [--run-dir DIR]";
+	int code = hf_host_hosts_run(argc, argv);
+
+	if (code < 0) {
+		puts(arguments);
+		puts("the hosts of the lockspace, and this one's place in it; --events: what "
+		     "happens "
+		     "there, as JSON lines");
+		return EXIT_DONE;
+	}
+	if (code == EXIT_USAGE)
+		(void)fprintf(stderr, "%s\n", arguments);
+	return code;
+}
+
 static int help_on(const char *name)
 {
 	char self[] = "", run[] = "run", help[] = "--help";
@@ -367,6 +386,8 @@ static int help_on(const char *name)
 		return become_keeper((char *[]){ self, run, help, NULL });
 	if (strcmp(name, "lease") == 0)
 		return hf_lease_command(2, (char *[]){ self, help, NULL });
+	if (strcmp(name, "hosts") == 0)
+		return run_hosts(2, (char *[]){ self, help, NULL });
 	if (!v)
 		return complain_no_verb(name);
 	print_usage(stdout, v);
@@ -385,6 +406,8 @@ int main(int argc, char **argv)
 		return become_keeper(argv);
 	if (strcmp(name, "lease") == 0)
 		return hf_lease_command(argc - 1, argv + 1);
+	if (strcmp(name, "hosts") == 0)
+		return run_hosts(argc - 1, argv + 1);
 	if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
 		puts("holdfast " HF_VERSION);
 		return EXIT_DONE;

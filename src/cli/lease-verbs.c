@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/host-call.h"
+
 static const struct hf_lease_verb verbs[] = {
 	{ .name = "init",
 	  .arguments = "--lockspace NAME [--hosts N] [--sector 512|4096] [--align 1M|2M|4M|8M]\n"
@@ -20,6 +22,34 @@ static const struct hf_lease_verb verbs[] = {
 	  .arguments = "[--json] AREA",
 	  .help = "verify all of a lease area; writes nothing",
 	  .run = hf_lease_check_run },
+	{ .name = "list",
+	  .arguments = "[--json] [--run-dir DIR]",
+	  .help = "all leases, who owns them, and what holds them here",
+	  .run = hf_host_list_run },
+	{ .name = "show",
+	  .arguments = "VM [--json] [--run-dir DIR]",
+	  .help = "the lease of one VM",
+	  .run = hf_host_show_run },
+	{ .name = "create",
+	  .arguments = "VM [--run-dir DIR]",
+	  .help = "make a lease, if there is none of that name",
+	  .run = hf_host_create_run },
+	{ .name = "acquire",
+	  .arguments = "VM [--wait TIME] [--create] [--run-dir DIR] -- COMMAND [ARG...]",
+	  .help = "run a command while this host owns the lease",
+	  .run = hf_host_acquire_run },
+	{ .name = "await",
+	  .arguments = "VM [--timeout TIME] [--json] [--run-dir DIR] -- COMMAND [ARG...]",
+	  .help = "wait to be given the lease by another host, then run a command as with acquire",
+	  .run = hf_host_await_run },
+	{ .name = "transfer",
+	  .arguments = "VM --to HOST --generation G [--from-held] [--json] [--run-dir DIR]",
+	  .help = "give a lease of this host to another one, which awaits it",
+	  .run = hf_host_transfer_run },
+	{ .name = "request",
+	  .arguments = "VM [--force] [--run-dir DIR]",
+	  .help = "ask the owner of a lease to end what holds it; --force: to kill it",
+	  .run = hf_host_request_run },
 };
 
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))

@@ -265,8 +265,9 @@ static int take_pids(const struct json_object *p, pid_t *pids, unsigned int *n, 
 	return 0;
 }
 
-/* The lease that @rq's connection may say something about; an orphan is taken up by its old holder,
- * or by the keeper that we have started. NULL with @err: it is another's. */
+/* The lease that @rq's connection may say something about. An orphan is taken up, and so is one whose
+ * holder speaks on a new connection before the end of its old one was seen. NULL with @err: it is
+ * another's. */
 static struct hf_held *find_own(struct hf_hostctl *c, struct hf_varlink_request *rq, const char *vm,
 				struct hf_err *err)
 {
@@ -277,7 +278,7 @@ static struct hf_held *find_own(struct hf_hostctl *c, struct hf_varlink_request 
 		hf_err_set(err, "'%s' is not held on this host", vm);
 		return NULL;
 	}
-	if (!h->conn)
+	if (!h->conn || (h->conn != conn && h->holder == hf_varlink_conn_pid(conn)))
 		hf_held_attach(h, conn, hf_varlink_conn_pid(conn));
 	if (h->conn == conn)
 		return h;
