@@ -32,10 +32,12 @@ static void feed(struct hf_work *w, struct hf_ballot_event *ev)
 	perform(w);
 }
 
-static void step_failed(struct hf_work *w)
+/* The machine makes the pauses. */
+static void failed(struct hf_work *w)
 {
 	struct hf_ballot_event ev = { .kind = HF_BALLOT_IO_FAILED };
 
+	ev.is_settled = w->io.r != HF_STORE_UNSETTLED;
 	feed(w, &ev);
 }
 
@@ -55,7 +57,7 @@ static void after_read(struct hf_work *w)
 				      .blocks = w->blocks };
 
 	if (hf_work_note_io(w) != 0) {
-		hf_work_wait(w, hf_work_retry_ns(w), step_failed);
+		failed(w);
 		return;
 	}
 	ev.is_leader_damaged = w->is_leader_damaged;
@@ -95,7 +97,7 @@ static void after_write(struct hf_work *w)
 	if (r == 0)
 		feed(w, &ev);
 	else
-		hf_work_wait(w, hf_work_retry_ns(w), step_failed);
+		failed(w);
 }
 
 /* The step from which on there is no way back is not taken under a host lease that has run out. */
@@ -243,27 +245,45 @@ static void perform(struct hf_work *w)
 	}
 }
 
+static void start_machine(struct hf_work *w)
+{
+	if (w->shop->quiet_ns > hf_work_now_ns()) {
+		hf_work_wait(w, w->shop->quiet_ns, start_machine);
+		return;
+	}
+	/* What was begun under a valid one is let go of in any case. */
+	if (!hf_work_enter_tenure(w) &&
+	    (w->ballot_want.op != HF_BALLOT_RELEASE || w->generation == 0)) {
+		hf_work_end(w, -ESHUTDOWN, NULL);
+		return;
+	}
+	w->ballot_want.host_id = w->asked.host_id;
+	w->ballot_want.generation = w->generation;
+	w->ballot_want.max_hosts = w->shop->geometry.max_hosts;
+	w->is_balloting = true;
+	w->has_bound = false;
+	hf_ballot_begin(&w->ballot, &w->ballot_want, hf_work_now_ns(), &w->action);
+	perform(w);
+}
+
 void hf_work_ballot(struct hf_work *w, const struct hf_ballot_want *want, hf_work_step *then)
 {
-	struct hf_ballot_want full = *want;
-
 	if (!w->blocks)
 		w->blocks = calloc(w->shop->geometry.max_hosts, sizeof(*w->blocks));
 	if (!w->blocks) {
 		hf_work_end(w, -ENOMEM, NULL);
 		return;
 	}
-	full.host_id = w->asked.host_id;
-	full.generation = w->generation;
-	full.max_hosts = w->shop->geometry.max_hosts;
+	w->ballot_want = *want;
 	w->ballot_then = then;
-	w->is_balloting = true;
-	w->has_bound = false;
-	hf_ballot_begin(&w->ballot, &full, hf_work_now_ns(), &w->action);
-	perform(w);
+	start_machine(w);
 }
 
-/* A worker may have the I/O of the last action: its end is awaited, or of no interest any more. */
+/*
+ * The machine waits for the end of an I/O before it gives up, which may take for ever. What is under
+ * way as long as it is not bound is a read or a ballot number (or another host's value, that others
+ * would find, too): its end is of no interest to who cancels, only to the next operation.
+ */
 void hf_work_ballot_cancel(struct hf_work *w)
 {
 	struct hf_ballot_event ev = { .kind = HF_BALLOT_CANCEL };
@@ -272,8 +292,12 @@ void hf_work_ballot_cancel(struct hf_work *w)
 	stamp(w, &ev);
 	hf_ballot_step(&w->ballot, &ev, &action);
 	assert(action.kind == HF_BALLOT_NOTHING || action.kind == HF_BALLOT_DONE);
-	if (action.kind == HF_BALLOT_NOTHING)
+	if (action.kind == HF_BALLOT_NOTHING && w->ballot.is_bound)
 		return;
+	if (action.kind == HF_BALLOT_NOTHING)
+		action = (struct hf_ballot_action){ .kind = HF_BALLOT_DONE,
+						    .result = HF_BALLOT_CANCELLED,
+						    .lver = w->ballot.leader.lver };
 	w->action = action;
 	finish(w);
 }
@@ -326,11 +350,7 @@ static void ballot_ended(struct hf_work *w)
 
 static void begin_now(struct hf_work *w)
 {
-	/* Looking it up may have taken long. */
-	if (hf_work_enter_tenure(w))
-		hf_work_ballot(w, &w->asked, ballot_ended);
-	else
-		hf_work_end(w, -ESHUTDOWN, NULL);
+	hf_work_ballot(w, &w->asked, ballot_ended);
 }
 
 void hf_work_begin_ballot(struct hf_work *w)

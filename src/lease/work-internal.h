@@ -24,8 +24,8 @@
 #define HF_WORKS_MAX 256 /* operations at a time, waiting ones included */
 #define HF_WORKERS_MAX 8
 #define HF_WORK_SECTOR_MAX 4096u
-/* So long after a write of unknown fate nothing more is written to that lease. */
-#define HF_WORK_SETTLE_NS 1000000000ull
+/* So long after a write of unknown fate nothing more is written to that lease, by any operation. */
+#define HF_WORK_SETTLE_NS (HF_BALLOT_SETTLE_MS * 1000000ull)
 
 struct hf_worker {
 	struct hf_workshop *shop;
@@ -66,51 +66,53 @@ struct hf_work {
 	hf_work_done *done;
 	void *ctx;
 	struct hf_ballot_want asked;
-	enum hf_lease_force force;
 	struct hf_work_result result;
 	uint64_t begun_ns;
-	bool is_cancelled;
-	char name[HF_LEASE_NAME_BYTES + 1]; /* of the lease that was asked for */
 
 	hf_work_step *then;
-	bool is_io_out;
 	uint64_t wake_ns; /* UINT64_MAX: does not wait for the clock */
 	uint64_t settle_ns;
 	uint64_t stuck_ns; /* since when no I/O has succeeded that was wanted */
-	unsigned int failures; /* in a row */
-	struct hf_err trouble;
 	struct hf_work_io io;
 
 	/* The lease that is worked on: of `name`, or for a time the index's own. */
 	struct hf_lease_ref lease;
 	uint64_t generation, tenure; /* ours */
-	uint32_t n_wanted; /* blocks to read */
-	uint32_t n_blocks; /* blocks read */
+	struct hf_lease_leader leader; /* as read; if is_leader_damaged io.err says why */
 	struct hf_lease_block *blocks; /* room for max_hosts */
-	struct hf_lease_leader leader;
-	bool is_leader_damaged; /* io.err says why */
-	uint8_t own_sector[HF_WORK_SECTOR_MAX]; /* the own block as it stands there */
+	uint32_t n_wanted, n_blocks; /* blocks to read, and read */
 
 	/* A ballot. */
 	struct hf_ballot ballot;
+	struct hf_ballot_want ballot_want;
 	struct hf_ballot_action action; /* its last one */
 	hf_work_step *ballot_then;
-	bool is_balloting;
-	bool has_bound; /* a value of ours may be on the disk */
 	uint64_t look_owner, look_generation, look_since_ns;
-	struct hf_lease_slot slot; /* look_owner's, as read */
-	bool is_slot_read; /* and it could be read */
-	enum hf_lease_life life; /* the last answer */
+	struct hf_lease_slot slot; /* look_owner's, if is_slot_read */
 
 	/* Looking up and creating. */
 	struct hf_index_find find;
 	hf_work_step *lookup_then;
-	bool is_patient;
 	uint64_t index_lver; /* of the index's lease, which we own; 0: not */
-	unsigned int tries;
-	bool is_made;
+
+	enum hf_lease_life life; /* the last answer to LOOK */
+	enum hf_lease_force force;
+	unsigned int failures; /* of I/O, in a row */
+	unsigned int tries; /* to create */
 	int create_r; /* what to report once the index is released */
 	struct hf_err create_err;
+	struct hf_err trouble;
+	char name[HF_LEASE_NAME_BYTES + 1]; /* of the lease that was asked for */
+	uint8_t own_sector[HF_WORK_SECTOR_MAX]; /* the own block as it stands there */
+
+	bool is_cancelled;
+	bool is_io_out; /* a worker has it */
+	bool is_leader_damaged;
+	bool is_balloting;
+	bool has_bound; /* a value of ours may be on the disk */
+	bool is_slot_read;
+	bool is_patient; /* I/O errors do not end looking up */
+	bool is_made;
 };
 
 struct hf_workshop {
@@ -126,6 +128,7 @@ struct hf_workshop {
 
 	struct hf_work *works;
 	unsigned int n_works;
+	uint64_t quiet_ns; /* no ballot before: a daemon that died may have left writes behind */
 	bool is_ending; /* nothing new begins */
 	bool is_dispatching;
 
@@ -135,6 +138,8 @@ struct hf_workshop {
 	struct hf_work *todo, **todo_tail;
 	struct hf_work *back, **back_tail; /* done by the workers */
 	bool is_closed; /* workers go home */
+	unsigned int n_running; /* of them, still there */
+	pthread_cond_t is_gone;
 
 	unsigned int n_workers;
 	struct hf_worker worker[HF_WORKERS_MAX];
@@ -175,6 +180,9 @@ struct hf_work *hf_work_pool_take_back(struct hf_workshop *s); /* NULL: no more 
 
 /* For workers: read `lease`'s leader and n_wanted blocks; write io.sector to io.offset. */
 hf_work_run hf_work_run_read, hf_work_run_write;
+/* A read's result that says: the storage ends before what should be there. */
+bool hf_work_is_cut_short(int r);
+
 /* For workers: look_owner's slot. */
 hf_work_run hf_work_run_read_slot;
 
@@ -183,7 +191,8 @@ int hf_work_check_guard(struct hf_work *w);
 
 /* ---- work-ballot.c ---- */
 
-/* A ballot on `lease`; @then comes when `ballot` has ended, unless the operation has. */
+/* A ballot on `lease`; @then comes when `ballot` has ended, unless the operation has (-ESHUTDOWN,
+ * -ENOMEM). */
 void hf_work_ballot(struct hf_work *w, const struct hf_ballot_want *want, hf_work_step *then);
 void hf_work_ballot_cancel(struct hf_work *w);
 void hf_work_ballot_notice(struct hf_work *w); /* there are new sights */

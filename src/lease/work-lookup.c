@@ -25,7 +25,7 @@ static int read_index(struct hf_worker *k, struct hf_work *w, uint64_t at)
 	if (r == 0 && hf_lease_index_decode(k->buf, &index, NULL) == 0 &&
 	    hf_lease_index_entry_at(&index, index.max_resources) > bytes)
 		r = hf_store_read(k->store, k->buf, g->align_bytes, at, &w->io.err);
-	return r == -ERANGE ? -EBADMSG : r;
+	return hf_work_is_cut_short(r) ? -EBADMSG : r;
 }
 
 int hf_work_run_lookup(struct hf_worker *k, struct hf_work *w)

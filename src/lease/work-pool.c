@@ -80,6 +80,11 @@ static void serve(struct hf_worker *k, struct hf_work *w)
 
 /* ---- what workers do ---- */
 
+bool hf_work_is_cut_short(int r)
+{
+	return r == -ERANGE || r == -ENODATA;
+}
+
 static int decode_lease(struct hf_work *w, const uint8_t *bytes)
 {
 	const struct hf_lease_geometry *g = &w->shop->geometry;
@@ -106,7 +111,7 @@ int hf_work_run_read(struct hf_worker *k, struct hf_work *w)
 	assert(bytes <= g->align_bytes);
 	w->io.issued_ns = hf_work_now_ns();
 	r = hf_store_read(k->store, k->buf, bytes, w->lease.offset, &w->io.err);
-	w->is_leader_damaged = r == -ERANGE; /* it was cut short */
+	w->is_leader_damaged = hf_work_is_cut_short(r);
 	if (r < 0)
 		return w->is_leader_damaged ? 0 : r;
 	w->is_leader_damaged = decode_lease(w, k->buf) < 0;
@@ -212,6 +217,10 @@ static void *worker_main(void *arg)
 		give_back(k->shop, w);
 	}
 	close_store(k);
+	(void)pthread_mutex_lock(&k->shop->lock);
+	k->shop->n_running--;
+	(void)pthread_cond_signal(&k->shop->is_gone);
+	(void)pthread_mutex_unlock(&k->shop->lock);
 	return NULL;
 }
 
@@ -235,6 +244,34 @@ struct hf_work *hf_work_pool_take_back(struct hf_workshop *s)
 
 /* ---- beginning and end ---- */
 
+static void init_conditions(struct hf_workshop *s)
+{
+	pthread_condattr_t attr;
+
+	(void)pthread_mutex_init(&s->lock, NULL);
+	(void)pthread_cond_init(&s->has_work, NULL);
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&s->is_gone, &attr);
+	(void)pthread_condattr_destroy(&attr);
+}
+
+static int start_worker(struct hf_workshop *s)
+{
+	struct hf_worker *k = &s->worker[s->n_workers];
+	int r;
+
+	k->shop = s;
+	(void)pthread_mutex_lock(&s->lock);
+	r = pthread_create(&k->thread, NULL, worker_main, k);
+	if (r == 0) {
+		s->n_workers++;
+		s->n_running++;
+	}
+	(void)pthread_mutex_unlock(&s->lock);
+	return -r;
+}
+
 int hf_work_pool_start(struct hf_workshop *s, unsigned int threads)
 {
 	sigset_t all, before;
@@ -243,37 +280,39 @@ int hf_work_pool_start(struct hf_workshop *s, unsigned int threads)
 	assert(threads >= 1 && threads <= HF_WORKERS_MAX);
 	s->todo_tail = &s->todo;
 	s->back_tail = &s->back;
-	(void)pthread_mutex_init(&s->lock, NULL);
-	(void)pthread_cond_init(&s->has_work, NULL);
+	init_conditions(s);
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	while (r == 0 && s->n_workers < threads) {
-		struct hf_worker *k = &s->worker[s->n_workers];
-
-		k->shop = s;
-		r = pthread_create(&k->thread, NULL, worker_main, k);
-		if (r == 0)
-			s->n_workers++;
-	}
+	while (r == 0 && s->n_workers < threads)
+		r = start_worker(s);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -r;
+	return r;
 }
 
-int hf_work_pool_stop(struct hf_workshop *s, uint64_t deadline_ns)
+static bool wait_until_gone(struct hf_workshop *s, uint64_t deadline_ns)
 {
 	struct timespec t = { .tv_sec = (time_t)(deadline_ns / 1000000000u),
 			      .tv_nsec = (long)(deadline_ns % 1000000000u) };
+	bool is_gone;
+	int r = 0;
 
 	(void)pthread_mutex_lock(&s->lock);
 	s->is_closed = true;
 	(void)pthread_cond_broadcast(&s->has_work);
+	while (s->n_running > 0 && r == 0)
+		r = pthread_cond_timedwait(&s->is_gone, &s->lock, &t);
+	is_gone = s->n_running == 0;
 	(void)pthread_mutex_unlock(&s->lock);
-	while (s->n_workers > 0) {
-		if (pthread_clockjoin_np(s->worker[s->n_workers - 1].thread, NULL, CLOCK_MONOTONIC,
-					 &t) != 0)
-			return -ETIMEDOUT;
-		s->n_workers--;
-	}
+	return is_gone;
+}
+
+int hf_work_pool_stop(struct hf_workshop *s, uint64_t deadline_ns)
+{
+	if (!wait_until_gone(s, deadline_ns))
+		return -ETIMEDOUT;
+	while (s->n_workers > 0)
+		(void)pthread_join(s->worker[--s->n_workers].thread, NULL);
+	(void)pthread_cond_destroy(&s->is_gone);
 	(void)pthread_cond_destroy(&s->has_work);
 	(void)pthread_mutex_destroy(&s->lock);
 	return 0;

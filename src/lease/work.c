@@ -73,7 +73,7 @@ void hf_work_end(struct hf_work *w, int r, const struct hf_err *err)
 	w->wake_ns = UINT64_MAX;
 	w->is_balloting = false;
 	w->result.r = r;
-	w->result.offset = w->lease.offset;
+	w->result.offset = r == 0 || w->kind != HF_WORK_CREATE ? w->lease.offset : 0;
 	w->result.duration_ns = hf_work_now_ns() - w->begun_ns;
 	if (err)
 		w->result.error = *err;
@@ -367,6 +367,14 @@ static void start(struct hf_work *w, struct hf_work **ret)
 		begin(w);
 }
 
+static bool is_receiver(struct hf_workshop *s, const struct hf_ballot_want *want)
+{
+	struct hf_lease_state state;
+
+	return want->to >= 1 && want->to <= s->geometry.max_hosts && want->to_generation != 0 &&
+	       hf_lease_page_read(s->page, &state) && want->to != state.host_id;
+}
+
 int hf_work_start(struct hf_workshop *s, const struct hf_lease_ref *lease,
 		  const struct hf_ballot_want *want, hf_work_done *done, void *ctx,
 		  struct hf_work **ret)
@@ -376,6 +384,10 @@ int hf_work_start(struct hf_workshop *s, const struct hf_lease_ref *lease,
 
 	if (r < 0)
 		return r;
+	if (want->op == HF_BALLOT_TRANSFER && !is_receiver(s, want)) {
+		free_work(w);
+		return -EINVAL;
+	}
 	w->asked = *want;
 	start(w, ret);
 	return 0;
@@ -472,6 +484,7 @@ static int set_up(struct hf_workshop *s, const struct hf_workshop_config *config
 	s->page = config->page;
 	s->offset = config->offset;
 	s->timeout_ms = config->timeout_ms ? config->timeout_ms : TIMEOUT_MS;
+	s->quiet_ns = hf_work_now_ns() + HF_WORK_SETTLE_NS;
 	if (getrandom(&s->random, sizeof(s->random), 0) != (ssize_t)sizeof(s->random))
 		return -EIO;
 	s->random |= 1;
@@ -497,7 +510,7 @@ int hf_workshop_new(const struct hf_workshop_config *config, struct hf_workshop 
 	}
 	hf_err_set(err, "cannot make %u threads for operations on leases: %s", config->threads,
 		   strerrordesc_np(-r));
-	if (s->n_workers == 0 || hf_work_pool_stop(s, UINT64_MAX) == 0)
+	if (s->n_workers == 0 || hf_work_pool_stop(s, INT64_MAX) == 0)
 		free_shop(s);
 	return r;
 }

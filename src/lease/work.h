@@ -72,10 +72,12 @@ uint64_t hf_workshop_next_ns(const struct hf_workshop *s);
  * hf_work_start() - an operation; host id, generation and max_hosts of @want are filled in
  * @done: exactly once, from hf_workshop_dispatch(), unless the workshop goes first.
  * @ret: valid until @done; may be NULL. Return: 0; -ENOMEM; -EBUSY: too many are waiting; -EINVAL: no
- * name, or an offset that is none; -ESHUTDOWN: the host lease is not valid (operations may not even
- * begin then).
+ * name, an offset that is none, a TRANSFER to nobody else; -ESHUTDOWN: the host lease is not valid
+ * (operations may not even begin then).
  *
- * I/O errors end no ballot: it goes on, with pauses up to a second, until it knows or is cancelled.
+ * I/O errors end no ballot: it goes on, with pauses, until it knows or is cancelled. A workshop's first
+ * HF_BALLOT_SETTLE_MS see no ballot begin: what a daemon that died before it had written may land
+ * until then.
  */
 int hf_work_start(struct hf_workshop *s, const struct hf_lease_ref *lease,
 		  const struct hf_ballot_want *want, hf_work_done *done, void *ctx,
