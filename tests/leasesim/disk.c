@@ -161,7 +161,7 @@ void ls_io_submitted(struct ls_world *w, const struct ls_event *ev)
 	if (!io->order) {
 		io->order = ++w->io_order;
 		ls_fault_point(w, m, point_of(io, false));
-		if (m->is_paused || m->inst != ev->inst) {
+		if (ls_machine_is_still(m) || m->inst != ev->inst) {
 			ls_post(w, 0, ev);
 			return;
 		}
@@ -248,7 +248,7 @@ void ls_io_done(struct ls_world *w, const struct ls_event *ev)
 
 		ls_fault_point(w, m, point_of(io, true));
 		again.b = 1;
-		if (m->is_paused || m->inst != ev->inst) {
+		if (ls_machine_is_still(m) || m->inst != ev->inst) {
 			ls_post(w, 0, &again);
 			return;
 		}

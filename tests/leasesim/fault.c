@@ -12,6 +12,8 @@ static unsigned int *counter(struct ls_machine *m, enum ls_fault_kind kind)
 	switch (kind) {
 	case LS_FAULT_PAUSE:
 		return &m->pauses;
+	case LS_FAULT_HANG:
+		return &m->hangs;
 	case LS_FAULT_CUT:
 		return &m->cuts;
 	case LS_FAULT_SLOW:
@@ -58,6 +60,8 @@ void ls_fault_strike(struct ls_world *w, int i)
 	}
 	if (f->kind == LS_FAULT_PAUSE) {
 		m->is_paused = true;
+	} else if (f->kind == LS_FAULT_HANG) {
+		m->is_hung = true;
 	} else if (f->kind == LS_FAULT_POWER || (f->kind == LS_FAULT_KILL && m->is_sanlock)) {
 		ls_machine_power_off(w, m);
 		ls_post(w, f->for_ns, &(struct ls_event){ .kind = LS_EV_BOOT, .machine = who });
@@ -79,10 +83,12 @@ void ls_fault_undo(struct ls_world *w, int i)
 	if (!count || !*count)
 		return; /* healed with all others */
 	--*count;
-	if (f->kind == LS_FAULT_PAUSE && !m->pauses) {
-		ls_say(w, "%c: goes on", ls_letter(w->struck[i]));
-		ls_machine_wake(w, m);
-	}
+	if (f->kind != LS_FAULT_PAUSE && f->kind != LS_FAULT_HANG)
+		return;
+	m->is_paused = m->pauses;
+	m->is_hung = m->hangs;
+	ls_say(w, "%c: goes on", ls_letter(w->struck[i]));
+	ls_machine_wake(w, m);
 }
 
 void ls_fault_point(struct ls_world *w, struct ls_machine *m, unsigned int point)
@@ -107,9 +113,9 @@ static void heal(struct ls_world *w, struct ls_machine *m)
 {
 	struct ls_event ev = { .machine = ls_index(w, m) };
 
-	m->cuts = m->slows = m->errors = m->doubles = m->pauses = 0;
-	if (m->is_paused)
-		ls_machine_wake(w, m);
+	m->cuts = m->slows = m->errors = m->doubles = m->pauses = m->hangs = 0;
+	m->is_paused = m->is_hung = false;
+	ls_machine_wake(w, m);
 	if (m->is_twin) {
 		if (m->is_up)
 			ls_machine_power_off(w, m);

@@ -180,14 +180,16 @@ struct ls_vm {
 struct ls_san;
 
 struct ls_machine {
-	bool is_up, is_paused, is_retired;
+	bool is_up, is_retired;
+	bool is_paused; /* all of it; */
+	bool is_hung; /* only its daemon: its VMs go on as long as the page lets them */
 	bool is_sanlock, is_twin;
 	bool skips_guard; /* planted: it woke up and did not look */
 	uint64_t id;
 	char name[HF_LEASE_NAME_BYTES + 1];
 	uint64_t offset_ns;
 	uint64_t rate_ppm;
-	unsigned int pauses, cuts, slows, errors, doubles; /* how many faults are on now */
+	unsigned int pauses, hangs, cuts, slows, errors, doubles; /* how many faults are on now */
 	struct ls_page page;
 	uint64_t inst; /* of the daemon; 0: none runs */
 	uint64_t
@@ -236,6 +238,7 @@ struct ls_event {
 
 enum ls_fault_kind {
 	LS_FAULT_PAUSE, /* all of the machine stands still */
+	LS_FAULT_HANG, /* its daemon does */
 	LS_FAULT_POWER, /* it goes down; boots after the duration */
 	LS_FAULT_KILL, /* its daemon dies; the next one starts after the duration */
 	LS_FAULT_CUT, /* it cannot reach the disk */
@@ -296,7 +299,8 @@ struct ls_plan {
 	bool is_edge; /* delays are the shortest or the longest there are, half of the time */
 	bool may_tear;
 	bool is_unordered; /* the disk keeps no order at all: outside of what is promised */
-	uint32_t io_timeout_s, renew_ms, fence_ms, stop_ms;
+	uint32_t io_timeout_s;
+	uint32_t renew_ms[LS_MACHINES], fence_ms[LS_MACHINES], stop_ms[LS_MACHINES];
 	uint64_t rate_ppm[LS_MACHINES];
 	uint64_t offset_ns[LS_MACHINES];
 	uint64_t io_ns, late_ns, tick_ns;
@@ -378,6 +382,7 @@ struct ls_stats {
 /* sanlock.c: a host of the other kind, as its documentation has it. */
 struct ls_san_work {
 	unsigned int stage;
+	struct ls_area area; /* as it was before the owner was looked at */
 	uint64_t lver; /* that the ballot is for */
 	struct hf_lease_block own;
 	struct hf_lease_leader leader;
@@ -449,7 +454,8 @@ char ls_letter(int machine);
 void ls_machine_start(struct ls_world *w, struct ls_machine *m); /* its daemon */
 void ls_machine_kill(struct ls_world *w, struct ls_machine *m); /* its daemon */
 void ls_machine_power_off(struct ls_world *w, struct ls_machine *m);
-void ls_machine_wake(struct ls_world *w, struct ls_machine *m); /* after a pause */
+bool ls_machine_is_still(const struct ls_machine *m); /* nothing of its daemon moves */
+void ls_machine_wake(struct ls_world *w, struct ls_machine *m);
 
 /* disk.c */
 struct ls_io *ls_io_new(struct ls_world *w, struct ls_machine *m, enum ls_io_kind kind,

@@ -80,11 +80,12 @@ static void step(struct ls_world *w, struct ls_machine *m, struct hf_host_event 
 void ls_member_start(struct ls_world *w, struct ls_machine *m)
 {
 	const struct ls_plan *p = w->plan;
+	int i = ls_index(w, m);
 	struct hf_host_config config = { .host_id = m->id,
 					 .io_timeout_s = p->io_timeout_s,
-					 .renew_ms = p->renew_ms,
-					 .fence_ms = p->fence_ms,
-					 .stop_ms = p->stop_ms,
+					 .renew_ms = p->renew_ms[i],
+					 .fence_ms = p->fence_ms[i],
+					 .stop_ms = p->stop_ms[i],
 					 .instance = ls_rand_next(&w->rand) | 1 };
 	struct hf_host_event ev = { .kind = HF_HOST_START };
 

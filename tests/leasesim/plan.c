@@ -21,14 +21,15 @@ static uint64_t absence(struct ls_rand *r, const struct ls_plan *p)
 	if (n < 2)
 		return between_ms(r, 1, 600);
 	if (n < 7)
-		return between_ms(r, p->fence_ms * 8 / 10, p->fence_ms * 14 / 10 + 300);
-	return between_ms(r, p->fence_ms, p->fence_ms * 3);
+		return between_ms(r, p->fence_ms[0] * 8 / 10, p->fence_ms[0] * 14 / 10 + 300);
+	return between_ms(r, p->fence_ms[0], p->fence_ms[0] * 3);
 }
 
 static uint64_t duration(struct ls_rand *r, const struct ls_plan *p, enum ls_fault_kind kind)
 {
 	switch (kind) {
 	case LS_FAULT_PAUSE:
+	case LS_FAULT_HANG:
 	case LS_FAULT_CUT:
 	case LS_FAULT_KILL:
 		return absence(r, p);
@@ -99,12 +100,27 @@ static void draw_clocks(struct ls_rand *r, struct ls_plan *p)
 	}
 }
 
+/* Hosts may have profiles of their own. */
+static void draw_profiles(struct ls_rand *r, struct ls_plan *p)
+{
+	bool is_common = ls_rand_percent(r, 60);
+
+	for (int i = 0; i < LS_MACHINES; i++) {
+		p->renew_ms[i] = ls_rand_percent(r, 70) ? 500 : 300 + ls_rand_below(r, 500);
+		p->fence_ms[i] = p->renew_ms[i] * (4 + ls_rand_below(r, 3));
+		p->stop_ms[i] = ls_rand_percent(r, 50) ? p->fence_ms[i] / 5
+						       : ls_rand_below(r, p->fence_ms[i] / 3);
+		if (is_common && i) {
+			p->renew_ms[i] = p->renew_ms[0];
+			p->fence_ms[i] = p->fence_ms[0];
+			p->stop_ms[i] = p->stop_ms[0];
+		}
+	}
+}
+
 static void draw_timing(struct ls_rand *r, struct ls_plan *p)
 {
 	p->io_timeout_s = 1;
-	p->renew_ms = ls_rand_percent(r, 70) ? 500 : 300 + ls_rand_below(r, 500);
-	p->fence_ms = p->renew_ms * (4 + ls_rand_below(r, 3));
-	p->stop_ms = ls_rand_percent(r, 50) ? p->fence_ms / 5 : ls_rand_below(r, p->fence_ms / 3);
 	p->io_ns = ls_rand_percent(r, 50) ? 5 * LS_MS : (1 + ls_rand_below(r, 30)) * LS_MS;
 	p->late_ns = between_ms(r, 50, ls_rand_percent(r, 50) ? 500 : 8000);
 	p->tick_ns = between_ms(r, 30, 250);
@@ -129,7 +145,8 @@ void ls_plan_draw(struct ls_plan *p, uint64_t seed)
 	p->is_twin_namesake = ls_rand_percent(&r, 50);
 	p->n_machines += p->has_twin && p->n_machines < LS_MACHINES;
 	p->n_leases = ls_rand_percent(&r, 75) ? 1 : LS_LEASES;
-	p->may_tear = ls_rand_percent(&r, 15);
+	p->may_tear = ls_rand_percent(&r, 20);
+	draw_profiles(&r, p);
 	draw_timing(&r, p);
 	draw_clocks(&r, p);
 	p->busy = 1 + ls_rand_below(&r, 8);
@@ -145,19 +162,20 @@ void ls_plan_draw(struct ls_plan *p, uint64_t seed)
 
 void ls_plan_print(const struct ls_plan *p)
 {
-	(void)printf(
-		"seed %llu: %d machines%s%s, %d lease%s, renew %u, fence %u, stop %u ms, io %llu, "
-		"late %llu, tick %llu ms%s%s, does %#x at %u, faults for %llu ms\n",
-		(unsigned long long)p->seed, p->n_machines,
-		p->has_sanlock ? " (the last one sanlock's)" : "",
-		p->has_twin ? " (the last one with the first one's id)" : "", p->n_leases,
-		p->n_leases == 1 ? "" : "s", p->renew_ms, p->fence_ms, p->stop_ms,
-		(unsigned long long)(p->io_ns / LS_MS), (unsigned long long)(p->late_ns / LS_MS),
-		(unsigned long long)(p->tick_ns / LS_MS), p->is_edge ? ", edges" : "",
-		p->may_tear ? ", torn" : "", p->does, p->busy,
-		(unsigned long long)(p->safety_ns / LS_MS));
+	(void)printf("seed %llu: %d machines%s%s, %d lease%s, io %llu, "
+		     "late %llu, tick %llu ms%s%s, does %#x at %u, faults for %llu ms\n",
+		     (unsigned long long)p->seed, p->n_machines,
+		     p->has_sanlock ? " (the last one sanlock's)" : "",
+		     p->has_twin ? " (the last one with the first one's id)" : "", p->n_leases,
+		     p->n_leases == 1 ? "" : "s", (unsigned long long)(p->io_ns / LS_MS),
+		     (unsigned long long)(p->late_ns / LS_MS),
+		     (unsigned long long)(p->tick_ns / LS_MS), p->is_edge ? ", edges" : "",
+		     p->may_tear ? ", torn" : "", p->does, p->busy,
+		     (unsigned long long)(p->safety_ns / LS_MS));
 	for (int i = 0; i < p->n_machines; i++)
-		(void)printf("  %c: rate %.3f\n", 'A' + i, (double)p->rate_ppm[i] / 1e6);
+		(void)printf("  %c: rate %.3f, renew %u, fence %u, stop %u ms\n", 'A' + i,
+			     (double)p->rate_ppm[i] / 1e6, p->renew_ms[i], p->fence_ms[i],
+			     p->stop_ms[i]);
 	for (unsigned int i = 0; i < p->n_faults; i++) {
 		const struct ls_fault *f = &p->faults[i];
 

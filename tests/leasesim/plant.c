@@ -187,7 +187,7 @@ static void change_block(struct ls_world *w, const struct ls_machine *m, int lea
 	if (w->plant == LS_PLANT_MBAL_SHARED) {
 		block->mbal -= block->mbal % LS_MAX_HOSTS;
 		block->bal -= block->bal % LS_MAX_HOSTS;
-	} else if (w->plant == LS_PLANT_BAL_FORGOTTEN && block->bal != block->mbal) {
+	} else if (w->plant == LS_PLANT_BAL_FORGOTTEN && block->bal && block->bal != block->mbal) {
 		block->bal = block->owner = block->generation = 0;
 	} else if (w->plant == LS_PLANT_RELEASED_KEPT) {
 		block->is_released = block->is_released ||

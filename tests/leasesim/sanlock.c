@@ -18,6 +18,7 @@ enum member_stage { OUT, LOOKING, CLAIMING, WAITING, CONFIRMING, MEMBER, READING
 enum work_stage {
 	IDLE,
 	ACQUIRE_READ,
+	OWNER_READ,
 	PHASE1,
 	PHASE1_READ,
 	PHASE2,
@@ -200,10 +201,21 @@ static bool may_take(const struct ls_world *w, const struct ls_machine *m,
 	return l->write_id != l->owner && area->blocks[l->owner - 1].is_released;
 }
 
-static void begin_ballot(struct ls_world *w, struct ls_machine *m, int lease,
-			 const struct ls_area *area)
+/* The owner's slot is read after the leader that names it. */
+static void look(struct ls_world *w, struct ls_machine *m, int lease, const struct ls_area *area)
+{
+	struct ls_io *io = ls_io_new(w, m, LS_IO_READ_SLOTS, LS_FOR_WORK);
+
+	w->san.works[lease].area = *area;
+	w->san.works[lease].stage = OWNER_READ;
+	io->lease = lease;
+	ls_io_submit(w, io);
+}
+
+static void begin_ballot(struct ls_world *w, struct ls_machine *m, int lease)
 {
 	struct ls_san_work *work = &w->san.works[lease];
+	const struct ls_area *area = &work->area;
 	uint64_t mbal = 0;
 
 	work->stage = IDLE;
@@ -305,8 +317,12 @@ static void work_io(struct ls_world *w, struct ls_machine *m, const struct ls_io
 	int lease = io->lease;
 	struct ls_san_work *work = &w->san.works[lease];
 
+	if (io->kind == LS_IO_READ_SLOTS)
+		take_sights(w, m, io);
 	if (work->stage == ACQUIRE_READ)
-		begin_ballot(w, m, lease, &io->u.area);
+		look(w, m, lease, &io->u.area);
+	else if (work->stage == OWNER_READ)
+		begin_ballot(w, m, lease);
 	else if (work->stage == PHASE1)
 		read_area(w, m, lease, PHASE1_READ);
 	else if (work->stage == PHASE1_READ)

@@ -162,13 +162,19 @@ void ls_machine_power_off(struct ls_world *w, struct ls_machine *m)
 		m->vms[i].partner = LS_NONE;
 }
 
+bool ls_machine_is_still(const struct ls_machine *m)
+{
+	return m->is_paused || m->is_hung;
+}
+
 /* What would have come to it meanwhile comes now, in its order. */
 void ls_machine_wake(struct ls_world *w, struct ls_machine *m)
 {
 	unsigned int kept = 0, n = w->n_deferred;
 	int me = ls_index(w, m);
 
-	m->is_paused = false;
+	if (ls_machine_is_still(m))
+		return;
 	m->skips_guard = w->plant == LS_PLANT_WAKES_BLIND && m->is_up;
 	for (unsigned int i = 0; i < n; i++) {
 		struct ls_event ev = w->deferred[i];
@@ -211,7 +217,7 @@ static void handle_machine(struct ls_world *w, struct ls_machine *m, const struc
 	if (is_for_nobody(m, ev)) {
 		if (ev->kind == LS_EV_SUBMIT || ev->kind == LS_EV_DONE)
 			ls_io_unref(&w->ios[ev->a]);
-	} else if (m->is_paused) {
+	} else if (ls_machine_is_still(m)) {
 		assert(w->n_deferred < LS_EVENTS);
 		w->deferred[w->n_deferred++] = *ev;
 	} else if (ev->kind == LS_EV_SUBMIT) {
