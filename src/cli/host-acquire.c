@@ -27,7 +27,8 @@ static int open_host(const char *verb, const struct hf_host_options *o, struct h
 	if (r == 0)
 		return 0;
 	hf_client_close(c);
-	return hf_host_complain(verb, c, r, &err);
+	r = hf_host_complain(verb, c, r, &err);
+	return r ? r : HF_LEASE_EXIT_FAILED;
 }
 
 /* One call on the connection that is to own the lease. Return: an exit status, told if not 0. */
@@ -62,7 +63,7 @@ int hf_host_acquire_run(int argc, char **argv)
 {
 	static const char verb[] = "lease acquire";
 	struct json_object *owned = NULL;
-	struct hf_lease_page *page;
+	struct hf_lease_page *page = NULL;
 	struct hf_host_options o;
 	struct json_object *p;
 	struct hf_client c;
@@ -112,7 +113,7 @@ int hf_host_await_run(int argc, char **argv)
 	static const char verb[] = "lease await";
 	struct json_object *prepared = NULL;
 	struct json_object *owned = NULL;
-	struct hf_lease_page *page;
+	struct hf_lease_page *page = NULL;
 	struct hf_host_options o;
 	struct json_object *p;
 	struct hf_client c;

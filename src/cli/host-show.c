@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -272,10 +273,9 @@ static struct json_object *receiver(const struct hf_host_options *o)
 {
 	struct json_object *p = hf_host_about(o);
 	bool is_id = strspn(o->to, "0123456789") == strlen(o->to) && strlen(o->to) < 6;
-	int64_t id = 0;
 
-	if (is_id && sscanf(o->to, "%" SCNd64, &id) == 1)
-		json_object_object_add(p, "to", json_object_new_int64(id));
+	if (is_id)
+		json_object_object_add(p, "to", json_object_new_int64(strtol(o->to, NULL, 10)));
 	else
 		json_object_object_add(p, "to", json_object_new_string(o->to));
 	json_object_object_add(p, "to_generation", json_object_new_uint64(o->generation));
