@@ -113,7 +113,7 @@ static enum mark owners_mark(struct hf_ballot *b, const struct hf_round *s)
 	k = hf_round_block(b, s, l->owner);
 	if (!k->is_released || k->lver < l->lver)
 		return MARK_NONE;
-	if (l->write_id != l->owner || k->lver > l->lver)
+	if (l->write_id != l->owner || (k->lver > l->lver && k->bal))
 		return MARK_OLD;
 	if (b->marked_lver == l->lver)
 		return s->ev->now_ns - b->marked_ns >= MARK_GRACE_NS ? MARK_OLD : MARK_NEW;
@@ -134,7 +134,7 @@ static void decide_acquire(struct hf_ballot *b, const struct hf_round *s)
 	enum mark mark;
 
 	if (b->next_lver && !b->is_healing && l->lver >= b->next_lver &&
-	    is_patience_over(b, s->ev->now_ns)) {
+	    !hf_round_is_own_tenure(b) && is_patience_over(b, s->ev->now_ns)) {
 		hf_round_finish(b, s, HF_BALLOT_LOST);
 		return;
 	}

@@ -95,7 +95,9 @@ static void write_slot(struct hf_host *h, const struct hf_host_event *ev, bool i
 	s->generation = h->generation;
 	s->timestamp_s = is_free ? 0 : ev->now_s;
 	s->io_timeout_s = c->io_timeout_s;
-	memcpy(s->host_name, c->name, sizeof(s->host_name));
+	memset(s->host_name, 0, sizeof(s->host_name));
+	for (unsigned int i = 0; i < HF_LEASE_NAME_BYTES && c->name[i]; i++)
+		s->host_name[i] = c->name[i];
 	s->extra.is_present = true;
 	s->extra.instance = c->instance;
 	s->extra.sequence++;
@@ -108,7 +110,13 @@ static void write_slot(struct hf_host *h, const struct hf_host_event *ev, bool i
 
 static bool is_own_name(const struct hf_host *h, const struct hf_lease_slot *s)
 {
-	return memcmp(s->host_name, h->config.name, sizeof(s->host_name)) == 0;
+	for (unsigned int i = 0; i < HF_LEASE_NAME_BYTES; i++) {
+		if (s->host_name[i] != h->config.name[i])
+			return false;
+		if (!s->host_name[i])
+			break;
+	}
+	return true;
 }
 
 /*

@@ -7,7 +7,7 @@
 #include "core/test-ballot.h"
 
 #define PLAYERS 3
-#define LATE_MAX 2
+#define LATE_MAX 3
 #define LVERS 16
 
 struct late {
@@ -23,6 +23,7 @@ struct node {
 	struct hf_ballot b[PLAYERS];
 	struct hf_ballot_action a[PLAYERS];
 	struct late late[LATE_MAX];
+	bool is_old[PLAYERS]; /* restarted */
 	uint64_t decided[LVERS]; /* whom the first leader written for an lver named */
 	uint64_t won[LVERS];
 	unsigned int faults;
@@ -33,6 +34,8 @@ struct search {
 	size_t size, n, ends;
 	unsigned int players, attempts, faults;
 	bool may_be_dead[HOSTS + 1];
+	bool is_restarting;
+	bool is_leader_late; /* the first one lands once more, at any time */
 };
 
 #define SEEN_SIZE ((size_t)1 << 22)
@@ -59,16 +62,28 @@ static bool is_new(struct search *q, const struct node *n)
 	return true;
 }
 
+static bool is_restarted(const struct node *n, uint64_t host)
+{
+	for (unsigned int i = 0; i < PLAYERS; i++)
+		if (n->is_old[i] && n->b[i].want.host_id == host)
+			return true;
+	return false;
+}
+
+/* Whoever won in a new tenure was not dead since, and has consented to nothing. */
 static void check_decided(struct node *n, uint64_t lver, uint64_t owner)
 {
 	CHECK(lver < LVERS);
 	CHECK(owner != 0);
+	for (uint64_t below = 0; below < lver; below++)
+		CHECK(!n->won[below] || n->won[below] == owner || !is_restarted(n, n->won[below]));
 	if (!n->decided[lver])
 		n->decided[lver] = owner;
 	CHECK_EQ(n->decided[lver], owner);
 }
 
-static void check_result(struct node *n, unsigned int i)
+/* A victory of a host that others may have found dead counts for nothing: it has run out. */
+static void check_result(const struct search *q, struct node *n, unsigned int i)
 {
 	const struct hf_ballot_action *a = &n->a[i];
 	uint64_t me = n->b[i].want.host_id;
@@ -76,8 +91,12 @@ static void check_result(struct node *n, unsigned int i)
 	if (a->result == HF_BALLOT_WON) {
 		CHECK_EQ(a->owner, me);
 		CHECK_EQ(n->decided[a->lver], me);
-		CHECK(!n->won[a->lver]); /* and nobody beyond it, but by consent or death */
+		CHECK(!n->won[a->lver]);
 		n->won[a->lver] = me;
+		if (q->may_be_dead[me] && !is_restarted(n, me))
+			return;
+		for (uint64_t lver = a->lver + 1; lver < LVERS; lver++)
+			CHECK(!n->decided[lver] || n->decided[lver] == me);
 	} else if (a->result == HF_BALLOT_GIVEN) {
 		CHECK_EQ(n->decided[a->lver], n->b[i].want.to);
 	} else if (a->result == HF_BALLOT_LOST) {
@@ -103,7 +122,7 @@ static void feed(struct search *q, struct node *n, unsigned int i, struct hf_bal
 	if (a->kind == HF_BALLOT_DO_WRITE_LEADER)
 		check_decided(n, a->leader.lver, a->leader.owner);
 	if (a->kind == HF_BALLOT_DONE)
-		check_result(n, i);
+		check_result(q, n, i);
 	explore(q, n);
 }
 
@@ -148,6 +167,31 @@ static void settle(struct node *n, uint64_t host)
 			memset(&n->late[i], 0, sizeof(n->late[i]));
 }
 
+/* Its tenure is over, or its daemon is killed, and another one begins the operation anew: the write under way has landed, or
+ * not, or (a leader) may land at any later time. It waits for blocks as the first one would have. */
+static void restart(struct search *q, const struct node *n, unsigned int i)
+{
+	const struct hf_ballot_action *a = &n->a[i];
+	uint64_t host = n->b[i].want.host_id;
+
+	for (int how = 0; how < 3; how++) {
+		struct node next = *n;
+
+		next.faults++;
+		next.is_old[i] = true;
+		settle(&next, host);
+		if (how == 1)
+			land(&next.disk, a, host);
+		if (how == 2 && a->kind == HF_BALLOT_DO_WRITE_LEADER) {
+			next.late[n->faults].host = host;
+			next.late[n->faults].is_leader = true;
+			next.late[n->faults].leader = a->leader;
+		}
+		hf_ballot_begin(&next.b[i], &n->b[i].want, 1000 * S_NS, &next.a[i]);
+		explore(q, &next);
+	}
+}
+
 static void play(struct search *q, const struct node *n, unsigned int i)
 {
 	const struct hf_ballot_action *a = &n->a[i];
@@ -165,11 +209,15 @@ static void play(struct search *q, const struct node *n, unsigned int i)
 	}
 	if (a->kind == HF_BALLOT_DO_LOOK) {
 		ev.kind = HF_BALLOT_OWNER_LIFE;
-		ev.life = q->may_be_dead[a->owner] ? HF_LEASE_LIFE_DEAD : HF_LEASE_LIFE_ALIVE;
+		ev.life = q->may_be_dead[a->owner] && !is_restarted(n, a->owner)
+				  ? HF_LEASE_LIFE_DEAD
+				  : HF_LEASE_LIFE_ALIVE;
 	}
 	feed(q, &next, i, ev);
 	if (is_write && n->faults < q->faults)
 		go_wrong(q, n, i);
+	if (q->is_restarting && !n->is_old[i] && n->faults < q->faults)
+		restart(q, n, i);
 }
 
 static void explore(struct search *q, const struct node *n)
@@ -211,6 +259,10 @@ static void search(struct search *q, const struct disk *disk, const struct hf_ba
 		n.decided[disk->leader.lver] = disk->leader.owner;
 	for (unsigned int i = 0; i < q->players; i++)
 		hf_ballot_begin(&n.b[i], &wants[i], 1000 * S_NS, &n.a[i]);
+	if (q->is_leader_late) {
+		n.late[LATE_MAX - 1].is_leader = true;
+		n.late[LATE_MAX - 1].leader = disk->leader;
+	}
 	q->size = SEEN_SIZE;
 	q->seen = calloc(q->size, sizeof(*q->seen));
 	CHECK(q->seen != NULL);
@@ -261,5 +313,42 @@ TEST(release_against_a_vote_in_every_order)
 	struct disk disk = { .leader = { .num_hosts = HOSTS } };
 
 	own(&disk, 1, 11, 5);
+	search(&q, &disk, wants);
+}
+
+TEST(vote_with_restarts_in_every_order)
+{
+	struct search q = { .players = 2, .attempts = 1, .faults = 2, .is_restarting = true };
+	const struct hf_ballot_want wants[] = { want(HF_BALLOT_CLAIM, 1, 5),
+						want(HF_BALLOT_CLAIM, 2, 5) };
+	struct disk disk = { .leader = { .num_hosts = HOSTS } };
+
+	own(&disk, 1, 11, 5);
+	search(&q, &disk, wants);
+}
+
+TEST(transfer_with_restarts_in_every_order)
+{
+	struct search q = { .players = 2, .attempts = 1, .faults = 1, .is_restarting = true };
+	const struct hf_ballot_want wants[] = { transfer(1, 5, 2), want(HF_BALLOT_ACQUIRE, 3, 0) };
+	struct disk disk = { .leader = { .num_hosts = HOSTS } };
+
+	own(&disk, 1, 11, 5);
+	q.may_be_dead[1] = true;
+	search(&q, &disk, wants);
+}
+
+TEST(a_takeover_against_an_owner_that_comes_back_in_every_order)
+{
+	struct search q = { .players = 2, .attempts = 1, .faults = 1, .is_restarting = true };
+	struct hf_ballot_want wants[] = { want(HF_BALLOT_CLAIM, 1, 5),
+					  want(HF_BALLOT_ACQUIRE, 3, 0) };
+	struct disk disk = { .leader = { .num_hosts = HOSTS } };
+
+	own(&disk, 1, 11, 5);
+	wants[1].patience_ms =
+		1; /* goes on when it has brought the owner's own ballot to its end */
+	q.may_be_dead[1] = true;
+	q.is_leader_late = true;
 	search(&q, &disk, wants);
 }
