@@ -215,13 +215,48 @@ bool hf_round_is_damaged(const struct hf_ballot *b, const struct hf_ballot_event
 	return false;
 }
 
+static void take(struct hf_ballot *b, const struct hf_lease_block *k, uint64_t lver)
+{
+	struct hf_lease_leader *l = &b->leader;
+
+	l->owner = l->write_id = k->owner;
+	l->generation = l->write_generation = k->generation;
+	l->timestamp_s = k->timestamp_s;
+	l->lver = lver;
+}
+
+static bool names_owner(const struct hf_ballot *b, const struct hf_lease_block *k)
+{
+	return k->owner && k->owner <= b->want.max_hosts;
+}
+
+/* A number alone at @lver that notes the leader before, or NULL. */
+static const struct hf_lease_block *note_at(const struct hf_ballot *b, const struct hf_round *s,
+					    uint64_t lver)
+{
+	for (uint64_t host = 1; host <= b->leader.num_hosts; host++) {
+		const struct hf_lease_block *k = hf_round_block(b, s, host);
+
+		if (k->lver == lver && !k->bal && names_owner(b, k))
+			return k;
+	}
+	return NULL;
+}
+
+static bool is_known_decided(const struct hf_ballot *b, uint64_t lver)
+{
+	return b->want.op != HF_BALLOT_ACQUIRE && lver == b->want.lver;
+}
+
 /*
- * The leader as it stands there, or, if blocks are two lvers or more ahead of it, the newer one that a
- * block has noted.
+ * The leader as it stands there, or a newer one that blocks tell of: two lvers or more ahead of it they
+ * have noted what the leader had been; and of an lver that the caller knows to be decided, with
+ * nobody beyond it, the value accepted last is the one that was chosen.
  */
 void hf_round_take_leader(struct hf_ballot *b, struct hf_round *s)
 {
 	struct hf_lease_leader *l = &b->leader;
+	const struct hf_lease_block *k;
 	uint64_t ahead;
 
 	*l = *s->ev->leader;
@@ -229,18 +264,14 @@ void hf_round_take_leader(struct hf_ballot *b, struct hf_round *s)
 		return;
 	s->own = newest_own(b, s->ev);
 	ahead = hf_round_highest_lver(b, s);
-	if (ahead <= l->lver + 1)
-		return;
-	for (uint64_t host = 1; host <= l->num_hosts; host++) {
-		const struct hf_lease_block *k = hf_round_block(b, s, host);
-
-		if (k->lver != ahead || k->bal || !k->owner || k->owner > b->want.max_hosts)
-			continue;
-		l->owner = l->write_id = k->owner;
-		l->generation = l->write_generation = k->generation;
-		l->timestamp_s = k->timestamp_s;
-		l->lver = ahead - 1;
-		return;
+	k = note_at(b, s, ahead);
+	if (k && ahead > l->lver + 1)
+		take(b, k, ahead - 1);
+	k = hf_round_accepted_at(b, s, ahead);
+	if (k && ahead > l->lver && is_known_decided(b, ahead) && names_owner(b, k)) {
+		take(b, k, ahead);
+		if (!l->timestamp_s) /* that would be free */
+			l->timestamp_s = s->ev->now_s;
 	}
 }
 

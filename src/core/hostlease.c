@@ -256,6 +256,7 @@ static void renewed(struct hf_host *h, const struct hf_host_event *ev, struct hf
 	if (is_past(h, ev->now_ns))
 		h->tenure++;
 	h->is_resuming = false;
+	h->is_unsettled = false;
 	h->fence_ns = ev->issued_ns + fence_ns;
 	h->valid_ns = h->fence_ns - (uint64_t)h->config.stop_ms * MS_NS;
 	publish(h, ret);
@@ -263,33 +264,36 @@ static void renewed(struct hf_host *h, const struct hf_host_event *ev, struct hf
 	wake_at(h, h->next_ns > ev->now_ns ? h->next_ns : ev->now_ns, ret);
 }
 
-/*
- * A write so long after the read before it, and with the deadline passed, may have gone over the
- * record of somebody who took the slot. He finds that out, or runs out, before ours counts.
- */
+/* Did a write end so long after the read before it that somebody may have taken the slot in between? */
 static bool is_blind(const struct hf_host *h, const struct hf_host_event *ev)
 {
-	return is_past(h, ev->now_ns) &&
-	       ev->now_ns - h->read_issued_ns > (uint64_t)h->config.fence_ms * MS_NS;
+	return ev->now_ns - h->read_issued_ns > (uint64_t)h->config.fence_ms * MS_NS;
 }
 
+/*
+ * With the deadline passed somebody may have taken the slot. A blind write may have gone over his
+ * record; and writes that had failed may have landed over it, so that a read of our own record
+ * proves nothing. He finds that out, or runs out, before ours counts.
+ */
 static void cycle_done(struct hf_host *h, const struct hf_host_event *ev,
 		       struct hf_host_actions *ret)
 {
-	if (is_blind(h, ev)) {
-		if (h->state == HF_HOST_MEMBER)
-			enter(h, HF_HOST_EXPIRED, HF_HOST_WHY_NONE, ret);
-		if (h->state == HF_HOST_CONFIRMING) { /* nothing runs: above whatever he had */
-			h->generation += 2;
-			enter(h, HF_HOST_LOOKING, HF_HOST_WHY_NONE, ret);
-		}
-		h->confirm_ns = ev->now_ns + confirm_span_ns(h, &h->written);
-		wake_at(h, ev->now_ns + retry_ns(h), ret);
-	} else if (h->read_issued_ns < h->confirm_ns) {
-		wake_at(h, h->next_ns > ev->now_ns ? h->next_ns : ev->now_ns, ret);
-	} else {
+	bool is_doubtful = is_past(h, ev->now_ns) && (is_blind(h, ev) || h->is_unsettled);
+
+	if (!is_doubtful && h->read_issued_ns >= h->confirm_ns) {
 		renewed(h, ev, ret);
+		return;
 	}
+	if (is_doubtful)
+		h->confirm_ns = ev->now_ns + confirm_span_ns(h, &h->written);
+	h->is_unsettled = false;
+	if (h->state == HF_HOST_MEMBER)
+		enter(h, HF_HOST_EXPIRED, HF_HOST_WHY_NONE, ret);
+	if (h->state == HF_HOST_CONFIRMING && is_blind(h, ev)) {
+		h->generation += 2; /* nothing runs: above whatever he had */
+		enter(h, HF_HOST_LOOKING, HF_HOST_WHY_NONE, ret);
+	}
+	wake_at(h, h->next_ns > ev->now_ns ? h->next_ns : ev->now_ns, ret);
 }
 
 /* ---- events ---- */
@@ -336,6 +340,7 @@ static void on_written(struct hf_host *h, const struct hf_host_event *ev,
 {
 	if (h->state == HF_HOST_CLAIMING) {
 		h->confirm_ns = ev->now_ns + confirm_span_ns(h, &h->seen.slot);
+		h->is_unsettled = false;
 		enter(h, HF_HOST_CONFIRMING, HF_HOST_WHY_NONE, ret);
 		wake_at(h, ev->now_ns + renew_ns(h), ret);
 	} else if (h->state == HF_HOST_LEAVING) {
@@ -351,6 +356,8 @@ static void on_written(struct hf_host *h, const struct hf_host_event *ev,
 static void on_failed(struct hf_host *h, const struct hf_host_event *ev,
 		      struct hf_host_actions *ret)
 {
+	if (ev->kind == HF_HOST_WRITE_FAILED && !ev->is_settled)
+		h->is_unsettled = true;
 	if (h->state == HF_HOST_CLAIMING) /* may have landed: look what stands there */
 		enter(h, HF_HOST_LOOKING, HF_HOST_WHY_NONE, ret);
 	wake_at(h, ev->now_ns + retry_ns(h), ret);

@@ -67,6 +67,7 @@ struct hf_host_event {
 	uint64_t issued_ns;
 	uint64_t now_s; /* for the timestamp on disk; not 0 */
 	struct hf_lease_slot slot; /* READ; all zero if nothing readable stood there */
+	bool is_settled; /* WRITE_FAILED: it has landed or never will, but not later */
 	bool is_slot_damaged; /* READ: foreign or damaged bytes: nothing may be concluded */
 	/* START with a resumed generation: what the shared page (sys/leasepage.h) still says */
 	uint64_t resume_generation;
@@ -117,6 +118,7 @@ struct hf_host {
 	bool is_io_out; /* a READ or WRITE is under way */
 	bool is_leaving; /* LEAVE came while it was */
 	bool is_resuming; /* its first renewal is yet to succeed */
+	bool is_unsettled; /* a write failed since the last renewal that counted */
 	bool is_written; /* the slot may have our name in it by now */
 	uint64_t known; /* instance of a predecessor, see resume_instance */
 	unsigned int changes; /* WAITING: of what is watched */

@@ -464,6 +464,28 @@ TEST(a_write_long_after_its_read_and_the_deadline_is_not_believed)
 	CHECK_EQ(w.h.tenure, 2);
 }
 
+TEST(after_writes_that_may_still_land_the_own_record_proves_nothing)
+{
+	for (int is_settled = 0; is_settled < 2; is_settled++) {
+		struct hf_host_event ev = { .kind = HF_HOST_WRITE_FAILED };
+		struct world w;
+		uint64_t span_ns;
+
+		join(&w);
+		run_until_io(&w, HF_HOST_DO_WRITE);
+		w.io = HF_HOST_DO_REPORT;
+		w.now_ns = w.valid_ns;
+		ev.is_settled = is_settled;
+		step(&w, ev);
+		span_ns = w.now_ns;
+		run_to(&w, HF_HOST_MEMBER);
+		span_ns = w.now_ns - span_ns;
+		CHECK_EQ(span_ns > FENCE_NS, !is_settled);
+		CHECK_EQ(w.h.tenure, 2);
+		CHECK_EQ(w.h.generation, 1);
+	}
+}
+
 TEST(damage_is_mended_while_nobody_else_may_have_done_it)
 {
 	struct world w;
