@@ -346,6 +346,7 @@ void hf_ownership_hold(struct hf_ownership *o)
 	if (o->k->disks)
 		add_pid(pids, o->k->disks->process.pid);
 	with(p, "lver", json_object_new_uint64(o->lver));
+	with(p, "tenure", json_object_new_uint64(o->tenure));
 	with(p, "pids", pids);
 	(void)!call(o, "Hold", p, on_hold);
 	hf_ownership_pledge(o, o->is_pledged);
