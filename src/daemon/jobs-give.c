@@ -75,7 +75,7 @@ static bool is_receiver_there(struct hf_job *j)
 {
 	if (j->to == j->d->conf.id)
 		hf_job_fail(j, "NotPossible", "host %d is this host", (int)j->to);
-	else if (hf_membership_life(j->d, j->to, j->to_generation) != HF_LEASE_LIFE_ALIVE)
+	else if (!hf_membership_is_member(j->d, j->to, j->to_generation))
 		hf_job_fail(j, "NotPossible",
 			    "host %d is not a living member in generation %llu: has `holdfast "
 			    "lease await` been started there just now?",

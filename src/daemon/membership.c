@@ -55,6 +55,12 @@ enum hf_lease_life hf_membership_life(const struct hf_daemon *d, uint64_t id, ui
 	return s ? hf_lease_life(s, id, generation, 0) : HF_LEASE_LIFE_UNKNOWN;
 }
 
+bool hf_membership_is_member(const struct hf_daemon *d, uint64_t id, uint64_t generation)
+{
+	return hf_membership_life(d, id, generation) == HF_LEASE_LIFE_ALIVE &&
+	       hf_member_sight(d->member, id)->slot.generation == generation;
+}
+
 uint64_t hf_membership_find_host(const struct hf_daemon *d, const char *name)
 {
 	uint32_t max = d->member ? hf_member_geometry(d->member)->max_hosts : 0;

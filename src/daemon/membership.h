@@ -31,6 +31,9 @@ bool hf_membership_is_used(const struct hf_daemon *d);
 const char *hf_membership_host_name(const struct hf_daemon *d, uint64_t id);
 /* Is host @id alive, or dead, in @generation? */
 enum hf_lease_life hf_membership_life(const struct hf_daemon *d, uint64_t id, uint64_t generation);
+/* Is it alive, and @generation the one that it has now? One that is still to come counts as alive for
+ * an owner, but nobody would know of a lease that is given to it. */
+bool hf_membership_is_member(const struct hf_daemon *d, uint64_t id, uint64_t generation);
 
 /* Host id by name, or by number; 0: there is none. */
 uint64_t hf_membership_find_host(const struct hf_daemon *d, const char *name);
