@@ -409,7 +409,7 @@ def hand_overs_under_a_contender_are_never_free_and_never_stolen() -> None:
         sides = [(lease.a, world.a, world.a.generation), (lease.b, world.b, world.b.generation)]
         contender = world.v.holder()
         watch = world.area.watch("watcher", lease.offset)
-        contender.contend(lease.name, at_least=HANDOVERS)
+        contender.contend(lease.name)
         for _ in range(HANDOVERS):
             source, destination = sides
             lver = give(source[0], destination[0], lease.vm, lver, *destination[1:])
@@ -418,7 +418,7 @@ def hand_overs_under_a_contender_are_never_free_and_never_stolen() -> None:
         result = watch.stop()
         say(f"the contender's tries: {contest}; the watcher's: {result}")
         expect(lver == first + HANDOVERS, f"{lver} after {HANDOVERS} from {first} on")
-        expect(contest["won"] == 0 and contest["tries"] >= HANDOVERS, contest)
+        expect(contest["won"] == 0 and contest["tries"] >= HANDOVERS / 4, contest)
         seen = [event for event in watch.events if event["event"] == "leader"]
         expect(not [event for event in seen if event["free"]], "the lease was free on the disk")
         expect(len(seen) > HANDOVERS / 2, f"the watcher saw {len(seen)} changes only")
@@ -436,7 +436,7 @@ def releases_under_the_same_contender_are_seen_free() -> None:
         contender = world.v.holder()
         watch = world.area.watch("watcher", lease.offset)
         lease.acquire(lease.a)
-        contender.contend(lease.name, at_least=1)
+        contender.contend(lease.name)
         stolen = 0
         for _ in range(30):
             lease.a("Release", vm=lease.vm)
@@ -582,7 +582,7 @@ def everything_else_has_stayed_as_it_was() -> None:
     world = the_world()
     for host in (world.a, world.b):
         status = host.status()
-        expect(status["state"] == "member" and status["tenure"] == 1, status)
+        expect(status["state"] == "member" and status["generation"] == 1, status)
         for other in (A, B, V, W):
             expect(host.sees_alive(other), f"{host.host} does not see {other}")
         for other in (X, Y):
