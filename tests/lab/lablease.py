@@ -293,6 +293,18 @@ class SanlockHost:
         return self.lab.spawn(self.host, self._argv("command", "-r", lease, "-c", *argv),
                               name="sanlock-command")
 
+    def _index(self, verb: str, name: str) -> Optional[int]:
+        text = self.client(verb, "-x", f"{self.area.space}:{self.area.file}:{ALIGN}", "-e", name,
+                           check=False)
+        return int(text.split("offset")[1].split()[0]) if text and "offset" in text else None
+
+    def create(self, name: str) -> Optional[int]:
+        """A lease by sanlock's use of the index: its offset; None: somebody else is using it."""
+        return self._index("create", name)
+
+    def lookup(self, name: str) -> Optional[int]:
+        return self._index("lookup", name)
+
     def request(self, lease: str, force_mode: int) -> None:
         """Asks the present owner to give it up: 1 FORCE, 2 GRACEFUL. It looks at that with its next
         renewal."""
