@@ -261,8 +261,8 @@ static void world_end_host(unsigned int id)
 	memset(h, 0, sizeof(*h));
 }
 
-/* @path: by which this host reaches the area. One that is there stays. */
-STORAGE_UNUSED static void world_ensure(unsigned int id, const char *path)
+/* By which way its member and its workshop reach the area. What is there stays. */
+STORAGE_UNUSED static void world_ensure(unsigned int id, const char *path, const char *shop_path)
 {
 	struct world_host *h = &world_host[id];
 
@@ -271,7 +271,7 @@ STORAGE_UNUSED static void world_ensure(unsigned int id, const char *path)
 	if (!h->member)
 		world_begin_member(h, id, path);
 	if (!h->shop)
-		world_begin_shop(h, path);
+		world_begin_shop(h, shop_path);
 }
 
 /* Members 1..n of a lockspace without leases. They stay for the next test: joining takes seconds. */
@@ -279,7 +279,7 @@ STORAGE_UNUSED static void world_begin_by(unsigned int n, const char *const *pat
 {
 	world_make_index();
 	for (unsigned int id = 1; id <= n; id++)
-		world_ensure(id, paths[id - 1]);
+		world_ensure(id, world_area, paths[id - 1]);
 	for (unsigned int id = 1; id <= n; id++)
 		world_wait_member(id);
 }

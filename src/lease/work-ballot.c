@@ -140,6 +140,7 @@ static void write_leader(struct hf_work *w)
 	w->io.offset = w->lease.offset;
 	memset(w->io.sector, 0, g->sector_bytes);
 	hf_lease_leader_encode(w->io.sector, g, &w->action.leader, w->shop->space, w->lease.name);
+	w->io.may_be_late = true;
 	hf_work_io(w, hf_work_run_write, after_write);
 }
 

@@ -43,6 +43,7 @@ struct hf_work_io {
 	hf_work_run *run;
 	uint64_t offset; /* sector to write */
 	uint8_t sector[HF_WORK_SECTOR_MAX];
+	bool may_be_late; /* a leader: it may land at any time */
 	bool is_guarded; /* write only while the host lease is valid: else -ESHUTDOWN, not written */
 	int r; /* 0, HF_STORE_UNSETTLED, -errno */
 	uint64_t issued_ns, done_ns;

@@ -39,7 +39,10 @@ void hf_work_wait(struct hf_work *w, uint64_t at_ns, hf_work_step *then)
 
 int hf_work_note_io(struct hf_work *w)
 {
+	bool may_be_late = w->io.may_be_late;
+
 	w->io.is_guarded = false;
+	w->io.may_be_late = false;
 	if (w->io.r == 0) {
 		w->failures = 0;
 		w->stuck_ns = 0;
@@ -50,7 +53,7 @@ int hf_work_note_io(struct hf_work *w)
 	w->trouble = w->io.err;
 	if (w->trouble.text[0] == '\0')
 		hf_err_set(&w->trouble, "%s: %s", w->shop->path, strerrordesc_np(-w->io.r));
-	if (w->io.r == HF_STORE_UNSETTLED)
+	if (w->io.r == HF_STORE_UNSETTLED && !may_be_late)
 		w->settle_ns = w->io.done_ns + HF_WORK_SETTLE_NS;
 	return w->io.r;
 }
@@ -473,6 +476,8 @@ static void free_shop(struct hf_workshop *s)
 
 static int set_up(struct hf_workshop *s, const struct hf_workshop_config *config)
 {
+	struct hf_lease_state before;
+
 	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->event_fd < 0)
 		return -errno;
@@ -484,7 +489,8 @@ static int set_up(struct hf_workshop *s, const struct hf_workshop_config *config
 	s->page = config->page;
 	s->offset = config->offset;
 	s->timeout_ms = config->timeout_ms ? config->timeout_ms : TIMEOUT_MS;
-	s->quiet_ns = hf_work_now_ns() + HF_WORK_SETTLE_NS;
+	if (!hf_lease_page_read(s->page, &before) || before.generation != 0)
+		s->quiet_ns = hf_work_now_ns() + HF_WORK_SETTLE_NS;
 	if (getrandom(&s->random, sizeof(s->random), 0) != (ssize_t)sizeof(s->random))
 		return -EIO;
 	s->random |= 1;

@@ -54,6 +54,8 @@ struct hf_work_result {
 
 typedef void hf_work_done(void *ctx, const struct hf_work_result *result);
 
+/* To be made right after hf_member_start(). If the page is another daemon's then (one that has died), no
+ * ballot begins in the first HF_BALLOT_SETTLE_MS: what that had under way may land until then. */
 int hf_workshop_new(const struct hf_workshop_config *config, struct hf_workshop **ret,
 		    struct hf_err *err) HF_MUST_CHECK;
 /* Cancels what can be and calls back; what cannot be has @patience_ms to come to its end, and is not
@@ -75,9 +77,7 @@ uint64_t hf_workshop_next_ns(const struct hf_workshop *s);
  * name, an offset that is none, a TRANSFER to nobody else; -ESHUTDOWN: the host lease is not valid
  * (operations may not even begin then).
  *
- * I/O errors end no ballot: it goes on, with pauses, until it knows or is cancelled. A workshop's first
- * HF_BALLOT_SETTLE_MS see no ballot begin: what a daemon that died before it had written may land
- * until then.
+ * I/O errors end no ballot: it goes on, with pauses, until it knows or is cancelled.
  */
 int hf_work_start(struct hf_workshop *s, const struct hf_lease_ref *lease,
 		  const struct hf_ballot_want *want, hf_work_done *done, void *ctx,
