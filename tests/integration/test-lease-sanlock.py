@@ -13,6 +13,7 @@ leases is looked at by the last ones. T is 1 s.
 usage: test-lease-sanlock.py [PATTERN]    only the checks whose name contains PATTERN
 Environment: HF_BUILD_DIR. Exit status: 0, 1, or 77 when not root."""
 
+import signal
 import sys
 import threading
 import time
@@ -452,6 +453,28 @@ def releases_under_the_same_contender_are_seen_free() -> None:
         say(f"{stolen} of 30 stolen, seen free {len(free)} times, {contest}")
         expect(free, "the watcher sees no free moment")
         lease.a("Release", vm=lease.vm)
+
+
+@check
+def a_restarted_daemon_has_given_nothing_away() -> None:
+    """sanlock's own would have: it comes back with another generation."""
+    world = the_world()
+    with Lease("restarted") as lease:
+        command = world.b.hold(lease.vm, "/bin/sleep", "600")
+        poll(lambda: world.a.read(lease.vm).owner == B, "the command holds the lease")
+        before = world.b.read(lease.vm)
+        contender = world.v.holder()
+        contender.contend(lease.name, at_least=HANDOVERS)
+        world.b.kill()
+        world.b.start()
+        contest = contender.end_contest()
+        expect(contest["won"] == 0, contest)
+        expect(command.is_running(), "the command did not live on")
+        after = world.b.read(lease.vm)
+        expect((after.owner, after.generation) == (before.owner, before.generation), after)
+        command.signal(signal.SIGTERM)
+        command.wait(60.0)
+        poll(lambda: world.a.read(lease.vm).owner == 0, "the lease is free")
 
 
 # --- requests ------------------------------------------------------------------------------------
