@@ -505,6 +505,8 @@ int hf_member_stop(struct hf_member *m, bool is_leaving, uint32_t patience_ms)
 	bool is_over;
 	int r = 0;
 
+	if (is_leaving && hf_lease_page_is_used(m->page))
+		return -EBUSY;
 	order(m, is_leaving ? HF_MEMBER_LEAVE : HF_MEMBER_STOP);
 	is_over = has_ended(m, patience_ms);
 	if (!is_over && is_leaving) {

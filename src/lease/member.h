@@ -79,7 +79,8 @@ void hf_member_set_request(struct hf_member *m, uint64_t host_id, uint32_t for_m
 
 /* Leaves the lockspace (nothing may run under the lease), or just stops renewing (the slot stays, for
  * the next daemon to resume; the page runs out by itself). Waits for I/O under way up to @patience_ms;
- * -ETIMEDOUT: it is stuck, and the process has to end without freeing the member. -EIO: freed, but the
+ * -ETIMEDOUT: it is stuck, and the process has to end without freeing the member (or this is called
+ * again). -EBUSY: somebody uses the page: not left, and renewed as before. -EIO: freed, but the
  * slot could not be written free: others will see it as a dead host's. The watchdog is disarmed if
  * nobody uses the page. */
 int hf_member_stop(struct hf_member *m, bool is_leaving, uint32_t patience_ms) HF_MUST_CHECK;

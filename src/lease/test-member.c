@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 
 #include "lease/member.h"
 
@@ -272,6 +273,63 @@ TEST(a_member_joins_renews_and_leaves)
 	end_all();
 }
 
+/* What is not the main thread here renews. */
+static atomic_uint renewals_allocate;
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define CAN_COUNT_MALLOC true
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t size);
+
+static void count_malloc(void)
+{
+	if (gettid() != getpid())
+		(void)atomic_fetch_add(&renewals_allocate, 1);
+}
+
+void *malloc(size_t size)
+{
+	count_malloc();
+	return __libc_malloc(size);
+}
+
+void *calloc(size_t n, size_t size)
+{
+	count_malloc();
+	return __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t size)
+{
+	count_malloc();
+	return __libc_realloc(p, size);
+}
+#else
+#define CAN_COUNT_MALLOC false
+#endif
+
+TEST(renewing_allocates_nothing)
+{
+	unsigned int before;
+	uint64_t renewals;
+
+	if (!CAN_COUNT_MALLOC) {
+		printf("# skipped: the sanitizer has malloc\n");
+		return;
+	}
+	make_area(512);
+	start(1);
+	expect_state(1, HF_HOST_MEMBER);
+	before = atomic_load(&renewals_allocate);
+	CHECK(before > 0); /* it gets ready: they are counted */
+	renewals = status_of(1).renewals;
+	WAIT_FOR(status_of(1).renewals > renewals + 10);
+	CHECK_EQ(atomic_load(&renewals_allocate), before);
+	end_all();
+}
+
 /* Two hosts and a request, in both sector sizes. */
 static void meet(uint32_t sector_bytes)
 {
@@ -414,6 +472,7 @@ TEST(resumed_with_the_same_page)
 	start(1);
 	expect_state(1, HF_HOST_MEMBER);
 	use_page(1);
+	CHECK_EQ(hf_member_stop(host[1].member, true, PATIENCE_MS), -EBUSY);
 	stop(1, false);
 	before = page_of(1);
 	CHECK_EQ(before.generation, 1);
