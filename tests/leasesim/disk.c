@@ -202,6 +202,10 @@ static void land(struct ls_world *w, struct ls_io *io)
 	} else if (io->kind == LS_IO_LEADER) {
 		area->leader = io->u.leader;
 		area->leader.is_damaged = io->is_torn;
+		/* What sanlock decides counts from here: it may forget it before. */
+		if (!io->is_torn && w->machines[io->machine].is_sanlock)
+			ls_check_leader(w, &w->machines[io->machine], io->lease,
+					&io->u.leader.leader);
 		if (!io->is_torn)
 			ls_check_landed(w, io->lease, &io->u.leader.leader);
 	} else {

@@ -421,7 +421,7 @@ static void stopped_tick(struct ls_world *w, struct ls_machine *m, int lease)
 {
 	if (m->host.state == HF_HOST_LOST || does(w, LS_DO_DIE, 1))
 		become(w, m, lease, LS_VM_NONE);
-	else if (ls_work_may_begin(w, m, lease) && does(w, LS_DO_RELEASE, 8))
+	else if (ls_work_may_begin(w, m, lease) && does(w, LS_DO_RELEASE, 12))
 		begin(w, m, lease, HF_BALLOT_RELEASE, LS_VM_RELEASING);
 	else if (ls_work_may_begin(w, m, lease))
 		begin(w, m, lease, HF_BALLOT_CLAIM, LS_VM_CLAIMING);

@@ -119,7 +119,7 @@ static void take_sights(struct ls_world *w, struct ls_machine *m, const struct l
 
 void ls_member_io(struct ls_world *w, struct ls_machine *m, const struct ls_io *io)
 {
-	struct hf_host_event ev = { .issued_ns = io->issued_ns };
+	struct hf_host_event ev = { .issued_ns = io->issued_ns, .is_settled = io->is_settled };
 
 	if (io->kind == LS_IO_SLOT) {
 		ev.kind = io->is_failed && w->plant != LS_PLANT_SUCCESS_ASSUMED

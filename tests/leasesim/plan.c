@@ -48,18 +48,24 @@ static uint64_t duration(struct ls_rand *r, const struct ls_plan *p, enum ls_fau
 
 static void draw_trigger(struct ls_rand *r, const struct ls_plan *p, struct ls_fault *f)
 {
-	static const unsigned int rare[] = { LS_POINT_PHASE1,         LS_POINT_PHASE2,
-					     LS_POINT_LEADER,         LS_POINT_PHASE1_WRITTEN,
-					     LS_POINT_PHASE2_WRITTEN, LS_POINT_LEADER_WRITTEN,
-					     LS_POINT_AREA_READ,      LS_POINT_READ_AREA };
+	static const unsigned int ballots[] = { LS_POINT_PHASE1,         LS_POINT_PHASE2,
+						LS_POINT_LEADER,         LS_POINT_PHASE1_WRITTEN,
+						LS_POINT_PHASE2_WRITTEN, LS_POINT_LEADER_WRITTEN,
+						LS_POINT_AREA_READ,      LS_POINT_READ_AREA };
+	static const unsigned int renewals[] = { LS_POINT_READ_SLOTS, LS_POINT_SLOTS_READ,
+						 LS_POINT_SLOT, LS_POINT_SLOT_WRITTEN };
 
 	f->point = LS_POINT_TIME;
 	f->at_ns = ls_rand_next(r) % p->safety_ns;
 	if (ls_rand_percent(r, 35))
 		return;
-	f->point = ls_rand_percent(r, 25) ? ls_rand_below(r, LS_POINT_COUNT)
-					  : rare[ls_rand_below(r, 8)];
-	f->nth = 1 + ls_rand_below(r, ls_rand_percent(r, 50) ? 4 : 20);
+	if (ls_rand_percent(r, 70)) {
+		f->point = ballots[ls_rand_below(r, 8)];
+		f->nth = 1 + ls_rand_below(r, ls_rand_percent(r, 50) ? 4 : 20);
+	} else {
+		f->point = renewals[ls_rand_below(r, 4)];
+		f->nth = 1 + ls_rand_below(r, 100);
+	}
 	f->at_ns = ls_rand_percent(r, 70) ? 0 : ls_rand_below(r, 8000) * UINT64_C(1000);
 }
 
@@ -103,10 +109,10 @@ static void draw_clocks(struct ls_rand *r, struct ls_plan *p)
 /* Hosts may have profiles of their own. */
 static void draw_profiles(struct ls_rand *r, struct ls_plan *p)
 {
-	bool is_common = ls_rand_percent(r, 60);
+	bool is_common = ls_rand_percent(r, 30);
 
 	for (int i = 0; i < LS_MACHINES; i++) {
-		p->renew_ms[i] = ls_rand_percent(r, 70) ? 500 : 300 + ls_rand_below(r, 500);
+		p->renew_ms[i] = ls_rand_percent(r, 40) ? 500 : 200 + ls_rand_below(r, 700);
 		p->fence_ms[i] = p->renew_ms[i] * (4 + ls_rand_below(r, 3));
 		p->stop_ms[i] = ls_rand_percent(r, 50) ? p->fence_ms[i] / 5
 						       : ls_rand_below(r, p->fence_ms[i] / 3);

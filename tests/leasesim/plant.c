@@ -178,6 +178,9 @@ void ls_plant_ballot_read(struct ls_world *w, struct ls_machine *m, int lease, s
 		area->leader.leader.write_generation = b->want.generation;
 		area->leader.leader.lver = b->want.lver;
 		area->leader.leader.timestamp_s = 1;
+		for (unsigned int i = 0; i < LS_IDS; i++)
+			if (i + 1 != m->id)
+				memset(&area->blocks[i], 0, sizeof(area->blocks[i]));
 	}
 }
 

@@ -164,7 +164,6 @@ static void write_leader(struct ls_world *w, struct ls_machine *m, int lease, un
 	       ls_letter(ls_index(w, m)), lease, (unsigned long long)work->leader.lver,
 	       (unsigned long long)work->leader.owner, (unsigned long long)work->leader.generation,
 	       work->leader.timestamp_s ? "" : " free");
-	ls_check_leader(w, m, lease, &work->leader);
 	ls_io_submit(w, io);
 }
 
