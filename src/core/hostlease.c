@@ -145,16 +145,19 @@ static void lose(struct hf_host *h, enum hf_host_why why, struct hf_host_actions
 
 /* ---- joining ---- */
 
+/* For whoever had the slot before to find out, or to run out. */
 static uint64_t confirm_span_ns(const struct hf_host *h, const struct hf_lease_slot *before)
 {
 	struct hf_lease_slot own = { .extra = { .is_present = true } };
-	uint64_t span_ns, sanlock_ns = 0;
+	uint64_t span_ns, before_ns = 0;
 
 	own.extra.fence_ms = h->config.fence_ms;
 	span_ns = hf_lease_dead_after_ns(&own);
-	if (before->timestamp_s && !before->extra.is_present)
-		sanlock_ns = 2ULL * (before->io_timeout_s ? before->io_timeout_s : 10) * S_NS;
-	return span_ns > sanlock_ns ? span_ns : sanlock_ns;
+	if (before->extra.is_present)
+		before_ns = hf_lease_dead_after_ns(before);
+	else if (before->timestamp_s)
+		before_ns = 2ULL * (before->io_timeout_s ? before->io_timeout_s : 10) * S_NS;
+	return span_ns > before_ns ? span_ns : before_ns;
 }
 
 static void claim(struct hf_host *h, const struct hf_host_event *ev, struct hf_host_actions *ret)

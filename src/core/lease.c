@@ -34,6 +34,8 @@ void hf_lease_sight_update(struct hf_lease_sight *s, const struct hf_lease_slot 
 	assert(issued_ns <= done_ns);
 	if (s->is_seen && issued_ns < s->issued_ns)
 		return;
+	if (!s->is_seen || s->slot.generation != slot->generation)
+		s->joined_ns = done_ns;
 	if (!s->is_seen || !is_same(&s->slot, slot)) {
 		s->slot = *slot;
 		s->is_seen = true;
@@ -52,14 +54,28 @@ uint64_t hf_lease_dead_after_ns(const struct hf_lease_slot *slot)
 	return (fence_ms + fence_ms / CLOCK_RATES + DEAD_EXTRA_MS) * MS_NS;
 }
 
-/* A late write can put an older generation back into the slot, also that of a host that had left: it
- * says nothing about a later generation but that this has not been renewed since. */
-static bool is_gone(const struct hf_lease_slot *slot, uint64_t owner, uint64_t generation)
+static bool is_over(const struct hf_lease_sight *s, uint64_t begun_ns)
 {
+	return s->issued_ns > begun_ns &&
+	       s->issued_ns - begun_ns >= hf_lease_dead_after_ns(&s->slot);
+}
+
+/*
+ * A late write can put an older generation back into the slot, also that of a host that had left: it
+ * says nothing about a later generation but that this has not been renewed since.
+ *
+ * A later generation is at first only a claim, which a host that had been found dead may not have read
+ * yet. When the claim counts, that one has, or has run out. (sanlock's hosts take it at once.)
+ */
+static bool is_gone(const struct hf_lease_sight *s, uint64_t owner, uint64_t generation)
+{
+	const struct hf_lease_slot *slot = &s->slot;
+
 	if (slot->timestamp_s && slot->owner != owner)
 		return true;
-	return slot->generation > generation ||
-	       (slot->generation == generation && !slot->timestamp_s);
+	if (slot->generation > generation)
+		return !slot->extra.is_present || is_over(s, s->joined_ns);
+	return slot->generation == generation && !slot->timestamp_s;
 }
 
 enum hf_lease_life hf_lease_life(const struct hf_lease_sight *s, uint64_t owner,
@@ -67,10 +83,9 @@ enum hf_lease_life hf_lease_life(const struct hf_lease_sight *s, uint64_t owner,
 {
 	if (!s->is_seen || s->issued_ns < since_ns)
 		return HF_LEASE_LIFE_UNKNOWN;
-	if (is_gone(&s->slot, owner, generation))
+	if (is_gone(s, owner, generation))
 		return HF_LEASE_LIFE_GONE;
-	if (s->issued_ns > s->first_seen_ns &&
-	    s->issued_ns - s->first_seen_ns >= hf_lease_dead_after_ns(&s->slot))
+	if (is_over(s, s->first_seen_ns))
 		return HF_LEASE_LIFE_DEAD;
 	return HF_LEASE_LIFE_ALIVE;
 }

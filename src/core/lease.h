@@ -58,7 +58,9 @@ struct hf_lease_leader {
 struct hf_lease_block {
 	uint64_t mbal; /* takes part in no ballot below */
 	uint64_t bal; /* 0: has accepted nothing at this lver */
-	uint64_t owner; /* the value accepted */
+	/* The value accepted. With bal 0 (ours only, else zero): what the leader said of lver - 1 when
+	 * the ballot was begun, which is true whatever the leader says by now. */
+	uint64_t owner;
 	uint64_t generation;
 	uint64_t timestamp_s;
 	uint64_t lver;
@@ -78,6 +80,7 @@ struct hf_lease_sight {
 	struct hf_lease_slot slot;
 	bool is_seen;
 	uint64_t first_seen_ns; /* the first read that showed it as it is was over then */
+	uint64_t joined_ns; /* the same for its generation */
 	uint64_t issued_ns; /* the last read that showed it was issued then */
 };
 
@@ -85,7 +88,7 @@ enum hf_lease_life {
 	HF_LEASE_LIFE_UNKNOWN, /* not seen, or not since the moment asked for */
 	HF_LEASE_LIFE_ALIVE, /* may be running VMs */
 	HF_LEASE_LIFE_DEAD, /* stood still for as long as its rule asks: runs nothing any more */
-	HF_LEASE_LIFE_GONE, /* the slot is free, or of a later generation, or another's */
+	HF_LEASE_LIFE_GONE, /* the slot is free, another's, or long enough of a later generation */
 };
 
 /* The slot as a read from @issued_ns to @done_ns showed it. Reads are reported in the order of their

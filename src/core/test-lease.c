@@ -107,9 +107,7 @@ TEST(gone_is_who_left_or_came_back_later)
 		enum hf_lease_life life;
 	} table[] = {
 		{ 4, 50, 3, 4, HF_LEASE_LIFE_ALIVE },
-		{ 5, 50, 3, 4, HF_LEASE_LIFE_GONE }, /* has joined again */
 		{ 4, 0, 3, 4, HF_LEASE_LIFE_GONE }, /* has left */
-		{ 5, 0, 3, 4, HF_LEASE_LIFE_GONE },
 		{ 3, 50, 3, 4, HF_LEASE_LIFE_ALIVE }, /* an older record landed late */
 		{ 3, 0, 3, 4, HF_LEASE_LIFE_ALIVE }, /* ... also that of leaving */
 		{ 0, 0, 0, 4, HF_LEASE_LIFE_ALIVE }, /* made anew: by time only */
@@ -127,5 +125,26 @@ TEST(gone_is_who_left_or_came_back_later)
 			continue;
 		hf_lease_sight_update(&sight, &s, 6 * S_NS, 6 * S_NS);
 		CHECK_EQ(hf_lease_life(&sight, 3, table[i].generation, 0), HF_LEASE_LIFE_DEAD);
+	}
+}
+
+TEST(a_later_generation_is_a_claim_until_it_has_stood_for_as_long_as_it_takes)
+{
+	for (int is_sanlock = 0; is_sanlock < 2; is_sanlock++) {
+		struct hf_lease_slot s = slot(4, 50, is_sanlock ? 0 : 3000);
+		struct hf_lease_sight sight = { .is_seen = false };
+		uint64_t now_ns = S_NS;
+
+		hf_lease_sight_update(&sight, &s, now_ns, now_ns);
+		s.generation = 5;
+		for (; now_ns < 4200 * MS_NS; now_ns += 500 * MS_NS) {
+			s.extra.sequence++; /* it is renewed all the time */
+			hf_lease_sight_update(&sight, &s, now_ns, now_ns);
+			CHECK_EQ(hf_lease_life(&sight, 3, 4, 0),
+				 is_sanlock ? HF_LEASE_LIFE_GONE : HF_LEASE_LIFE_ALIVE);
+		}
+		now_ns = S_NS + hf_lease_dead_after_ns(&s);
+		hf_lease_sight_update(&sight, &s, now_ns, now_ns);
+		CHECK_EQ(hf_lease_life(&sight, 3, 4, 0), HF_LEASE_LIFE_GONE);
 	}
 }
