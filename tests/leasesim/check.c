@@ -202,7 +202,8 @@ void ls_check_publish(struct ls_world *w, struct ls_machine *m)
 	for (int i = 0; i < w->plan->n_machines; i++) {
 		const struct ls_machine *o = &w->machines[i];
 
-		if (o != m && o->id == m->id && o->is_up && ls_local_ns(w, o) < o->page.fence_ns)
+		if (o != m && o->id == m->id && o->is_up && o->page.valid_ns &&
+		    ls_local_ns(w, o) < o->page.fence_ns)
 			ls_fail(w, LS_RULE_GENERATION, "%c and %c are both host %llu",
 				ls_letter(ls_index(w, m)), ls_letter(i), (unsigned long long)m->id);
 	}

@@ -293,6 +293,9 @@ static void begin(struct ls_world *w, struct ls_machine *m, int lease, enum hf_b
 	become(w, m, lease, state);
 	if (op == HF_BALLOT_RELEASE)
 		ls_decided_at(w, lease, vm->lver)->is_released = true;
+	/* With what an interrupted claim may have got. */
+	if (op == HF_BALLOT_RELEASE && w->disk.areas[lease].blocks[m->id - 1].lver == vm->lver + 1)
+		ls_decided_at(w, lease, vm->lver + 1)->is_released = true;
 	if (op == HF_BALLOT_TRANSFER) {
 		want.to = vm->to;
 		want.to_generation = vm->to_generation;
