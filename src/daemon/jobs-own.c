@@ -357,7 +357,9 @@ static void hold_done(struct hf_job *j, const struct hf_work_result *result)
 			    j->vm);
 		return;
 	}
-	if (result->r == -ENOENT || result->r == -EBADMSG || result->r == -ECANCELED) {
+	if (result->r == -ENOENT)
+		hf_held_remove(h);
+	if (result->r == -ENOENT || result->r == -ECANCELED) {
 		hf_job_fail_result(j, result);
 		return;
 	}
@@ -406,9 +408,9 @@ static void await_done(struct hf_job *j, const struct hf_work_result *result)
 	bool is_own = result->owner == j->d->conf.id &&
 		      result->generation == j->d->status.generation && result->timestamp_s != 0;
 
-	if (result->r == -ENOENT || result->r == -EBADMSG) {
+	if (result->r == -ENOENT || result->r == -EBADMSG || result->r == -ECANCELED) {
 		hf_job_fail_result(j, result);
-	} else if (result->r != 0) {
+	} else if (result->r != 0 || hf_held_find(&j->d->held, j->vm)) {
 		hf_job_park(j, TURN_NS, result->error.text);
 	} else if (is_own && result->lver > j->lver) {
 		won.tenure = j->tenure;
@@ -420,6 +422,4 @@ static void await_done(struct hf_job *j, const struct hf_work_result *result)
 	}
 }
 
-const struct hf_job_ops hf_job_await = {
-	.name = "await", .run = await_run, .done = await_done, .is_owning = true
-};
+const struct hf_job_ops hf_job_await = { .name = "await", .run = await_run, .done = await_done };

@@ -220,8 +220,8 @@ struct hf_job *hf_job_find(const struct hf_daemon *d, const char *vm, const stru
 
 struct hf_job *hf_job_other(const struct hf_job *j)
 {
-	for (struct hf_job *o = j->d->jobs; o != j; o = o->next)
-		if (o->ops->is_owning && strcmp(o->vm, j->vm) == 0)
+	for (struct hf_job *o = j->d->jobs; o; o = o->next)
+		if (o != j && o->work && o->ops->is_owning && strcmp(o->vm, j->vm) == 0)
 			return o;
 	return NULL;
 }

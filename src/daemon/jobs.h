@@ -89,7 +89,7 @@ void hf_job_fail_result(struct hf_job *j, const struct hf_work_result *result);
 /* Give up what can be; it ends later, by its done(). */
 void hf_job_cancel(struct hf_job *j);
 
-/* Another job that changes the ownership of the same VM, and was there before. */
+/* Another job that is changing the ownership of the same VM now. */
 struct hf_job *hf_job_other(const struct hf_job *j);
 struct hf_job *hf_job_find(const struct hf_daemon *d, const char *vm, const struct hf_job_ops *ops);
 
