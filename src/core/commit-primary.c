@@ -113,7 +113,7 @@ static bool wants_vote(const struct hf_primary *p)
 	bool is_in_touch = p->is_link_up && !p->is_peer_silent;
 
 	return p->state == HF_PRIMARY_HOLDING || (p->state == HF_PRIMARY_LEAVING && !is_in_touch) ||
-	       (p->state == HF_PRIMARY_ENDING && !is_in_touch && p->has_vote);
+	       (p->state == HF_PRIMARY_ENDING && !is_in_touch);
 }
 
 /* One question at a time: what is open may be won yet, also if it is being taken back. */
@@ -121,9 +121,9 @@ static void ask_if_wanted(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	struct hf_primary_action *a;
 
-	if (p->is_asking || !wants_vote(p))
+	if (!p->has_vote || p->is_asking || !wants_vote(p))
 		return;
-	p->is_asking = p->has_vote;
+	p->is_asking = true;
 	a = add(out, HF_PRIMARY_ASK_ARBITER, 0);
 	a->session = p->session;
 	a->lver = p->lver;
@@ -453,6 +453,9 @@ static void on_peer_discarded(struct hf_primary *p, const struct hf_primary_even
 		/* It heard of the end when it had won: what is left to be written here needs the
 		 * lease. */
 		p->lver = ev->lver;
+		p->must_win = true;
+	}
+	if (p->must_win) {
 		on_link_down(p, ev, out);
 		return;
 	}
@@ -582,28 +585,12 @@ static void on_abandon_wanted(struct hf_primary *p, const struct hf_primary_even
 		add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
 }
 
-/* Who does not ask the lease has an arbiter that grants to one side at most, or never answers. */
-static void on_arbiter_without_lease(struct hf_primary *p, const struct hf_primary_event *ev,
-				     struct hf_primary_actions *out)
-{
-	if (p->state != HF_PRIMARY_HOLDING && p->state != HF_PRIMARY_LEAVING)
-		return; /* an answer to a question that no longer stands */
-	if (ev->kind == HF_PRIMARY_ARBITER_DENIED) {
-		/* In LEAVING the standby may have obeyed before it could use the grant: let it
-		 * say. */
-		if (p->state == HF_PRIMARY_HOLDING)
-			supersede(p, out);
-		return;
-	}
-	add_session(out, HF_PRIMARY_SEND_ABANDON, p->session);
-	go_alone(p, out);
-}
-
 /* The lver that the standby was told is the past: with it nobody can win any more. */
 static void won(struct hf_primary *p, uint64_t lver, struct hf_primary_actions *out)
 {
 	assert(lver > p->lver);
 	p->lver = lver;
+	p->must_win = false;
 	switch (p->state) {
 	case HF_PRIMARY_HOLDING:
 	case HF_PRIMARY_LEAVING:
@@ -649,10 +636,8 @@ static void undecided(struct hf_primary *p, struct hf_primary_actions *out)
 static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 		       struct hf_primary_actions *out)
 {
-	if (!p->has_vote) {
-		on_arbiter_without_lease(p, ev, out);
+	if (!p->has_vote)
 		return;
-	}
 	if (ev->lver != p->lver) {
 		undecided(p, out); /* what was asked about is the past */
 		return;
@@ -747,6 +732,8 @@ static void check(const struct hf_primary *p)
 		assert(!p->is_peer_silent);
 	assert(!p->is_asking || p->has_vote);
 	assert(!p->is_cancelling || p->is_asking);
+	if (p->must_win)
+		assert(p->state == HF_PRIMARY_ENDING || p->state == HF_PRIMARY_SUPERSEDED);
 	if (p->has_vote && p->state == HF_PRIMARY_HOLDING)
 		assert(p->is_asking);
 	if (p->is_cut)

@@ -81,11 +81,11 @@ static bool may_run(const struct hf_standby *s)
 static void ask_if_wanted(struct hf_standby *s, struct hf_standby_actions *out)
 {
 	bool is_wanted = s->state == HF_STANDBY_LOST ||
-			 (s->has_vote && s->state == HF_STANDBY_PROMOTING && !s->has_won);
+			 (s->state == HF_STANDBY_PROMOTING && !s->has_won);
 
-	if (s->is_asking || !is_wanted)
+	if (!s->has_vote || s->is_asking || !is_wanted)
 		return;
-	s->is_asking = s->has_vote;
+	s->is_asking = true;
 	add(s, out, HF_STANDBY_ASK_ARBITER);
 }
 
@@ -365,25 +365,9 @@ static void undecided(struct hf_standby *s, struct hf_standby_actions *out)
 		ask_if_wanted(s, out);
 }
 
-/* An arbiter without a lease grants to one side at most, or never answers. */
-static void on_arbiter_without_lease(struct hf_standby *s, const struct hf_standby_event *ev,
-				     struct hf_standby_actions *out)
-{
-	if (s->state != HF_STANDBY_LOST)
-		return; /* an answer to a question that no longer stands */
-	if (ev->kind == HF_STANDBY_ARBITER_GRANTED)
-		promote(s, /* is_proven= */ false, out);
-	else
-		discard(s, /* is_asked_to= */ true, out);
-}
-
 static void on_arbiter(struct hf_standby *s, const struct hf_standby_event *ev,
 		       struct hf_standby_actions *out)
 {
-	if (!s->has_vote) {
-		on_arbiter_without_lease(s, ev, out);
-		return;
-	}
 	if (!s->is_asking)
 		return;
 	s->is_asking = false;

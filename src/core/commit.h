@@ -117,7 +117,7 @@ enum hf_primary_action_kind {
 	HF_PRIMARY_SEND_ENDED, /* tell it: the VM ended, discard */
 	HF_PRIMARY_SEND_HANDOVER, /* tell it: I have stopped for good after `epoch`, promote */
 	HF_PRIMARY_SEND_ABANDON, /* discard `session`, and say so; without a link: as soon as it is met */
-	HF_PRIMARY_ASK_ARBITER, /* may I go on alone? With a vote: try to own `lver` + 1 */
+	HF_PRIMARY_ASK_ARBITER, /* may I go on alone? try to own `lver` + 1 */
 	HF_PRIMARY_CANCEL_ARBITER, /* the answer is not wanted any more, but will come */
 	HF_PRIMARY_SEND_LEASE, /* tell the standby of `session`: I own `lver`, ask about that */
 	HF_PRIMARY_REFUSE, /* this peer cannot be used now: tell it and let go of it */
@@ -174,6 +174,7 @@ struct hf_primary {
 	uint64_t lver;
 	bool is_asking; /* a question is open; after a promotion by force: the standby half's */
 	bool is_cancelling;
+	bool must_win; /* ENDING: the standby owned the lease last, and has discarded */
 };
 
 /* After so many failed captures in a row protection is given up rather than hold for ever. */
@@ -249,7 +250,7 @@ enum hf_standby_action_kind {
 	HF_STANDBY_DISCARD, /* throw the session away; it must never be promoted */
 	HF_STANDBY_SEND_DISCARDED, /* tell the primary so, naming `session` */
 	HF_STANDBY_REQUEST_HANDOVER,
-	HF_STANDBY_ASK_ARBITER, /* may I go live? With a vote: try to own `lver` + 1 */
+	HF_STANDBY_ASK_ARBITER, /* may I go live? try to own `lver` + 1 */
 	HF_STANDBY_CANCEL_ARBITER, /* the answer is not wanted any more, but will come */
 	HF_STANDBY_RELEASE_LEASE, /* it was won, and nobody here will use it */
 	HF_STANDBY_PROMOTE, /* load `epoch` into QEMU and run */

@@ -222,6 +222,8 @@ TEST(a_vm_that_ended_asks_for_what_the_standby_had_won)
 	primary(HF_PRIMARY_ARBITER_DENIED, 0, 7);
 	CHECK_EQ(p.state, HF_PRIMARY_ENDING);
 	CHECK_EQ(did(HF_PRIMARY_ASK_ARBITER)->lver, 8);
+	primary(HF_PRIMARY_PEER_DISCARDED, 0, 0); /* it is met again, and holds nothing */
+	CHECK_EQ(p.state, HF_PRIMARY_ENDING);
 	primary(HF_PRIMARY_ARBITER_GRANTED, 0, 8);
 	CHECK_EQ(p.state, HF_PRIMARY_FINISHED);
 	CHECK(did(HF_PRIMARY_PASS));
@@ -287,6 +289,28 @@ TEST(without_proof_nothing_is_loaded_before_the_vote_is_won)
 	standby(HF_STANDBY_ARBITER_DENIED, 0, 7);
 	CHECK_EQ(s.state, HF_STANDBY_IDLE);
 	CHECK(standby_did(HF_STANDBY_DISCARD));
+}
+
+TEST(a_vote_that_is_won_on_shared_storage_waits_for_the_write_deadline)
+{
+	make_ready();
+	s.is_storage_shared = true;
+	standby(HF_STANDBY_LINK_DOWN, 0, 0);
+	standby(HF_STANDBY_ARBITER_GRANTED, 0, 7);
+	CHECK(standby_did(HF_STANDBY_PROMOTE)->must_wait);
+	make_ready();
+	s.is_storage_shared = true;
+	standby(HF_STANDBY_PEER_DEAD, 0, 0);
+	CHECK(!standby_did(HF_STANDBY_PROMOTE)->must_wait);
+}
+
+/* The standby was promised nothing and waits with its epoch: it has to hear that it is over. */
+TEST(whoever_goes_alone_without_a_link_still_has_to_say_so)
+{
+	protect();
+	primary(HF_PRIMARY_LINK_DOWN, 0, 0);
+	primary(HF_PRIMARY_ARBITER_GRANTED, 0, 7);
+	CHECK(hf_id_is_equal(did(HF_PRIMARY_SEND_ABANDON)->session, S1));
 }
 
 TEST(a_verdict_holds_when_the_two_are_in_touch_again)

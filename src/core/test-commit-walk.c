@@ -39,11 +39,11 @@ static bool is_word_of_the_standby(const struct hf_primary *before,
 static bool is_leave_to_go_alone(const struct hf_primary *before, const struct hf_primary_event *ev)
 {
 	if (ev->kind == HF_PRIMARY_PEER_DISCARDED)
-		return hf_id_is_equal(ev->session, before->session);
+		return hf_id_is_equal(ev->session, before->session) && !before->must_win;
 	if (ev->kind == HF_PRIMARY_LINK_UP) /* it is back, and says that it holds no epoch */
 		return ev->epoch == 0 && hf_id_is_equal(ev->session, before->session);
 	if (ev->kind == HF_PRIMARY_ARBITER_GRANTED)
-		return !before->has_vote || ev->lver == before->lver;
+		return before->has_vote && ev->lver == before->lver;
 	return ev->kind == HF_PRIMARY_PEER_DEAD && !before->has_vote;
 }
 
@@ -57,7 +57,8 @@ static void check_primary_question(const struct hf_primary *before,
 			 ev->kind == HF_PRIMARY_ARBITER_DENIED ||
 			 ev->kind == HF_PRIMARY_ARBITER_CANCELLED;
 
-	if (a->kind == HF_PRIMARY_ASK_ARBITER && before->has_vote) {
+	if (a->kind == HF_PRIMARY_ASK_ARBITER) {
+		CHECK(before->has_vote);
 		CHECK(!before->is_asking || is_answer);
 		CHECK(after->is_asking && !after->is_cancelling);
 		CHECK_EQ(a->lver, after->lver);
@@ -115,12 +116,13 @@ static enum hf_primary_event_kind draw_primary_kind(void)
 static struct hf_primary_event draw_primary_event(const struct hf_primary *p)
 {
 	const uint64_t epochs[] = { 0, p->committed, p->captured, p->captured + 1 };
+	const uint64_t lvers[] = { 0, 0, 0, 0, 1, UINT64_MAX };
 
 	return (struct hf_primary_event){ .kind = draw_primary_kind(),
 					  .epoch = epochs[draw(4)],
 					  .session = draw_session(p->session),
 					  .fresh = { 1, random_state | 1 },
-					  .lver = p->lver - (draw(8) == 0),
+					  .lver = p->lver + lvers[draw(6)],
 					  .won = p->lver + 1 + draw(2) };
 }
 
@@ -213,8 +215,9 @@ static void check_standby(const struct hf_standby *before, const struct hf_stand
 		bool is_denial = before->state == HF_STANDBY_PROMOTING &&
 				 ev->kind == HF_STANDBY_ARBITER_DENIED;
 
-		if (before->has_vote)
-			check_question(ev, a, acc);
+		if (a->kind == HF_STANDBY_ASK_ARBITER)
+			CHECK(before->has_vote);
+		check_question(ev, a, acc);
 		if (a->kind == HF_STANDBY_PROMOTE)
 			check_promotion(before, ev, a, acc);
 		if (a->kind == HF_STANDBY_RUN) {

@@ -78,7 +78,6 @@ TEST(a_cut_link_releases_nothing)
 	protect();
 	primary(HF_PRIMARY_LINK_DOWN, 0, S1);
 	CHECK_EQ(p.state, HF_PRIMARY_HOLDING);
-	CHECK(did(HF_PRIMARY_ASK_ARBITER));
 	CHECK(!did(HF_PRIMARY_PASS));
 	primary(HF_PRIMARY_EPOCH_DUE, 0, S1);
 	CHECK(!did(HF_PRIMARY_CAPTURE));
@@ -112,16 +111,15 @@ TEST(a_lost_epoch_goes_with_the_next_one)
 	CHECK_EQ(pa.a[0].epoch, 3);
 }
 
-/* The standby was promised nothing yet and waits with its epoch: it has to hear that it is over. */
-TEST(whoever_goes_alone_without_a_link_still_has_to_say_so)
+/* Without a lease nobody is asked, and nobody else's word counts. */
+TEST(without_a_lease_there_is_no_vote)
 {
 	protect();
 	primary(HF_PRIMARY_LINK_DOWN, 0, S1);
+	CHECK(!did(HF_PRIMARY_ASK_ARBITER));
 	primary(HF_PRIMARY_ARBITER_GRANTED, 0, S1);
-	CHECK_EQ(p.state, HF_PRIMARY_ALONE);
-	CHECK(did(HF_PRIMARY_PASS));
-	CHECK(did(HF_PRIMARY_SEND_ABANDON));
-	CHECK(hf_id_is_equal(pa.a[0].session, S1));
+	primary(HF_PRIMARY_ARBITER_DENIED, 0, S1);
+	CHECK_EQ(p.state, HF_PRIMARY_HOLDING);
 }
 
 TEST(silence_is_no_proof_and_passes)
@@ -300,7 +298,10 @@ TEST(after_promotion_nothing_is_acknowledged)
 {
 	make_ready();
 	standby(HF_STANDBY_PEER_SILENT, 0, S1);
+	CHECK(!standby_did(HF_STANDBY_ASK_ARBITER));
 	standby(HF_STANDBY_ARBITER_GRANTED, 0, S1);
+	CHECK_EQ(s.state, HF_STANDBY_LOST);
+	standby(HF_STANDBY_PROMOTE_FORCED, 0, S1);
 	CHECK(standby_did(HF_STANDBY_PROMOTE));
 	standby(HF_STANDBY_EPOCH_WHOLE, 2, S1);
 	CHECK(!standby_did(HF_STANDBY_ACK));
@@ -393,20 +394,15 @@ TEST(without_proof_a_promotion_on_shared_storage_waits_for_the_write_deadline)
 {
 	const enum hf_standby_event_kind proofs[] = { HF_STANDBY_PEER_DEAD, HF_STANDBY_VM_DIED,
 						      HF_STANDBY_HANDOVER };
-	const enum hf_standby_event_kind others[] = { HF_STANDBY_ARBITER_GRANTED,
-						      HF_STANDBY_PROMOTE_FORCED };
-
 	for (unsigned int i = 0; i < 3; i++) {
 		be_lost(true);
 		standby(proofs[i], 1, S1);
 		CHECK(did_promote_at_once());
 	}
-	for (unsigned int i = 0; i < 2; i++) {
-		be_lost(true);
-		standby(others[i], 1, S1);
-		CHECK(!did_promote_at_once());
-		be_lost(false);
-		standby(others[i], 1, S1);
-		CHECK(did_promote_at_once());
-	}
+	be_lost(true);
+	standby(HF_STANDBY_PROMOTE_FORCED, 1, S1);
+	CHECK(!did_promote_at_once());
+	be_lost(false);
+	standby(HF_STANDBY_PROMOTE_FORCED, 1, S1);
+	CHECK(did_promote_at_once());
 }

@@ -88,7 +88,14 @@ void sim_check_promote(struct sim_world *w, struct sim_keeper *k, uint64_t epoch
 	if (k->was_told_ended)
 		sim_fail(w, SIM_RULE_ENDED, "%c promotes a VM that it knows to have ended",
 			 sim_letter(k->node));
-	if (!e || w->has_failed)
+}
+
+/* From now on nothing may leave its old primary that this state does not know of. */
+void sim_note_promotion(struct sim_world *w, struct sim_keeper *k)
+{
+	const struct sim_epoch *e = sim_find_epoch(w, k->s.session, k->s.epoch);
+
+	if (!e)
 		return;
 	w->promotions[w->n_promotions++ % SIM_PROMOTIONS] = (struct sim_promotion){
 		.session = k->s.session, .inst = k->inst, .out_seq = e->g.out_seq
@@ -98,19 +105,15 @@ void sim_check_promote(struct sim_world *w, struct sim_keeper *k, uint64_t epoch
 }
 
 /*
- * A proof of death is sound unless a fixed `promote` or an operator let the dead side go on alone
- * before it died: then two histories exist, and what is promised ends here. That is a limit of
- * those settings (docs/failure-model.md), so it is counted.
+ * An operator vouched for the death of this side, or for the other one, and was wrong: then two
+ * histories exist, and what is promised ends here. That is a limit of force (docs/failure-model.md),
+ * so it is counted.
  */
 void sim_check_proof(struct sim_world *w, struct sim_keeper *k, struct hf_id session)
 {
-	uint64_t grantee = sim_arbiter_grantee(w, session);
-
-	if (!grantee) /* with a vote drivers wait for it; an operator need not */
-		grantee = sim_arbiter_winner(w, session);
 	if (hf_id_is_none(session) || w->is_forked)
 		return;
-	if ((grantee && grantee != k->inst) || hf_id_is_equal(session, w->forced)) {
+	if (hf_id_is_equal(session, w->forced)) {
 		w->is_forked = true;
 		w->stats->forks++;
 		sim_say(w, "%c goes on from where the dead side left the common path",
@@ -129,14 +132,21 @@ static bool is_stopping(const struct sim_keeper *k)
 static void note_primary(struct sim_world *w, const struct sim_keeper *k)
 {
 	if (!has_standby(w, k) || k->p.state == HF_PRIMARY_ALONE ||
-	    k->p.state == HF_PRIMARY_SYNCING || k->p.state == HF_PRIMARY_LEAVING ||
-	    sim_arbiter_winner(w, k->p.session) == k->inst)
+	    k->p.state == HF_PRIMARY_SYNCING || k->p.state == HF_PRIMARY_LEAVING)
 		w->may_be_lost = true;
+	for (int n = 0; n < SIM_NODES; n++) {
+		const struct sim_keeper *s = &w->keepers[n];
+
+		if (is_standby_of(s, k) &&
+		    (sim_vote_is_lost(w, s) || sim_vote_has_bid(w, k->node, s)))
+			w->may_be_lost = true;
+	}
 }
 
 static void note_standby(struct sim_world *w, const struct sim_keeper *s)
 {
-	if (s->s.state == HF_STANDBY_PROMOTING || sim_arbiter_winner(w, s->s.session) == s->inst)
+	if (s->s.state == HF_STANDBY_PROMOTING ||
+	    (s->s.session.lo && sim_vote_has_bid(w, s->node, s)))
 		w->may_be_lost = true;
 	for (int n = 0; n < SIM_NODES; n++) {
 		const struct sim_keeper *k = &w->keepers[n];
@@ -163,18 +173,14 @@ void sim_note_death(struct sim_world *w, int node)
 }
 
 /*
- * A standby was let go live, and has died since: its old primary cannot know how far it had come
+ * A standby was forced to go live, and has died since: its old primary cannot know how far it had come
  * and holds on, until an operator ends it. No progress is promised to it.
  */
 static bool is_stray(const struct sim_world *w, const struct sim_keeper *k)
 {
 	struct hf_id session = k->p.session;
-	uint64_t other = sim_arbiter_grantee(w, session);
 
-	if (!other)
-		other = sim_arbiter_winner(w, session);
-	if (hf_id_is_none(session) || other == k->inst ||
-	    (!other && !hf_id_is_equal(session, w->forced)) ||
+	if (hf_id_is_none(session) || !hf_id_is_equal(session, w->forced) ||
 	    (k->p.state != HF_PRIMARY_LEAVING && k->p.state != HF_PRIMARY_HOLDING &&
 	     k->p.state != HF_PRIMARY_DEAD))
 		return false;
@@ -185,11 +191,24 @@ static bool is_stray(const struct sim_world *w, const struct sim_keeper *k)
 	return true;
 }
 
+/* Its standby would be denied, and discard the VM, if the primary died now. */
+static bool is_told_wrong(const struct sim_world *w, const struct sim_keeper *k)
+{
+	for (int n = 0; n < SIM_NODES; n++)
+		if (is_standby_of(&w->keepers[n], k) && w->keepers[n].s.lver != k->p.lver)
+			return true;
+	return false;
+}
+
 static void check_one_calm(struct sim_world *w, const struct sim_keeper *k)
 {
 	if (k->p.state != HF_PRIMARY_PROTECTED || k->tap.mode != SIM_TAP_HOLD || !has_standby(w, k))
 		sim_fail(w, SIM_RULE_PROGRESS, "the VM on %c is %s long after all was healed",
 			 sim_letter(k->node), hf_primary_state_name(k->p.state));
+	else if (is_told_wrong(w, k))
+		sim_fail(w, SIM_RULE_PROGRESS,
+			 "the standby of %c would ask about a lver that is past",
+			 sim_letter(k->node));
 	else if (w->now_ns - w->outside.last_ns > FLOW_NS)
 		sim_fail(w, SIM_RULE_PROGRESS, "nothing left %c for %llu ms after all was healed",
 			 sim_letter(k->node),

@@ -7,13 +7,6 @@
 
 #include <string.h>
 
-static bool is_free_to_go_on(const struct sim_world *w, const struct sim_keeper *k,
-			     struct hf_id session)
-{
-	return sim_arbiter_winner(w, session) == k->inst ||
-	       sim_arbiter_grantee(w, session) == k->inst;
-}
-
 /* Whoever could be promoted must know of what goes to the image, as of what leaves the VM. */
 void sim_check_image_write(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
 {
@@ -29,7 +22,7 @@ void sim_check_image_write(struct sim_world *w, struct sim_keeper *k, uint64_t e
 		    s->primary_inst != k->inst ||
 		    (s->s.state != HF_STANDBY_READY && s->s.state != HF_STANDBY_LOST &&
 		     s->s.state != HF_STANDBY_PROMOTING) ||
-		    is_free_to_go_on(w, k, s->s.session))
+		    sim_vote_is_lost(w, s))
 			continue;
 		if (s->s.epoch < epoch)
 			sim_fail(w, SIM_RULE_APPLY,
@@ -70,20 +63,12 @@ void sim_check_read(struct sim_world *w, struct sim_keeper *k, unsigned int bloc
 			 (unsigned long long)k->vm.g.disk[block]);
 }
 
-static bool is_decided_against(const struct sim_world *w, const struct sim_keeper *k)
-{
-	uint64_t winner = sim_arbiter_winner(w, k->s.session);
-	uint64_t grantee = sim_arbiter_grantee(w, k->s.session);
-
-	return (winner && winner != k->inst) || (grantee && grantee != k->inst);
-}
-
 void sim_check_view(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
 {
 	const struct sim_epoch *e = sim_find_epoch(w, k->s.session, epoch);
 
 	/* Whom somebody has let go on alone writes on; what is held here is of no use any more. */
-	if (!e || w->is_forked || !sim_has_disks(w) || is_decided_against(w, k))
+	if (!e || w->is_forked || !sim_has_disks(w) || sim_vote_is_lost(w, k))
 		return;
 	for (unsigned int b = 0; b < SIM_BLOCKS; b++)
 		if (sim_disk_read(w, k, b) != e->g.disk[b])

@@ -31,6 +31,7 @@ static void crash(struct sim_world *w, int node, bool is_silent)
 		return;
 	if (sim_has_disks(w))
 		leave_disk(w, k, is_silent);
+	sim_daemon_keeper_gone(w, k, !hf_id_is_none(k->p.session));
 	sim_keeper_stop(w, k);
 }
 
@@ -92,7 +93,6 @@ static void force(struct sim_world *w, struct sim_keeper *k)
 		return;
 	sim_check_proof(w, k, k->s.session);
 	w->forced = k->s.session;
-	sim_arbiter_claim(w, k->s.session, k->inst);
 	if (w->plan->is_operator_wrong)
 		w->is_forked = true;
 	sim_standby_event(w, k, HF_STANDBY_PROMOTE_FORCED, 0, k->s.session);
@@ -144,6 +144,7 @@ static void cut(struct sim_world *w, int from, int to, bool is_on)
 static void power_up(struct sim_world *w, int node)
 {
 	w->is_host_down[node] = false;
+	sim_daemon_start(w, node);
 	for (int n = 0; n < SIM_NODES; n++) {
 		if (n == node)
 			continue;
@@ -198,6 +199,7 @@ static void strike(struct sim_world *w, const struct sim_fault *f)
 		crash(w, f->a, /* is_silent= */ true);
 		w->is_orphaned[f->a] = false;
 		sim_store_power_loss(w, f->a);
+		sim_daemon_stop(w, f->a, /* is_power= */ true);
 		w->is_host_down[f->a] = true;
 		break;
 	case SIM_FAULT_FREEZE:
@@ -225,8 +227,11 @@ static void strike(struct sim_world *w, const struct sim_fault *f)
 	case SIM_FAULT_DAMAGE:
 		damage(w, f->a, f->b);
 		break;
-	case SIM_FAULT_ARBITER:
-		w->arbiter_cuts[f->a]++;
+	case SIM_FAULT_CUT_STORAGE:
+		w->storage_cuts[f->a]++;
+		break;
+	case SIM_FAULT_KILL_DAEMON:
+		sim_daemon_stop(w, f->a, /* is_power= */ false);
 		break;
 	case SIM_FAULT_KILL_DISK:
 	case SIM_FAULT_FREEZE_DISK:
@@ -277,8 +282,10 @@ void sim_fault_undo(struct sim_world *w, unsigned int i)
 	} else if (f->kind == SIM_FAULT_FREEZE && w->freezes[f->a] && !--w->freezes[f->a]) {
 		sim_say(w, "healed: freeze %c", sim_letter(f->a));
 		wake(w, f->a);
-	} else if (f->kind == SIM_FAULT_ARBITER) {
-		w->arbiter_cuts[f->a]--;
+	} else if (f->kind == SIM_FAULT_CUT_STORAGE) {
+		w->storage_cuts[f->a]--;
+	} else if (f->kind == SIM_FAULT_KILL_DAEMON) {
+		sim_daemon_start(w, f->a);
 	} else if (f->kind == SIM_FAULT_FREEZE_DISK) {
 		w->keepers[f->a].disk.is_frozen = false;
 	} else if (f->kind == SIM_FAULT_FAIL_DISK) {
@@ -311,6 +318,8 @@ static void start_what_is_missing(struct sim_world *w)
 
 	if (is_cold && w->keepers[owner].inst)
 		crash(w, owner, /* is_silent= */ false);
+	else if (is_cold && !w->is_orphaned[owner] && sim_has_vote(w))
+		sim_daemon_start_vm(w, owner);
 	else if (is_cold && !w->is_orphaned[owner])
 		sim_cold_start(w);
 	for (int n = 0; n < SIM_NODES; n++)
@@ -328,6 +337,7 @@ void sim_fault_heal_all(struct sim_world *w)
 		for (int n = 0; n < SIM_NODES; n++) {
 			w->keepers[n].captures_to_fail = 0;
 			w->keepers[n].will_load_fail = false;
+			sim_daemon_start(w, n);
 		}
 	}
 	start_what_is_missing(w);

@@ -34,6 +34,7 @@ static void emit(struct sim_world *w, struct sim_keeper *k)
 	};
 	switch (k->tap.mode) {
 	case SIM_TAP_PASS:
+		sim_check_may_go_on(w, k);
 		sim_outside_sees(w, k, &o, /* is_again= */ false);
 		break;
 	case SIM_TAP_HOLD:
@@ -126,6 +127,9 @@ void sim_tap_release(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
 
 void sim_tap_pass(struct sim_world *w, struct sim_keeper *k)
 {
+	sim_check_gone_on(w, k, k->passed_session);
+	if (k->tap.n)
+		sim_check_may_go_on(w, k);
 	let_go(w, k, k->tap.n);
 	k->tap.mode = SIM_TAP_PASS;
 }

@@ -52,6 +52,8 @@ void sim_keeper_start(struct sim_world *w, int node, bool is_primary)
 	sim_say(w, "%c keeper starts as %s", sim_letter(node), is_primary ? "primary" : "standby");
 	hf_standby_init(&k->s);
 	hf_primary_init(&k->p, 0);
+	k->s.has_vote = k->p.has_vote = sim_has_vote(w);
+	k->p.lver = k->p.has_vote && is_primary;
 	sim_disks_init(w, k, is_primary);
 	if (is_primary) {
 		k->is_primary = true;
@@ -131,9 +133,15 @@ static void step_primary(struct sim_world *w, struct sim_keeper *k, struct hf_pr
 	struct hf_primary_actions out;
 	bool is_dull;
 
+	if (ev->kind == HF_PRIMARY_ARBITER_DENIED && ev->lver == k->p.lver) {
+		k->was_denied = true;
+		w->may_be_lost |= !hf_id_is_none(w->forced);
+	}
 	sim_plant_primary_event(w->plant, &k->p, ev);
 	hf_primary_step(&k->p, ev, &out);
 	sim_plant_primary_actions(w->plant, &before, ev, &k->p, &out);
+	if (ev->kind == HF_PRIMARY_PEER_DEAD)
+		sim_daemon_hasten(w, k);
 	is_dull = from == k->p.state;
 	for (unsigned int i = 0; i < out.n; i++) {
 		k->todo[k->n_todo++] = (struct sim_todo){ .p = out.a[i] };
@@ -152,14 +160,20 @@ static void step_standby(struct sim_world *w, struct sim_keeper *k, struct hf_st
 	struct hf_standby_actions out;
 	bool is_dull;
 
+	if (ev->kind == HF_STANDBY_ARBITER_DENIED && ev->lver == k->s.lver)
+		k->denied = k->s.session;
 	sim_plant_standby_event(w->plant, &k->s, ev);
 	hf_standby_step(&k->s, ev, &out);
 	sim_plant_standby_actions(w->plant, &before, ev, &k->s, &out);
+	if (k->s.state == HF_STANDBY_PROMOTING && from != HF_STANDBY_PROMOTING)
+		sim_daemon_hasten(w, k);
 	is_dull = from == k->s.state;
 	for (unsigned int i = 0; i < out.n; i++) {
 		k->todo[k->n_todo++] = (struct sim_todo){ .is_standby = true, .s = out.a[i] };
 		is_dull &= out.a[i].kind == HF_STANDBY_ACK || out.a[i].kind == HF_STANDBY_APPLY;
 	}
+	if (k->s.state == HF_STANDBY_DENIED && from != HF_STANDBY_DENIED)
+		(void)sim_keeper_item(w, k, SIM_ITEM_EXIT);
 	w->stats->s_edge[from][ev->kind][k->s.state]++;
 	count_step(w, k, 64u + ev->kind, k->s.state);
 	narrate_step(w, k, true, sim_standby_event_names[ev->kind], hf_standby_state_name(from),
@@ -177,6 +191,7 @@ static void exit_keeper(struct sim_world *w, struct sim_keeper *k)
 		sim_disk_abandon(w, k);
 		sim_store_settle_dead(w, k->node);
 	}
+	sim_daemon_keeper_gone(w, k, /* is_pledged= */ false);
 	sim_keeper_stop(w, k);
 }
 
@@ -329,7 +344,7 @@ static void handle(struct sim_world *w, struct sim_keeper *k, const struct sim_e
 		sim_standby_loaded(w, k);
 		break;
 	case SIM_EV_VERDICT:
-		sim_arbiter_verdict(w, k, ev);
+		sim_vote_verdict(w, k, ev);
 		break;
 	case SIM_EV_DISK_OP:
 		sim_disk_op_over(w, k, ev);
@@ -340,7 +355,8 @@ static void handle(struct sim_world *w, struct sim_keeper *k, const struct sim_e
 		break;
 	case SIM_EV_CONNECT:
 	case SIM_EV_INQUIRE:
-	case SIM_EV_ASK:
+	case SIM_EV_DAEMON:
+	case SIM_EV_AREA_LAND:
 	case SIM_EV_LAND:
 	case SIM_EV_ORPHAN:
 	case SIM_EV_FAULT:

@@ -49,21 +49,10 @@ static void hang_up(struct sim_world *w, struct sim_keeper *k, uint64_t conn)
 	sim_keeper_link_gone(w, k, conn);
 }
 
-/*
- * With an arbiter that votes, the dead may have won before it died: the vote alone decides about a
- * session that either side could have gone on from.
- */
 void sim_primary_peer_dead(struct sim_world *w, struct sim_keeper *k)
 {
-	enum hf_primary_state state = k->p.state;
-
-	if (w->plan->arbiter == SIM_ARBITER_VOTE &&
-	    (state == HF_PRIMARY_PROTECTED || state == HF_PRIMARY_HOLDING ||
-	     state == HF_PRIMARY_HANDING_OVER || state == HF_PRIMARY_LEAVING))
-		return;
-	if (w->plan->arbiter == SIM_ARBITER_VOTE && state == HF_PRIMARY_ENDING)
-		k->tap.n = 0;
-	sim_check_proof(w, k, k->p.session);
+	if (!sim_has_vote(w))
+		sim_check_proof(w, k, k->p.session);
 	sim_primary_event(w, k, HF_PRIMARY_PEER_DEAD, 0, k->p.session);
 }
 
@@ -77,9 +66,8 @@ void sim_keeper_refused(struct sim_world *w, struct sim_keeper *k, const struct 
 
 static void standby_peer_dead(struct sim_world *w, struct sim_keeper *k)
 {
-	if (w->plan->arbiter == SIM_ARBITER_VOTE)
-		return;
-	sim_check_proof(w, k, k->s.session);
+	if (!sim_has_vote(w))
+		sim_check_proof(w, k, k->s.session);
 	sim_standby_event(w, k, HF_STANDBY_PEER_DEAD, 0, k->s.session);
 }
 
@@ -129,12 +117,22 @@ static void got_piece(struct sim_world *w, struct sim_keeper *k, const struct si
 	k->partial.got |= 1u << msg->word;
 }
 
+static void told_lver(struct sim_world *w, struct sim_keeper *k, enum hf_standby_event_kind kind,
+		      const struct sim_msg *msg)
+{
+	sim_keeper_item(w, k, SIM_ITEM_STANDBY)->sev = (struct hf_standby_event){
+		.kind = kind, .session = msg->session, .lver = msg->value
+	};
+}
+
 static void got_as_standby(struct sim_world *w, struct sim_keeper *k, const struct sim_msg *msg)
 {
 	struct hf_id session = k->s.session;
 
 	if (msg->kind == SIM_MSG_SYNC_BEGIN) {
-		sim_standby_event(w, k, HF_STANDBY_SYNC_BEGIN, 0, msg->session);
+		told_lver(w, k, HF_STANDBY_SYNC_BEGIN, msg);
+	} else if (msg->kind == SIM_MSG_LEASE) {
+		told_lver(w, k, HF_STANDBY_LEASE, msg);
 	} else if (msg->kind == SIM_MSG_SYNC_PAGE) {
 		if (k->s.state == HF_STANDBY_SYNCING)
 			k->replica.words[msg->word] = msg->value;
@@ -191,7 +189,10 @@ static void got_as_primary(struct sim_world *w, struct sim_keeper *k, const stru
 	} else if (msg->kind == SIM_MSG_WANT_HANDOVER) {
 		sim_primary_event(w, k, HF_PRIMARY_HANDOVER_WANTED, 0, k->p.session);
 	} else if (msg->kind == SIM_MSG_DISCARDED) {
-		sim_primary_event(w, k, HF_PRIMARY_PEER_DISCARDED, 0, msg->session);
+		sim_keeper_item(w, k, SIM_ITEM_PRIMARY)->pev =
+			(struct hf_primary_event){ .kind = HF_PRIMARY_PEER_DISCARDED,
+						   .session = msg->session,
+						   .lver = msg->value };
 		hang_up(w, k, k->out_conn);
 	} else if (msg->kind == SIM_MSG_PROMOTED) {
 		sim_primary_event(w, k, HF_PRIMARY_PEER_PROMOTED, msg->epoch, msg->session);
@@ -235,6 +236,8 @@ void sim_keeper_message(struct sim_world *w, struct sim_keeper *k, struct sim_co
 	heard(w, k, c, end);
 	if (c->id == k->in_conn)
 		k->primary_heard_ns = w->now_ns;
+	else if (c->id == k->out_conn)
+		k->standby_heard_ns = w->now_ns;
 	if (c->id == k->in_conn && msg->kind == SIM_MSG_HEARTBEAT)
 		k->primary_stamp = msg->value;
 	if (end == 1 && msg->kind == SIM_MSG_HELLO) {
@@ -314,6 +317,5 @@ void sim_keeper_tick(struct sim_world *w, struct sim_keeper *k)
 	watch(w, k, k->in_conn);
 	dial(w, k);
 	inquire(w, k);
-	sim_arbiter_ask(w, k);
 	sim_disks_tick(w, k);
 }

@@ -8,6 +8,8 @@ const char *const sim_rule_names[SIM_RULE_COUNT] = {
 	[SIM_RULE_ENDED] = "ended",     [SIM_RULE_APPLY] = "apply",
 	[SIM_RULE_READ] = "read",       [SIM_RULE_RECOVER] = "recover",
 	[SIM_RULE_DURABLE] = "durable", [SIM_RULE_PATH] = "path",
+	[SIM_RULE_OWNER] = "owner",     [SIM_RULE_ONCE] = "once",
+	[SIM_RULE_DENIED] = "denied",
 };
 
 const char *const sim_primary_event_names[HF_PRIMARY_EVENT_COUNT] = {
@@ -121,6 +123,7 @@ const char *const sim_msg_names[SIM_MSG_COUNT] = {
 	[SIM_MSG_SYNC_MARK] = "sync-mark",
 	[SIM_MSG_SYNC_DONE] = "sync-done",
 	[SIM_MSG_SETTLED] = "settled",
+	[SIM_MSG_LEASE] = "lease",
 	[SIM_MSG_EOF] = "eof",
 };
 
@@ -141,7 +144,8 @@ const char *const sim_fault_names[SIM_FAULT_COUNT] = {
 	[SIM_FAULT_HANDOVER] = "handover",
 	[SIM_FAULT_ABANDON] = "abandon",
 	[SIM_FAULT_DAMAGE] = "damage",
-	[SIM_FAULT_ARBITER] = "cut-arbiter",
+	[SIM_FAULT_CUT_STORAGE] = "cut-storage",
+	[SIM_FAULT_KILL_DAEMON] = "kill-daemon",
 	[SIM_FAULT_KILL_DISK] = "kill-disk",
 	[SIM_FAULT_FREEZE_DISK] = "freeze-disk",
 	[SIM_FAULT_FAIL_DISK] = "fail-disk",

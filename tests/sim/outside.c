@@ -17,8 +17,7 @@ static void check_covered(struct sim_world *w, const struct sim_keeper *k,
 		if (!s->inst || s == k || !s->is_standby || s->primary_inst != k->inst ||
 		    (s->s.state != HF_STANDBY_READY && s->s.state != HF_STANDBY_LOST &&
 		     s->s.state != HF_STANDBY_PROMOTING) ||
-		    sim_arbiter_winner(w, s->s.session) == k->inst ||
-		    sim_arbiter_grantee(w, s->s.session) == k->inst)
+		    sim_vote_is_lost(w, s))
 			continue;
 		e = sim_find_epoch(w, s->s.session, s->s.epoch);
 		if (!e || e->g.out_seq <= o->seq)
@@ -96,6 +95,7 @@ void sim_outside_sees(struct sim_world *w, struct sim_keeper *k, const struct si
 	w->stats->outputs++;
 	w->stats->hash = sim_mix(w->stats->hash, o->digest);
 	sim_check_told(w, k, o);
+	sim_check_denied(w, k);
 	if (!w->is_forked) {
 		check_covered(w, k, o);
 		check_superseded(w, k, o);

@@ -48,7 +48,8 @@ static uint64_t duration(struct sim_rand *r, enum sim_fault_kind kind)
 	case SIM_FAULT_FAIL_DISK:
 		return between_ms(r, 2, sim_rand_percent(r, 50) ? 90 : 400);
 	case SIM_FAULT_POWER:
-	case SIM_FAULT_ARBITER:
+	case SIM_FAULT_CUT_STORAGE:
+	case SIM_FAULT_KILL_DAEMON:
 		return between_ms(r, 20, 400);
 	case SIM_FAULT_RESET:
 	case SIM_FAULT_CRASH:
@@ -143,6 +144,24 @@ static void draw_disks(struct sim_rand *r, struct sim_plan *plan)
 		draw_disk_fault(r, plan, n != 0);
 }
 
+/* A hand-over whose standby stands still for about as long as it may: seldom by chance. */
+static void draw_handover(struct sim_rand *r, struct sim_plan *plan)
+{
+	uint64_t at_ns = sim_rand_next(r) % plan->safety_ns / SIM_US * SIM_US;
+
+	if (!sim_rand_percent(r, 5))
+		return;
+	plan->is_slow = true;
+	plan->calm_ns = 1000 * SIM_MS;
+	plan->faults[plan->n_faults++] =
+		(struct sim_fault){ .kind = SIM_FAULT_HANDOVER, .a = 0, .b = 1, .at_ns = at_ns };
+	plan->faults[plan->n_faults++] =
+		(struct sim_fault){ .kind = SIM_FAULT_FREEZE,
+				    .a = 1,
+				    .at_ns = at_ns + sim_rand_below(r, 8000) * SIM_US,
+				    .for_ns = between_ms(r, 25, 60) };
+}
+
 /* A host that lost its keeper usually gets a new one before long. */
 static void draw_restarts(struct sim_rand *r, struct sim_plan *plan)
 {
@@ -165,8 +184,8 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 	memset(plan, 0, sizeof(*plan));
 	plan->seed = seed;
 	n = sim_rand_below(&r, 10);
-	plan->arbiter = n < 5 ? SIM_ARBITER_WAIT : n < 7 ? SIM_ARBITER_PROMOTE : SIM_ARBITER_VOTE;
-	plan->promote_node = (int)sim_rand_below(&r, 2);
+	plan->arbiter = n < 4 ? SIM_ARBITER_WAIT : SIM_ARBITER_VOTE;
+	plan->is_storage_flaky = sim_rand_percent(&r, 40);
 	plan->delays = sim_rand_percent(&r, 50) ? SIM_DELAYS_UNIFORM : SIM_DELAYS_EDGE;
 	plan->does_resend = sim_rand_percent(&r, 70);
 	plan->is_slow = sim_rand_percent(&r, 30);
@@ -184,4 +203,5 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 	plan->does_give_up = sim_rand_percent(&r, 50);
 	plan->n_hosts = sim_rand_percent(&r, 50) ? 2 : SIM_NODES;
 	draw_disks(&r, plan);
+	draw_handover(&r, plan);
 }

@@ -20,7 +20,7 @@ static const struct {
 } plants[SIM_PLANT_COUNT] = {
 	[SIM_PLANT_RELEASE_AT_SEND] = { "release-at-send", RULE(COMMIT),
 					"outputs leave when their epoch is sent" },
-	[SIM_PLANT_PASS_ON_CUT] = { "pass-on-cut", RULE(COMMIT),
+	[SIM_PLANT_PASS_ON_CUT] = { "pass-on-cut", RULE(COMMIT) | RULE(APPLY),
 				    "out of touch with the standby outputs pass" },
 	[SIM_PLANT_HOLD_FORGOTTEN] = { "hold-forgotten", RULE(COMMIT),
 				       "outputs are not held when protection begins" },
@@ -34,13 +34,15 @@ static const struct {
 				  "a hand-over that is called off leaves the VM stopped" },
 	[SIM_PLANT_NO_LATE_RESUME] = { "no-late-resume", RULE(PROGRESS),
 				       "the same, only if silence came and went in its capture" },
-	[SIM_PLANT_SILENCE_IS_DEATH] = { "silence-is-death", RULE(COMMIT) | RULE(LIVE),
+	[SIM_PLANT_SILENCE_IS_DEATH] = { "silence-is-death",
+					 RULE(COMMIT) | RULE(LIVE) | RULE(APPLY),
 					 "a silent standby is taken for a dead one" },
 	[SIM_PLANT_DEATH_SAID_ONCE] = { "death-said-once", RULE(PROGRESS),
 					"the VM's death is not repeated on a new connection" },
 	[SIM_PLANT_HANDOVER_UNACKNOWLEDGED] = { "handover-unacknowledged", RULE(COMMIT),
 						"a hand-over does not wait for its last epoch" },
-	[SIM_PLANT_PROMOTE_ON_CUT] = { "promote-on-cut", RULE(LIVE) | RULE(COMMIT) | RULE(PATH),
+	[SIM_PLANT_PROMOTE_ON_CUT] = { "promote-on-cut",
+				       RULE(LIVE) | RULE(COMMIT) | RULE(PATH) | RULE(ONCE),
 				       "the end of the connection is taken for a proof" },
 	[SIM_PLANT_PARTIAL_KEPT] = { "partial-kept", RULE(WHOLE),
 				     "what came of a broken epoch is not thrown away" },
@@ -59,17 +61,18 @@ static const struct {
 					    "an old primary that comes back is not told" },
 	[SIM_PLANT_END_IS_DEATH] = { "end-is-death", RULE(ENDED),
 				     "a VM that ended in order is promoted" },
-	[SIM_PLANT_DENIAL_IS_GRANT] = { "denial-is-grant", RULE(LIVE) | RULE(COMMIT),
+	[SIM_PLANT_DENIAL_IS_GRANT] = { "denial-is-grant",
+					RULE(COMMIT) | RULE(OWNER) | RULE(DENIED) | RULE(LIVE),
 					"the standby goes live although the arbiter said no" },
-	[SIM_PLANT_BOTH_GRANTED] = { "both-granted", RULE(LIVE) | RULE(COMMIT),
-				     "the arbiter says yes to both sides" },
+	[SIM_PLANT_BOTH_GRANTED] = { "both-granted", RULE(OWNER) | RULE(LIVE) | RULE(COMMIT),
+				     "who has lost the vote is told that it has won" },
 	[SIM_PLANT_NEVER_REDIAL] = { "never-redial", RULE(PROGRESS),
 				     "a broken connection is not made again" },
 	[SIM_PLANT_RESEND_TOO_MUCH] = { "resend-too-much", RULE(RESEND),
 					"a frame is sent again that the epoch does not contain" },
 	[SIM_PLANT_RELEASE_BACKWARDS] = { "release-backwards", RULE(ORDER),
 					  "held outputs leave in the wrong order" },
-	[SIM_PLANT_APPLY_BEFORE_COMMIT] = { "apply-before-commit", RULE(APPLY),
+	[SIM_PLANT_APPLY_BEFORE_COMMIT] = { "apply-before-commit", RULE(APPLY) | RULE(READ),
 					    "writes go to the image when they are captured" },
 	[SIM_PLANT_APPLY_BEFORE_JOURNAL] = { "apply-before-journal", RULE(RECOVER) | RULE(DURABLE),
 					     "writes go to the image and not to the journal" },
@@ -125,6 +128,30 @@ static const struct {
 					"the first epoch does not wait for the copy under it" },
 	[SIM_PLANT_PASS_BEFORE_DRAINED] = { "pass-before-drained", RULE(DURABLE),
 					    "outputs pass while the log is in memory only" },
+	[SIM_PLANT_FREEZE_FORGOTTEN] = { "freeze-forgotten", RULE(LIVE),
+					 "a primary that is superseded leaves its VM running" },
+	[SIM_PLANT_RUN_BEFORE_WON] = { "run-before-won",
+				       RULE(OWNER) | RULE(ONCE) | RULE(COMMIT) | RULE(LIVE),
+				       "a standby that has loaded runs before the vote is won" },
+	[SIM_PLANT_DEATH_IS_LEAVE] = { "death-is-leave", RULE(OWNER) | RULE(ONCE) | RULE(LIVE),
+				       "a dead standby is taken for one that did not win" },
+	[SIM_PLANT_LOSER_GOES_ON] = { "loser-goes-on", RULE(DENIED),
+				      "the primary goes on alone although it has lost the vote" },
+	[SIM_PLANT_DISCARD_UNDECIDED] = { "discard-undecided",
+					  RULE(APPLY) | RULE(OWNER) | RULE(ONCE) | RULE(COMMIT),
+					  "the standby has discarded, it says, and may win yet" },
+	[SIM_PLANT_CANCEL_BOUND] = { "cancel-bound", RULE(OWNER) | RULE(PROGRESS),
+				     "a claim that may be chosen is said to be taken back" },
+	[SIM_PLANT_LEASE_UNSAID] = { "lease-unsaid", RULE(PROGRESS),
+				     "the standby is not told that the primary owns a new lver" },
+	[SIM_PLANT_LEASE_SAID_EARLY] = { "lease-said-early",
+					 RULE(APPLY) | RULE(OWNER) | RULE(LIVE) | RULE(ONCE) |
+						 RULE(COMMIT),
+					 "the standby is told so before the vote is won" },
+	[SIM_PLANT_RESTART_RELEASES] = { "restart-releases", RULE(OWNER),
+					 "a daemon that comes back releases what its keeper has" },
+	[SIM_PLANT_ANSWER_LOST] = { "answer-lost", RULE(PROGRESS),
+				    "a daemon that was killed forgets who asked" },
 };
 
 enum sim_plant sim_plant_find(const char *name)
@@ -159,8 +186,13 @@ void sim_plant_primary_event(enum sim_plant plant, const struct hf_primary *p,
 	if (plant == SIM_PLANT_REJOIN_COUNTS_FLIGHT && ev->kind == HF_PRIMARY_LINK_UP &&
 	    p->stage == HF_STAGE_FLIGHT)
 		ev->epoch = p->captured;
-	if (plant == SIM_PLANT_SILENCE_IS_DEATH && ev->kind == HF_PRIMARY_PEER_SILENT)
+	if (plant == SIM_PLANT_SILENCE_IS_DEATH && ev->kind == HF_PRIMARY_PEER_SILENT &&
+	    !p->has_vote)
 		ev->kind = HF_PRIMARY_PEER_DEAD;
+	if (plant == SIM_PLANT_DEATH_IS_LEAVE && ev->kind == HF_PRIMARY_PEER_DEAD && p->has_vote)
+		ev->kind = HF_PRIMARY_PEER_DISCARDED;
+	if (plant == SIM_PLANT_LOSER_GOES_ON && ev->kind == HF_PRIMARY_ARBITER_DENIED)
+		ev->kind = HF_PRIMARY_ARBITER_GRANTED;
 }
 
 static void add(struct hf_primary_actions *out, enum hf_primary_action_kind kind, uint64_t epoch)
@@ -212,6 +244,15 @@ static void let_too_much_out(enum sim_plant plant, const struct hf_primary *befo
 		acknowledge(after, out);
 }
 
+static void say_lease(const struct hf_primary *p, struct hf_primary_actions *out)
+{
+	if (!p->has_vote || !p->is_link_up)
+		return;
+	add(out, HF_PRIMARY_SEND_LEASE, 0);
+	out->a[out->n - 1].session = p->session;
+	out->a[out->n - 1].lver = p->lver + 1;
+}
+
 void sim_plant_primary_actions(enum sim_plant plant, const struct hf_primary *before,
 			       const struct hf_primary_event *ev, struct hf_primary *after,
 			       struct hf_primary_actions *out)
@@ -225,6 +266,12 @@ void sim_plant_primary_actions(enum sim_plant plant, const struct hf_primary *be
 		 (plant == SIM_PLANT_NO_LATE_RESUME && ev->kind == HF_PRIMARY_CAPTURED &&
 		  after->state == HF_PRIMARY_PROTECTED))
 		forget(out, HF_PRIMARY_RESUME);
+	else if (plant == SIM_PLANT_FREEZE_FORGOTTEN)
+		forget(out, HF_PRIMARY_FREEZE);
+	else if (plant == SIM_PLANT_LEASE_UNSAID)
+		forget(out, HF_PRIMARY_SEND_LEASE);
+	else if (plant == SIM_PLANT_LEASE_SAID_EARLY && has(out, HF_PRIMARY_ASK_ARBITER))
+		say_lease(after, out);
 	else if (plant == SIM_PLANT_DEATH_SAID_ONCE && ev->kind == HF_PRIMARY_LINK_UP)
 		forget(out, HF_PRIMARY_SEND_DEAD);
 }
@@ -263,13 +310,16 @@ void sim_plant_standby_actions(enum sim_plant plant, const struct hf_standby *be
 		standby_forget(out, HF_STANDBY_DROP_PARTIAL);
 	} else if (plant == SIM_PLANT_DISCARD_UNSAID) {
 		standby_forget(out, HF_STANDBY_SEND_DISCARDED);
+	} else if (plant == SIM_PLANT_DISCARD_UNDECIDED && ev->kind == HF_STANDBY_ABANDON &&
+		   after->leave == HF_STANDBY_LEAVE_ABANDONED) {
+		out->a[out->n++] = (struct hf_standby_action){ .kind = HF_STANDBY_SEND_DISCARDED,
+							       .session = after->session };
 	} else if (plant == SIM_PLANT_PROMOTION_SAID_ONCE && ev->kind == HF_STANDBY_LINK_UP) {
 		standby_forget(out, HF_STANDBY_SEND_PROMOTED);
 	} else if (plant == SIM_PLANT_ACK_AFTER_PROMOTION && ev->kind == HF_STANDBY_EPOCH_WHOLE &&
 		   after->state == HF_STANDBY_PROMOTING) {
-		out->n = 1;
-		out->a[0] = (struct hf_standby_action){ .kind = HF_STANDBY_ACK,
-							.epoch = ev->epoch };
+		out->a[out->n++] = (struct hf_standby_action){ .kind = HF_STANDBY_ACK,
+							       .epoch = ev->epoch };
 	} else if (plant == SIM_PLANT_DISCARD_FORGOTTEN && ev->kind == HF_STANDBY_ABANDON &&
 		   before->is_link_up && holds_epoch(before)) {
 		*after = *before;

@@ -40,13 +40,15 @@ static void copy_disks(struct sim_world *w, struct sim_keeper *k)
 	sim_disk_work(w, k);
 }
 
-static void begin_sync(struct sim_world *w, struct sim_keeper *k, struct hf_id session)
+static void begin_sync(struct sim_world *w, struct sim_keeper *k, struct hf_id session,
+		       uint64_t lver)
 {
 	struct sim_conn *c = sim_net_find(w, k->out_conn);
-	struct sim_msg msg = { .kind = SIM_MSG_SYNC_BEGIN, .session = session };
+	struct sim_msg msg = { .kind = SIM_MSG_SYNC_BEGIN, .session = session, .value = lver };
 
 	if (!c)
 		return; /* it broke since; the machine hears of that next */
+	k->begun_session = session;
 	if (w->plan->layout == SIM_DISKS_REPLICATED)
 		copy_disks(w, k);
 	w->stats->sessions++;
@@ -171,7 +173,9 @@ static void send_epoch(struct sim_world *w, struct sim_keeper *k, uint64_t epoch
 static void tell(struct sim_world *w, struct sim_keeper *k, enum sim_msg_kind kind,
 		 const struct hf_primary_action *a)
 {
-	struct sim_msg msg = { .kind = kind, .epoch = a->epoch, .session = a->session };
+	struct sim_msg msg = {
+		.kind = kind, .epoch = a->epoch, .session = a->session, .value = a->lver
+	};
 
 	sim_net_send(w, k->out_conn, k->node, &msg);
 }
@@ -211,6 +215,7 @@ static void pass(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
 	if (k->tap.mode == SIM_TAP_DEAD)
 		sim_fail(w, SIM_RULE_LIVE, "%c lets outputs pass again", sim_letter(k->node));
 	sim_copy_stop(k);
+	k->passed_session = k->begun_session;
 	if (sim_disks_pass(w, k, epoch) || w->plant == SIM_PLANT_PASS_BEFORE_DRAINED)
 		sim_tap_pass(w, k);
 }
@@ -227,9 +232,6 @@ static void discard(struct sim_world *w, struct sim_keeper *k)
 static void hand_over(struct sim_world *w, struct sim_keeper *k, const struct hf_primary_action *a)
 {
 	w->stats->handovers++;
-	/* It once won the vote of this session and did not use it: the standby cannot. */
-	if (sim_arbiter_winner(w, k->p.session) == k->inst)
-		w->may_be_lost = true;
 	tell(w, k, SIM_MSG_HANDOVER, a);
 }
 
@@ -246,7 +248,7 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 {
 	switch (a->kind) {
 	case HF_PRIMARY_BEGIN_SYNC:
-		begin_sync(w, k, a->session);
+		begin_sync(w, k, a->session, a->lver);
 		break;
 	case HF_PRIMARY_STOP_SYNC:
 		k->sync_gen++;
@@ -295,12 +297,14 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 	case HF_PRIMARY_SEND_ABANDON:
 		abandon(w, k, a);
 		break;
-	case HF_PRIMARY_CANCEL_ARBITER:
-	case HF_PRIMARY_SEND_LEASE:
-		break;
 	case HF_PRIMARY_ASK_ARBITER:
-		k->is_asking = true;
-		k->ask_ns = 0;
+		sim_vote_ask(w, k, /* is_standby= */ false, a->lver);
+		break;
+	case HF_PRIMARY_CANCEL_ARBITER:
+		sim_daemon_cancel(w, k);
+		break;
+	case HF_PRIMARY_SEND_LEASE:
+		tell(w, k, SIM_MSG_LEASE, a);
 		break;
 	case HF_PRIMARY_REFUSE:
 		refuse(w, k);

@@ -116,8 +116,6 @@ static bool parse_arbiter(char **word, struct sim_plan *plan)
 		plan->arbiter = SIM_ARBITER_WAIT;
 	else if (strcmp(word[0], "vote") == 0)
 		plan->arbiter = SIM_ARBITER_VOTE;
-	else if (strcmp(word[0], "promote") == 0 && parse_node(word[1], &plan->promote_node))
-		plan->arbiter = SIM_ARBITER_PROMOTE;
 	else
 		return false;
 	return true;
@@ -155,6 +153,10 @@ static bool parse_setting(char **word, struct sim_plan *plan)
 		return hf_parse_bool(word[1], &plan->does_give_up, NULL) == 0;
 	if (strcmp(word[0], "arbiter") == 0)
 		return parse_arbiter(word + 1, plan);
+	if (strcmp(word[0], "storage") == 0) {
+		plan->is_storage_flaky = strcmp(word[1], "flaky") == 0;
+		return plan->is_storage_flaky || strcmp(word[1], "good") == 0;
+	}
 	if (strcmp(word[0], "operator") == 0) {
 		plan->is_operator_wrong = strcmp(word[1], "wrong") == 0;
 		return plan->is_operator_wrong || strcmp(word[1], "honest") == 0;
@@ -256,11 +258,9 @@ static void format_fault(FILE *f, const struct sim_fault *fault)
 void sim_scenario_format(FILE *f, const struct sim_plan *plan)
 {
 	(void)fprintf(f, "seed %llu\n", (unsigned long long)plan->seed);
-	if (plan->arbiter == SIM_ARBITER_PROMOTE)
-		(void)fprintf(f, "arbiter promote %c\n", sim_letter(plan->promote_node));
-	else
-		(void)fprintf(f, "arbiter %s\n",
-			      plan->arbiter == SIM_ARBITER_VOTE ? "vote" : "wait");
+	(void)fprintf(f, "arbiter %s\n", plan->arbiter == SIM_ARBITER_VOTE ? "vote" : "wait");
+	if (plan->is_storage_flaky)
+		(void)fputs("storage flaky\n", f);
 	if (plan->is_operator_wrong)
 		(void)fputs("operator wrong\n", f);
 	if (plan->is_slow)

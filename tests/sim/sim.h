@@ -20,6 +20,7 @@
 
 #include "core/commit.h"
 #include "disk.h"
+#include "lease.h"
 #include "rand.h"
 
 #define SIM_US UINT64_C(1000)
@@ -90,7 +91,7 @@ enum sim_msg_kind {
 	SIM_MSG_HELLO,
 	SIM_MSG_HELLO_REPLY,
 	SIM_MSG_REFUSE,
-	SIM_MSG_SYNC_BEGIN,
+	SIM_MSG_SYNC_BEGIN, /* value: the lver that the primary owns */
 	SIM_MSG_SYNC_PAGE,
 	SIM_MSG_BEGIN,
 	SIM_MSG_PIECE,
@@ -109,6 +110,7 @@ enum sim_msg_kind {
 	SIM_MSG_SYNC_MARK,
 	SIM_MSG_SYNC_DONE,
 	SIM_MSG_SETTLED,
+	SIM_MSG_LEASE, /* value: the lver that the primary owns now */
 	SIM_MSG_EOF,
 	SIM_MSG_COUNT
 };
@@ -232,9 +234,14 @@ struct sim_keeper {
 	uint64_t primary_heard_ns;
 	uint64_t primary_stamp; /* of its last heartbeat */
 	uint64_t inquire_ns;
-	/* arbiter */
-	bool is_asking;
-	uint64_t ask_ns;
+	/* the vote */
+	uint64_t standby_heard_ns;
+	bool is_loaded; /* QEMU has the state, and waits for the vote */
+	bool may_run;
+	bool was_denied; /* as primary */
+	struct hf_id denied; /* as standby of this session */
+	struct hf_id begun_session; /* by this primary, last */
+	struct hf_id passed_session; /* what PASS has let go belongs to its end */
 };
 
 /* ---- events ---- */
@@ -253,8 +260,9 @@ enum sim_event_kind {
 	SIM_EV_VM_GONE, /* value: 0 it died, 1 it ended in order */
 	SIM_EV_SYNC, /* the next word of a first copy */
 	SIM_EV_LOADED,
-	SIM_EV_ASK, /* a question arrives at the arbiter */
-	SIM_EV_VERDICT, /* its answer arrives */
+	SIM_EV_VERDICT, /* value: enum sim_verdict; a: of the standby's; epoch, conn: asked, won */
+	SIM_EV_DAEMON, /* a: what is over; value: of which step; epoch: of which process */
+	SIM_EV_AREA_LAND, /* value: which write */
 	SIM_EV_LAND, /* a: which write; value: its id */
 	SIM_EV_DISK_OP, /* a: which operation is over; epoch: of which disk process */
 	SIM_EV_DISK_DEAD, /* a killed disk process is proven dead */
@@ -298,7 +306,8 @@ enum sim_fault_kind {
 	SIM_FAULT_HANDOVER, /* an operator asks a, a primary, to hand over */
 	SIM_FAULT_ABANDON, /* an operator tells a, a primary, to give up protection */
 	SIM_FAULT_DAMAGE, /* the stream from a to b turns bad */
-	SIM_FAULT_ARBITER, /* the way from a to the arbiter is cut */
+	SIM_FAULT_CUT_STORAGE, /* a does not reach the lease */
+	SIM_FAULT_KILL_DAEMON, /* the daemon of a; it is back after `for` */
 	SIM_FAULT_KILL_DISK, /* the disk process of a */
 	SIM_FAULT_FREEZE_DISK,
 	SIM_FAULT_FAIL_DISK, /* the storage of a gives errors */
@@ -320,7 +329,9 @@ struct sim_fault {
 	unsigned int n;
 };
 
-enum sim_arbiter { SIM_ARBITER_WAIT, SIM_ARBITER_PROMOTE, SIM_ARBITER_VOTE };
+/* WAIT: the VM has no lease; only proof and operators decide. */
+enum sim_arbiter { SIM_ARBITER_WAIT, SIM_ARBITER_VOTE };
+enum sim_verdict { SIM_DENIED, SIM_GRANTED, SIM_CANCELLED };
 enum sim_delays { SIM_DELAYS_FIXED, SIM_DELAYS_UNIFORM, SIM_DELAYS_EDGE };
 
 #define SIM_FAULTS 24
@@ -328,7 +339,7 @@ enum sim_delays { SIM_DELAYS_FIXED, SIM_DELAYS_UNIFORM, SIM_DELAYS_EDGE };
 struct sim_plan {
 	uint64_t seed;
 	enum sim_arbiter arbiter;
-	int promote_node; /* PROMOTE: the one whose --on-peer-loss is promote */
+	bool is_storage_flaky; /* now and then a read or write of the lease fails */
 	enum sim_delays delays;
 	bool does_resend;
 	bool is_slow; /* a first copy takes long, and now and then a capture does */
@@ -360,6 +371,9 @@ enum sim_rule {
 	SIM_RULE_RECOVER, /* an image can always be brought to the end of an epoch */
 	SIM_RULE_DURABLE, /* what an output said to be durable is there */
 	SIM_RULE_PATH, /* shared image: no late write of an old owner */
+	SIM_RULE_OWNER, /* what no standby stands behind leaves only where the lease is */
+	SIM_RULE_ONCE, /* of a session one side goes on, ever */
+	SIM_RULE_DENIED, /* who lost the vote lets nothing out any more */
 	SIM_RULE_COUNT
 };
 
@@ -417,6 +431,16 @@ enum sim_plant {
 	SIM_PLANT_AREA_COUNTS_LATE,
 	SIM_PLANT_FIRST_ACK_EARLY,
 	SIM_PLANT_PASS_BEFORE_DRAINED,
+	SIM_PLANT_FREEZE_FORGOTTEN,
+	SIM_PLANT_RUN_BEFORE_WON,
+	SIM_PLANT_DEATH_IS_LEAVE,
+	SIM_PLANT_LOSER_GOES_ON,
+	SIM_PLANT_DISCARD_UNDECIDED,
+	SIM_PLANT_CANCEL_BOUND,
+	SIM_PLANT_LEASE_UNSAID,
+	SIM_PLANT_LEASE_SAID_EARLY,
+	SIM_PLANT_RESTART_RELEASES,
+	SIM_PLANT_ANSWER_LOST,
 	SIM_PLANT_COUNT
 };
 
@@ -424,7 +448,7 @@ enum sim_plant {
 
 struct sim_stats {
 	uint64_t runs, steps, events, faults, promotions, handovers, outputs, duplicates, lost;
-	uint64_t forks; /* see docs/failure-model.md: `promote` and a later death */
+	uint64_t forks; /* two histories by force: see docs/failure-model.md */
 	uint64_t vms_lost, vms_ended, commits, sessions, votes;
 	uint64_t deltas, disk_writes, cold_starts;
 	/* [from][event][to] */
@@ -445,12 +469,12 @@ struct sim_outside {
 	uint64_t gap_inst; /* went live without sending again: some are missing */
 };
 
-struct sim_vote {
+struct sim_gone_on {
 	struct hf_id session;
-	uint64_t inst; /* who won */
+	uint64_t inst;
 };
 
-#define SIM_VOTES 64
+#define SIM_GONE_ON 128
 
 struct sim_promotion {
 	struct hf_id session;
@@ -476,7 +500,10 @@ struct sim_world {
 	bool is_host_down[SIM_NODES];
 	unsigned int cuts[SIM_NODES][SIM_NODES]; /* how many faults cut this direction now */
 	unsigned int freezes[SIM_NODES];
-	unsigned int arbiter_cuts[SIM_NODES];
+	unsigned int storage_cuts[SIM_NODES];
+	struct sim_area area;
+	struct sim_daemon daemons[SIM_NODES];
+	uint64_t next_process;
 	struct sim_conn conns[SIM_CONNS];
 	uint64_t next_conn;
 	struct sim_msg msgs[SIM_MSGS];
@@ -485,17 +512,15 @@ struct sim_world {
 	uint64_t next_inst;
 	uint64_t next_session;
 	struct sim_outside outside;
-	struct sim_vote votes[SIM_VOTES];
-	unsigned int n_votes;
-	struct sim_vote grants[SIM_VOTES]; /* what a fixed `promote` has let go on */
-	unsigned int n_grants;
+	struct sim_gone_on gone_on[SIM_GONE_ON];
+	unsigned int n_gone_on;
 	struct sim_promotion promotions[SIM_PROMOTIONS];
 	unsigned int n_promotions;
 	unsigned int hits[SIM_FAULTS];
 	bool is_done[SIM_FAULTS];
 	bool is_on[SIM_FAULTS];
 	bool is_calm; /* faults are over */
-	bool is_forked; /* `promote` or an operator let two histories exist: promises are off */
+	bool is_forked; /* an operator let two histories exist: promises are off */
 	bool is_ended; /* the VM ended by its own wish */
 	bool may_be_lost; /* a fault took what nothing stood behind */
 	struct hf_id
@@ -596,16 +621,41 @@ void sim_standby_resend(struct sim_world *w, struct sim_keeper *k);
 void sim_standby_loaded(struct sim_world *w, struct sim_keeper *k);
 void sim_standby_live(struct sim_world *w, struct sim_keeper *k);
 
-/* arbiter.c */
-void sim_arbiter_ask(struct sim_world *w, struct sim_keeper *k);
-void sim_arbiter_asked(struct sim_world *w, const struct sim_event *ev);
-void sim_arbiter_verdict(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev);
-/* An operator who vouches for a promotion takes the vote with him, if it is still free. */
-void sim_arbiter_claim(struct sim_world *w, struct hf_id session, uint64_t inst);
-/* Which instance the arbiter has decided for; 0: none yet. */
-uint64_t sim_arbiter_winner(const struct sim_world *w, struct hf_id session);
-/* Whom a fixed `promote` has let go on in this session. */
-uint64_t sim_arbiter_grantee(const struct sim_world *w, struct hf_id session);
+/* vote.c: what keepers ask, and what is true of it. */
+bool sim_has_vote(const struct sim_world *w);
+void sim_vote_ask(struct sim_world *w, struct sim_keeper *k, bool is_standby, uint64_t lver);
+void sim_vote_verdict(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev);
+bool sim_vote_is_lost(const struct sim_world *w, const struct sim_keeper *s);
+bool sim_vote_has_bid(const struct sim_world *w, int node, const struct sim_keeper *s);
+void sim_check_owner(struct sim_world *w, int node, uint64_t lver);
+void sim_check_may_go_on(struct sim_world *w, const struct sim_keeper *k);
+void sim_check_gone_on(struct sim_world *w, const struct sim_keeper *k, struct hf_id session);
+void sim_check_denied(struct sim_world *w, const struct sim_keeper *k);
+
+/* lease-daemon.c: a host's daemon. */
+void sim_daemons_init(struct sim_world *w);
+void sim_daemon_stop(struct sim_world *w, int node, bool is_power);
+void sim_daemon_start(struct sim_world *w, int node);
+void sim_daemon_work(struct sim_world *w, int node);
+void sim_daemon_event(struct sim_world *w, const struct sim_event *ev);
+void sim_daemon_ask(struct sim_world *w, struct sim_keeper *k, bool is_standby, uint64_t lver,
+		    uint64_t at_ns);
+void sim_daemon_hasten(struct sim_world *w, struct sim_keeper *k);
+void sim_daemon_cancel(struct sim_world *w, struct sim_keeper *k);
+void sim_daemon_release(struct sim_world *w, struct sim_keeper *k);
+void sim_daemon_keeper_gone(struct sim_world *w, struct sim_keeper *k, bool is_pledged);
+void sim_daemon_start_vm(struct sim_world *w, int node);
+
+/* lease-disk.c: the sectors. */
+void sim_area_init(struct sim_world *w);
+uint32_t sim_area_stride(void);
+uint64_t sim_area_owner_of(const struct sim_world *w, uint64_t lver);
+bool sim_area_has_bid(const struct sim_world *w, int node, uint64_t lver);
+bool sim_area_is_writing(const struct sim_world *w, int node, bool is_leader);
+void sim_area_write(struct sim_world *w, int node, const struct hf_ballot_action *a,
+		    uint64_t delay_ns, bool is_failing);
+void sim_area_land(struct sim_world *w, const struct sim_event *ev);
+void sim_area_power_loss(struct sim_world *w, int node);
 
 /* check.c: the checkers that look at keepers. */
 /* What was captured as @epoch of @session; NULL: nothing. */
@@ -613,6 +663,7 @@ const struct sim_epoch *sim_find_epoch(const struct sim_world *w, struct hf_id s
 				       uint64_t epoch);
 void sim_check_world(struct sim_world *w);
 void sim_check_promote(struct sim_world *w, struct sim_keeper *k, uint64_t epoch);
+void sim_note_promotion(struct sim_world *w, struct sim_keeper *k);
 void sim_check_begin(struct sim_world *w, struct sim_keeper *k);
 void sim_check_proof(struct sim_world *w, struct sim_keeper *k, struct hf_id session);
 void sim_check_calm(struct sim_world *w);

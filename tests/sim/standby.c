@@ -13,7 +13,11 @@ static void send(struct sim_world *w, struct sim_keeper *k, enum sim_msg_kind ki
 		 const struct hf_standby_action *a)
 {
 	struct sim_msg msg = {
-		.kind = kind, .epoch = a->epoch, .session = a->session, .inst = k->inst
+		.kind = kind,
+		.epoch = a->epoch,
+		.session = a->session,
+		.inst = k->inst,
+		.value = a->lver,
 	};
 
 	sim_net_send(w, k->in_conn, k->node, &msg);
@@ -27,6 +31,7 @@ static void clear(struct sim_world *w, struct sim_keeper *k)
 		k->primary_node = c->node[0];
 		k->primary_inst = c->inst[0];
 	}
+	k->denied = (struct hf_id){ 0 };
 	memset(&k->replica, 0, sizeof(k->replica));
 	k->partial.is_active = false;
 	k->n_frames = 0;
@@ -79,13 +84,15 @@ static void drop_partial(struct sim_keeper *k)
 
 /* Without proof the old primary may write to a shared image until its permit has run out for
  * certain. */
-static void load(struct sim_world *w, struct sim_keeper *k, bool must_wait)
+static void load(struct sim_world *w, struct sim_keeper *k, bool must_wait, bool must_win)
 {
 	uint64_t live_ns = w->now_ns + sim_delay(w, LOAD_MAX_NS);
 	uint64_t deadline_ns = k->primary_heard_ns + SIM_SILENCE_NS / 4 * 5;
 
 	if (must_wait && live_ns < deadline_ns && w->plant != SIM_PLANT_DEADLINE_IGNORED)
 		live_ns = deadline_ns;
+	k->may_run = !must_win;
+	k->is_loaded = false;
 	if (must_wait)
 		sim_say(w, "%c goes live %.3f ms after it heard its primary", sim_letter(k->node),
 			(double)(live_ns - k->primary_heard_ns) / SIM_MS);
@@ -119,17 +126,26 @@ void sim_standby_do(struct sim_world *w, struct sim_keeper *k, const struct hf_s
 	case HF_STANDBY_REQUEST_HANDOVER:
 		send(w, k, SIM_MSG_WANT_HANDOVER, a);
 		break;
-	case HF_STANDBY_CANCEL_ARBITER:
-	case HF_STANDBY_RELEASE_LEASE:
-	case HF_STANDBY_RUN:
-		break;
 	case HF_STANDBY_ASK_ARBITER:
-		k->is_asking = true;
-		k->ask_ns = 0;
+		sim_vote_ask(w, k, /* is_standby= */ true, a->lver);
+		break;
+	case HF_STANDBY_CANCEL_ARBITER:
+		sim_daemon_cancel(w, k);
+		break;
+	case HF_STANDBY_RELEASE_LEASE:
+		sim_daemon_release(w, k);
 		break;
 	case HF_STANDBY_PROMOTE:
 		sim_check_promote(w, k, a->epoch);
-		load(w, k, a->must_wait);
+		if (!a->must_win)
+			sim_note_promotion(w, k);
+		load(w, k, a->must_wait, a->must_win);
+		break;
+	case HF_STANDBY_RUN:
+		sim_note_promotion(w, k);
+		k->may_run = true;
+		if (k->is_loaded)
+			sim_standby_loaded(w, k);
 		break;
 	case HF_STANDBY_SEND_PROMOTED:
 		send(w, k, SIM_MSG_PROMOTED, a);
@@ -187,7 +203,7 @@ void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct 
 	} else {
 		k->in_conn = c->id;
 		/* It still greets as a standby, and says what it has become as soon as it may. */
-		if (k->s.state == HF_STANDBY_PROMOTING)
+		if (k->s.state == HF_STANDBY_PROMOTING && k->may_run)
 			greet(w, k, c);
 		sim_standby_event(w, k, HF_STANDBY_LINK_UP, 0, item->msg.session);
 		again(w, k, item)->kind = SIM_ITEM_REPLY;
@@ -221,6 +237,9 @@ void sim_standby_loaded(struct sim_world *w, struct sim_keeper *k)
 		(void)sim_keeper_item(w, k, SIM_ITEM_EXIT);
 		return;
 	}
+	k->is_loaded = true;
+	if (!k->may_run && w->plant != SIM_PLANT_RUN_BEFORE_WON)
+		return;
 	(void)sim_keeper_item(w, k, SIM_ITEM_LIVE);
 	sim_standby_event(w, k, HF_STANDBY_LIVE, 0, k->s.session);
 }
@@ -230,6 +249,12 @@ void sim_standby_live(struct sim_world *w, struct sim_keeper *k)
 {
 	k->is_primary = true;
 	hf_primary_init(&k->p, k->s.epoch);
+	k->p.has_vote = k->s.has_vote;
+	k->p.lver = k->s.lver;
+	k->p.is_asking = k->s.is_asking;
+	k->p.is_cancelling = k->s.is_cancelling;
+	k->passed_session = k->s.session;
+	sim_check_gone_on(w, k, k->passed_session);
 	k->vm = (struct sim_vm){ .g = k->replica, .is_alive = true, .is_running = true };
 	k->tap.mode = sim_has_disks(w) ? SIM_TAP_HOLD : SIM_TAP_PASS;
 	w->stats->promotions++;
@@ -248,6 +273,8 @@ void sim_standby_resend(struct sim_world *w, struct sim_keeper *k)
 	if (!k->must_resend)
 		return;
 	k->must_resend = false;
+	if (w->plan->does_resend && k->n_frames)
+		sim_check_may_go_on(w, k);
 	for (unsigned int i = 0; w->plan->does_resend && i < k->n_frames; i++)
 		sim_outside_sees(w, k, &k->frames[i], /* is_again= */ true);
 }

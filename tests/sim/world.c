@@ -146,8 +146,10 @@ static void handle(struct sim_world *w, const struct sim_event *ev)
 		on_connect(w, ev);
 	else if (ev->kind == SIM_EV_INQUIRE)
 		on_inquire(w, ev);
-	else if (ev->kind == SIM_EV_ASK)
-		sim_arbiter_asked(w, ev);
+	else if (ev->kind == SIM_EV_DAEMON)
+		sim_daemon_event(w, ev);
+	else if (ev->kind == SIM_EV_AREA_LAND)
+		sim_area_land(w, ev);
 	else if (ev->kind == SIM_EV_LAND)
 		on_land(w, ev);
 	else if (ev->kind == SIM_EV_ORPHAN)
@@ -178,8 +180,10 @@ static void begin(struct sim_world *w, const struct sim_plan *plan, struct sim_s
 	sim_store_init(w);
 	for (int n = 0; n < SIM_NODES; n++)
 		w->keepers[n].node = n;
+	sim_area_init(w);
 	sim_keeper_start(w, 0, /* is_primary= */ true);
 	sim_keeper_start(w, 1, /* is_primary= */ false);
+	sim_daemons_init(w);
 	for (unsigned int i = 0; i < plan->n_faults; i++) {
 		struct sim_event ev = { .kind = SIM_EV_FAULT, .a = (int)i };
 
