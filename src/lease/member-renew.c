@@ -232,6 +232,7 @@ static void do_write(struct hf_member *m, const struct hf_lease_slot *slot,
 			   m->offset + hf_lease_slot_at(&m->geometry, slot->owner), &err);
 	end_io(m, r, &err);
 	ev->kind = r == 0 ? HF_HOST_WRITTEN : HF_HOST_WRITE_FAILED;
+	ev->is_settled = r != HF_STORE_UNSETTLED;
 	if (r == 0) {
 		m->now.renewals++;
 		m->now.error.text[0] = '\0';

@@ -165,6 +165,14 @@ static int check_owner(const struct hf_member *m, const struct hf_member_config 
 	return -EINVAL;
 }
 
+/* Joins anew. Whoever had the last instance is dead: its slot need not be watched for long. It stays on
+ * the page until there is another one, should this daemon end before. */
+static void begin_anew(struct hf_member *m, const struct hf_lease_state *s)
+{
+	m->start.resume_instance = s->instance;
+	m->published.instance = s->instance;
+}
+
 /* A page that is used and says nothing is one that nobody has become anything by. */
 static int take_over_page(struct hf_member *m, const struct hf_member_config *c, struct hf_err *err)
 {
@@ -173,12 +181,13 @@ static int take_over_page(struct hf_member *m, const struct hf_member_config *c,
 
 	m->page = c->page;
 	m->start.kind = HF_HOST_START;
-	if (c->may_resume && hf_lease_page_read(c->page, &s) && s.generation != 0) {
+	(void)hf_lease_page_read(c->page, &s);
+	if (c->may_resume && s.generation != 0) {
 		r = check_owner(m, c, &s, err);
-		if (r == 0) {
-			m->published = s;
-			resume(m, &s);
-		}
+		m->published = s;
+		resume(m, &s);
+	} else {
+		begin_anew(m, &s);
 	}
 	if (r < 0)
 		return r;

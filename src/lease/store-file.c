@@ -64,22 +64,6 @@ static int file_read(struct hf_store *s, void *buf, size_t bytes, uint64_t offse
 	return 0;
 }
 
-static bool is_refusal(int e)
-{
-	switch (e) {
-	case EINVAL:
-	case EBADF:
-	case EPERM:
-	case EROFS:
-	case EFBIG:
-	case ENOSPC:
-	case EDQUOT:
-		return true;
-	default:
-		return false;
-	}
-}
-
 static int file_write(struct hf_store *s, const void *buf, size_t bytes, uint64_t offset,
 		      struct hf_err *err)
 {
@@ -99,7 +83,7 @@ static int file_write(struct hf_store *s, const void *buf, size_t bytes, uint64_
 		}
 		if (n < 0) {
 			r = failed(f, "write", bytes, offset, errno, err);
-			return is_refusal(-r) ? r : HF_STORE_UNSETTLED;
+			return hf_store_is_refusal(r) ? r : HF_STORE_UNSETTLED;
 		}
 		done += (size_t)n & ~(size_t)(s->sector_bytes - 1);
 	}

@@ -41,6 +41,11 @@ void hf_store_fini(struct hf_store *s);
 /* -EINVAL with @err: not one that leases can be written in. */
 int hf_store_check_sector(const char *path, uint64_t bytes, struct hf_err *err) HF_MUST_CHECK;
 
+/* Does this -errno of a write say that nothing was begun? Of all others nothing is known: what lies
+ * between us and the disk (a path of several, a mount, an NBD server's own storage) may still carry it
+ * out after it has reported an error. */
+bool hf_store_is_refusal(int r);
+
 int hf_store_file_open(const struct hf_store_config *config, struct hf_store **ret,
 		       struct hf_err *err) HF_MUST_CHECK;
 int hf_store_nbd_open(const struct hf_store_config *config, struct hf_store **ret,

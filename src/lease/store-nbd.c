@@ -5,8 +5,8 @@
  * Theory of operation. One connection, one request at a time. A request that has no answer within
  * timeout_ms, or whose connection breaks, fails, and the connection is thrown away: nothing can
  * arrive in the caller's memory any more. A write that fails so is unsettled: it may lie in the
- * server's socket, or be on its way to the disk, and land at any later time. An error that the
- * server itself reports is settled, and the connection lives on.
+ * server's socket, or be on its way to the disk, and land at any later time. After an error that the
+ * server itself reports the connection lives on; a write is settled then if that was a refusal.
  *
  * The next request makes a new connection first, within the same time-out. After a connection that
  * could not be made, requests fail at once for a while that grows: a server that is gone is not
@@ -318,7 +318,7 @@ static int export_write(struct hf_store *s, const void *buf, size_t bytes, uint6
 	if (r == 0)
 		return 0;
 	r = failed(x, "write", bytes, offset, r, err);
-	return is_settled ? r : HF_STORE_UNSETTLED;
+	return is_settled && hf_store_is_refusal(r) ? r : HF_STORE_UNSETTLED;
 }
 
 /* A size is told when a connection is made. */

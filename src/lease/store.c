@@ -52,6 +52,22 @@ int hf_store_check_sector(const char *path, uint64_t bytes, struct hf_err *err)
 	return -EINVAL;
 }
 
+bool hf_store_is_refusal(int r)
+{
+	switch (-r) {
+	case EINVAL:
+	case EBADF:
+	case EPERM:
+	case EROFS:
+	case EFBIG:
+	case ENOSPC:
+	case EDQUOT:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* ---- opening and closing ---- */
 
 static bool is_uri(const char *path)

@@ -424,18 +424,19 @@ TEST(an_answer_that_is_too_slow)
 	storage_end(server);
 }
 
-/* What the server says itself is settled, and the connection lives on. */
-TEST(errors_of_the_storage_come_through)
+/* The connection lives on. What is a refusal is settled; else its storage may still be at it. */
+static void fail_with(const char *error, int want_write, int want_read)
 {
-	static char error_file[128];
-	static const char *const failing[] = { "--filter=error",  "file",     file, "error=ENOSPC",
-					       "error-rate=100%", error_file, NULL };
+	char error_file[128], error_is[32];
+	const char *const failing[] = { "--filter=error",  "file",     file, error_is,
+					"error-rate=100%", error_file, NULL };
 	struct hf_store *s;
 	uint8_t *buf;
 	pid_t server;
 
 	prepare();
 	(void)snprintf(error_file, sizeof(error_file), "error-file=%s", trigger);
+	(void)snprintf(error_is, sizeof(error_is), "error=%s", error);
 	server = storage_serve(sock, failing);
 	if (server < 0)
 		return;
@@ -443,13 +444,19 @@ TEST(errors_of_the_storage_come_through)
 	buf = hf_store_buffer(s, 4096);
 	CHECK_EQ(try_write(s, buf, 1, 512, 0), 0);
 	storage_toggle(trigger, true);
-	CHECK_EQ(try_write(s, buf, 2, 512, 0), -ENOSPC);
-	CHECK_EQ(try_read(s, buf, 512, 0), -ENOSPC);
+	CHECK_EQ(try_write(s, buf, 2, 512, 0), want_write);
+	CHECK_EQ(try_read(s, buf, 512, 0), want_read);
 	storage_toggle(trigger, false);
 	CHECK_EQ(try_write(s, buf, 3, 512, 0), 0);
 	CHECK_EQ(on_disk(0), 3);
 	hf_store_close(s);
 	storage_end(server);
+}
+
+TEST(errors_of_the_storage_come_through)
+{
+	fail_with("ENOSPC", -ENOSPC, -ENOSPC);
+	fail_with("EIO", HF_STORE_UNSETTLED, -EIO);
 }
 
 /* A file that others put in its place may be larger or smaller, but not of other sectors. */
