@@ -92,6 +92,18 @@ static void draw_fault(struct ls_rand *r, struct ls_plan *p, unsigned int kinds)
 	}
 }
 
+/* What a read has seen is told long after: whoever asked may have slept for as long as a fence. */
+static void draw_slow_look(struct ls_rand *r, struct ls_plan *p)
+{
+	p->faults[p->n_faults++] = (struct ls_fault){
+		.kind = ls_rand_percent(r, 50) ? LS_FAULT_PAUSE : LS_FAULT_HANG,
+		.machine = LS_ANY,
+		.point = LS_POINT_SLOTS_READ,
+		.nth = 20 + ls_rand_below(r, 120),
+		.for_ns = between_ms(r, 1500, 5000),
+	};
+}
+
 static void draw_clocks(struct ls_rand *r, struct ls_plan *p)
 {
 	static const uint64_t edges[] = { 970000, 1030000, 1000000 };
@@ -164,6 +176,9 @@ void ls_plan_draw(struct ls_plan *p, uint64_t seed)
 	while (!kinds);
 	for (n = 1 + ls_rand_below(&r, 10); n; n--)
 		draw_fault(&r, p, kinds);
+	if (ls_rand_percent(&r, 25))
+		for (n = 1 + ls_rand_below(&r, 3); n; n--)
+			draw_slow_look(&r, p);
 }
 
 void ls_plan_print(const struct ls_plan *p)

@@ -15,7 +15,7 @@ import time
 
 RUNS = 100000
 RUNS_SOAK = 1000000
-RUNS_PLANTED = 60000
+RUNS_PLANTED = 100000
 RUNS_TWICE = 3000
 # What operations come to; each has to have been seen.
 RESULTS = {

@@ -182,7 +182,7 @@ void ls_machine_wake(struct ls_world *w, struct ls_machine *m)
 		if (ev.machine != me)
 			w->deferred[kept++] = ev;
 		else
-			ls_post(w, i * 1000 + ls_delay(w, 500), &ev);
+			ls_post(w, i * UINT64_C(1000) + ls_delay(w, 500), &ev);
 	}
 	w->n_deferred = kept;
 }
