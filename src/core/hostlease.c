@@ -83,6 +83,18 @@ static void read_slot(struct hf_host *h, struct hf_host_actions *ret)
 	add(ret, HF_HOST_DO_READ);
 }
 
+/* Until a claim counts, others wait for whoever had the slot before, too: by our record. */
+static uint32_t advertised_fence_ms(const struct hf_host *h)
+{
+	const struct hf_lease_extra *before = &h->seen.slot.extra;
+	bool is_claim = h->state == HF_HOST_CLAIMING ||
+			(h->state == HF_HOST_CONFIRMING && h->read_issued_ns < h->confirm_ns);
+
+	if (is_claim && before->is_present && before->fence_ms > h->config.fence_ms)
+		return before->fence_ms;
+	return h->config.fence_ms;
+}
+
 static void write_slot(struct hf_host *h, const struct hf_host_event *ev, bool is_free,
 		       struct hf_host_actions *ret)
 {
@@ -102,7 +114,7 @@ static void write_slot(struct hf_host *h, const struct hf_host_event *ev, bool i
 	s->extra.instance = c->instance;
 	s->extra.sequence++;
 	s->extra.renew_ms = c->renew_ms;
-	s->extra.fence_ms = c->fence_ms;
+	s->extra.fence_ms = advertised_fence_ms(h);
 	h->is_io_out = true;
 	h->is_written = true;
 	add(ret, HF_HOST_DO_WRITE)->slot = *s;

@@ -293,6 +293,25 @@ TEST(a_claim_that_slept_over_another_one_begins_again_above_it)
 	CHECK_EQ(w.h.generation, 3);
 }
 
+TEST(a_claim_waits_for_the_last_holder_and_so_do_those_who_see_it)
+{
+	struct world w;
+	uint64_t claimed_ns;
+
+	world_init(&w);
+	w.slot = stranger(4, 5000, 9000);
+	start(&w);
+	run_to(&w, HF_HOST_CONFIRMING);
+	claimed_ns = w.now_ns;
+	while (w.h.state != HF_HOST_MEMBER) {
+		if (w.now_ns < claimed_ns + 9 * S_NS)
+			CHECK_EQ(w.slot.extra.fence_ms, 9000);
+		turn(&w);
+	}
+	CHECK(w.now_ns - claimed_ns > 9 * S_NS);
+	CHECK_EQ(w.slot.extra.fence_ms, 3000);
+}
+
 TEST(what_is_about_to_leave_is_not_valid)
 {
 	struct world w;
