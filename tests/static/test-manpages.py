@@ -3,7 +3,7 @@
 """The manual pages against the programs and the sources: whatever exists is documented, whatever is
 documented exists, with the same default.
 
-usage: test-manpages.py KEEPER HOLDFAST"""
+usage: test-manpages.py KEEPER HOLDFAST DAEMON"""
 import re
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ import tap  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 MAN = ROOT / "docs/man"
-KEEPER, HOLDFAST = sys.argv[1:3]
+KEEPER, HOLDFAST, DAEMON = sys.argv[1:4]
 OPTION = re.compile(r"^  (?:--)?([a-z-]+)( = | |$)")
 DEFAULT = re.compile(r"Default: ([^\s,]+?)[.,]?(?:\s|$)")
 SECTIONS = {"[vm]": "vm", "[host NAME]": "host h", "[protection]": "protection"}
@@ -25,6 +25,8 @@ SECTIONS = {"[vm]": "vm", "[host NAME]": "host h", "[protection]": "protection"}
 command_page = manpage.read(MAN / "holdfast.1")
 keeper_page = manpage.read(MAN / "holdfast-keeper.8")
 file_page = manpage.read(MAN / "holdfast.conf.5")
+daemon_page = manpage.read(MAN / "holdfastd.8")
+daemon_file_page = manpage.read(MAN / "holdfastd.conf.5")
 plugin_page = manpage.read(MAN / "nbdkit-holdfast-plugin.1")
 
 
@@ -32,11 +34,11 @@ def run(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
 
 
-def settings() -> dict[str, dict[str, str]]:
+def settings(program: str = KEEPER) -> dict[str, dict[str, str]]:
     """Of `--help`: name to its kind (option or key) and default, "" for none."""
     found: dict[str, dict[str, str]] = {}
     name = ""
-    for line in run(KEEPER, "--help").stdout.splitlines():
+    for line in run(program, "--help").stdout.splitlines():
         row = OPTION.match(line)
         if row:
             name = row[1]
@@ -125,17 +127,24 @@ def command_options_are_documented() -> list[str]:
     return differ("option", real, set(re.findall(r"--([a-z-]+)", " ".join(tags))))
 
 
+def options_of(path: str) -> set[str]:
+    """Of a table for getopt_long()."""
+    source = (ROOT / path).read_text()
+    return set(re.findall(r'\{ "([a-z-]+)", (?:no|required)_argument', source)) - {"help"}
+
+
 def lease_commands_are_documented() -> list[str]:
     """each command of `holdfast lease` is in holdfast(1), and so are init's options"""
     listed = set(re.findall(r"^  ([a-z]+) {2,}", run(HOLDFAST, "lease", "help").stdout, re.M))
     assert "init" in listed, "the summary has another form than this test knows"
-    tags = command_page.tags("LEASE AREAS")
-    source = (ROOT / "src/cli/lease-init.c").read_text()
-    real = set(re.findall(r'\{ "([a-z-]+)", (?:no|required)_argument', source)) - {"help"}
+    tags, asking = command_page.tags("LEASE AREAS"), command_page.tags("LEASES")
+    real = options_of("src/cli/lease-init.c")
     return differ("lease", {f"lease {verb}" for verb in listed},
-                  {tag for tag in tags if tag.startswith("lease ")}) + \
+                  {tag for tag in tags + asking if tag.startswith("lease ")}) + \
         differ("option of lease init:", real | {"json"},
-               set(re.findall(r"--([a-z-]+)", " ".join(tags))))
+               set(re.findall(r"--([a-z-]+)", " ".join(tags)))) + \
+        differ("option about leases:", options_of("src/cli/host-call.c"),
+               set(re.findall(r"--([a-z-]+)", " ".join(asking))))
 
 
 def codes(path: str, enum: str) -> set[str]:
@@ -147,10 +156,52 @@ def codes(path: str, enum: str) -> set[str]:
 def exit_codes_are_documented() -> list[str]:
     """each exit status is documented, and no other"""
     return differ("status of holdfast:", codes("src/cli/holdfast.c", "exit_code") |
-                  codes("src/cli/lease-verbs.h", "hf_lease_exit"),
+                  codes("src/cli/lease-verbs.h", "hf_lease_exit") |
+                  codes("src/cli/host-call.h", "hf_host_exit"),
                   set(command_page.tags("EXIT STATUS"))) + \
         differ("status of the keeper:", codes("src/keeper/keeper.h", "hf_keeper_exit"),
-               set(keeper_page.tags("EXIT STATUS")))
+               set(keeper_page.tags("EXIT STATUS"))) + \
+        differ("status of the daemon:", codes("src/daemon/holdfastd.c", "hf_daemon_exit"),
+               set(daemon_page.tags("EXIT STATUS")))
+
+
+def daemon_settings_are_documented() -> list[str]:
+    """each option of holdfastd is in holdfastd(8), each key in holdfastd.conf(5)"""
+    real = settings(DAEMON)
+    items = [(i.tag.split()[0][2:], i.text) for i in daemon_page.items
+             if i.section == "OPTIONS" and i.tag]
+    problems = differ("holdfastd's option", set(real), {name for name, _ in items})
+    table = (ROOT / "src/daemon/hostconf.c").read_text()
+    rows = {(f"[{section}]", key): option for section, key, option in re.findall(
+        r'\{\s*"(host|lease|paths)",\s*"([a-z-]+)",\s*"([a-z-]+)",\s*TYPE', table)}
+    assert len(rows) > 10, "this test does not find the keys"
+    for section in ("[host]", "[lease]", "[paths]"):
+        items = [(i.tag.split(" = ")[0], i.text) for i in daemon_file_page.items
+                 if i.section == section and i.tag]
+        keys = {key: option for (where, key), option in rows.items() if where == section}
+        problems += differ(f"{section} key", set(keys), {name for name, _ in items})
+        problems += wrong_defaults(items, {key: real[option] for key, option in keys.items()})
+    return problems
+
+
+def daemon_interface_is_documented() -> list[str]:
+    """each method, error, event and member of holdfastd is in holdfastd(8)"""
+    sources = {path.name: path.read_text() for path in (ROOT / "src/daemon").glob("*.c")
+               if not path.name.startswith("test-")}
+    methods = set(re.findall(r'HF_HOST_INTERFACE "\.(\w+)", \.call', sources["hostctl.c"]))
+    everything = "".join(sources.values())
+    errors = set(re.findall(r'HF_HOST_INTERFACE "\.(\w+)"', everything)) - methods | set(
+        re.findall(r'hf_job_fail(?:_owner)?\(j,\s*"(\w+)"', everything))
+    members = set(re.findall(r'(?:json_object_object_add|add_\w+)\(\w+, "(\w+)"', everything))
+    assert "Acquire" in methods and "Owned" in errors and "valid_ms" in members, "nothing found"
+    said = [tag.split("(")[0] for tag in daemon_page.tags("METHODS")]
+    names: set[str] = set(re.findall(r'hf_event\(&\w+(?:->\w+)*,\s*"([a-z-]+)"', everything))
+    names |= set(re.findall(r'\{ "(host-[a-z]+)", "', everything)) | {"joined", "valid"}
+    return differ("method", methods, set(said)) + \
+        differ("error", errors, set(daemon_page.tags("ERRORS"))) + \
+        differ("event of the daemon:", names, set(daemon_page.tags("EVENTS"))) + \
+        [f"member {name} is not documented" for name in sorted(members)
+         if not re.search(rf"\b{name}\b", daemon_page.text)]
 
 
 def plugin_parameters_are_documented() -> list[str]:
@@ -170,6 +221,10 @@ def exit_codes_are_kept() -> list[str]:
             (HOLDFAST,): 2,
             (HOLDFAST, "status"): 2,
             (HOLDFAST, "status", "nobody", "--run-dir", folder): 3,
+            (HOLDFAST, "hosts", "--run-dir", folder): 3,
+            (HOLDFAST, "lease", "list", "--run-dir", folder): 3,
+            (HOLDFAST, "lease", "acquire", "web", "--run-dir", folder): 2,
+            (DAEMON, "--host-id", "0"): 2,
             (KEEPER, "run"): 2,
             (KEEPER, "run", "nobody", "--config", f"{folder}/none.conf"): 1,
         }
@@ -249,4 +304,5 @@ if __name__ == "__main__":
     sys.exit(tap.run([options_are_documented, keys_are_documented, commands_are_documented,
                       command_options_are_documented, lease_commands_are_documented,
                       exit_codes_are_documented, exit_codes_are_kept, events_are_documented,
+                      daemon_settings_are_documented, daemon_interface_is_documented,
                       status_is_documented, plugin_parameters_are_documented, pages_are_clean]))
