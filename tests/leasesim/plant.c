@@ -80,6 +80,8 @@ static const struct {
 				      "a damaged leader is believed" },
 	[LS_PLANT_NOT_SETTLED] = { "not-settled", SAFETY,
 				   "after a block that may still land the next one is relied on" },
+	[LS_PLANT_LOST_IS_WON] = { "lost-is-won", RULE(TRUE),
+				   "a host that comes second takes the lease for its own" },
 	[LS_PLANT_GIVES_UP] = { "gives-up", RULE(PROGRESS),
 				"an I/O error ends an operation without a word" },
 };
@@ -210,6 +212,9 @@ void ls_plant_ballot_action(struct ls_world *w, struct ls_machine *m, int lease,
 
 	if (a->kind == HF_BALLOT_DO_WRITE_BLOCK)
 		change_block(w, m, lease, b, &a->block);
+	if (a->kind == HF_BALLOT_DONE && a->result == HF_BALLOT_LOST &&
+	    w->plant == LS_PLANT_LOST_IS_WON)
+		a->result = HF_BALLOT_WON;
 	if (a->kind == HF_BALLOT_DO_WAIT && w->plant == LS_PLANT_NOT_SETTLED)
 		a->at_ns = 0;
 	if (a->kind == HF_BALLOT_DO_WRITE_LEADER && b->want.op == HF_BALLOT_RELEASE &&
