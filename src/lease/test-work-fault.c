@@ -394,6 +394,38 @@ TEST(an_io_that_hangs_holds_only_its_own_lease_and_can_be_cancelled)
 	world_end();
 }
 
+/* For who cancels it is over at once; the next one writes nothing that the late write could undo. */
+TEST(after_a_write_that_may_still_land_the_next_operation_waits)
+{
+	struct hf_ballot_want want = { .op = HF_BALLOT_ACQUIRE };
+	struct hf_lease_block landed;
+	struct world_op late;
+	struct hf_work_result res;
+	uint64_t failed;
+
+	begin();
+	make_plan(world_offset(1), 3, FAULT_LATE, false); /* index, read, own block */
+	world_start(1, "vm", &want, &late);
+	while (hf_work_trouble(late.work)[0] == '\0')
+		world_turn();
+	failed = storage_now_ns();
+	hf_work_cancel(late.work);
+	world_wait(&late);
+	CHECK_EQ(late.res.r, -ECANCELED);
+	WORLD_EXPECT(world_acquire(2, "vm"), HF_BALLOT_WON); /* others do not wait */
+	world_release(2, "vm", 1);
+	res = world_acquire(1, "vm");
+	WORLD_EXPECT(res, HF_BALLOT_WON);
+	CHECK(storage_now_ns() - failed >= (uint64_t)(HF_BALLOT_SETTLE_MS - 1000) * 1000000);
+	(void)end_plan();
+	wait_for_late();
+	landed = world_block(world_offset(3), 1);
+	CHECK_EQ(landed.lver, res.lver);
+	CHECK_EQ(landed.owner, 1);
+	CHECK(landed.bal != 0);
+	world_end();
+}
+
 TEST(a_workshop_that_is_stuck_says_so)
 {
 	struct hf_ballot_want want = { .op = HF_BALLOT_ACQUIRE };

@@ -59,7 +59,7 @@ TEST(some_reads_and_writes_fail)
 		return;
 	begin();
 	storage_toggle(trigger, true);
-	for (unsigned int n = 0; n < 8; n++) {
+	for (unsigned int n = 0; n < 4; n++) {
 		struct hf_lease_ref ref = world_ref("vm");
 		struct world_op a, b;
 

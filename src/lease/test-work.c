@@ -242,6 +242,26 @@ TEST(a_dead_owners_lease_is_taken_over_by_one_of_two)
 	world_end();
 }
 
+/* What it had under way may land until then, and its block would change behind our back. */
+TEST(after_a_daemon_that_died_no_ballot_begins_for_a_while)
+{
+	struct hf_work_result res;
+	uint64_t begun;
+
+	world_begin(1);
+	WORLD_EXPECT(world_create(1, "vm"), HF_BALLOT_WON);
+	world_end_shop(1);
+	world_stop_renewing(1, false);
+	begun = storage_now_ns();
+	world_ensure(1, world_area, world_area);
+	world_wait_member(1);
+	CHECK_EQ(world_read(1, "vm").r, 0);
+	res = world_acquire(1, "vm");
+	WORLD_EXPECT(res, HF_BALLOT_WON);
+	CHECK(storage_now_ns() - begun >= (uint64_t)HF_BALLOT_SETTLE_MS * 1000000);
+	world_end();
+}
+
 /* ---- waiting and cancelling ---- */
 
 TEST(one_at_a_time_in_order_and_cancelled)

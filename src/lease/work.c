@@ -35,6 +35,9 @@ void hf_work_wait(struct hf_work *w, uint64_t at_ns, hf_work_step *then)
 	assert(w->state == HF_WORK_RUNNING && !w->is_io_out && w->wake_ns == UINT64_MAX);
 	w->wake_ns = at_ns < UINT64_MAX ? at_ns : UINT64_MAX - 1;
 	w->then = then;
+	/* hf_workshop_next_ns() is asked after a dispatch. */
+	if (!w->shop->is_dispatching)
+		(void)eventfd_write(w->shop->event_fd, 1);
 }
 
 int hf_work_note_io(struct hf_work *w)
@@ -489,7 +492,8 @@ static int set_up(struct hf_workshop *s, const struct hf_workshop_config *config
 	s->page = config->page;
 	s->offset = config->offset;
 	s->timeout_ms = config->timeout_ms ? config->timeout_ms : TIMEOUT_MS;
-	if (!hf_lease_page_read(s->page, &before) || before.generation != 0)
+	/* Who leaves in order takes its instance off the page. */
+	if (!hf_lease_page_read(s->page, &before) || before.instance != 0)
 		s->quiet_ns = hf_work_now_ns() + HF_WORK_SETTLE_NS;
 	if (getrandom(&s->random, sizeof(s->random), 0) != (ssize_t)sizeof(s->random))
 		return -EIO;
