@@ -23,7 +23,7 @@ struct hf_watchdog {
 	char *path;
 	uint32_t fence_ms;
 	int fd; /* -1: to be opened with the next renewal */
-	uint32_t timeout_s;
+	_Atomic uint32_t timeout_s; /* what the device took, or will be asked for */
 	/* Each side says what it is about to do before it looks at what the other has said. */
 	_Atomic uint64_t fence_ns; /* until when something may be running */
 	_Atomic uint64_t free_ns; /* when it was last petted freely */
@@ -195,6 +195,7 @@ int hf_watchdog_open(const char *path, uint32_t fence_ms, uint64_t fence_ns,
 	w->ops = ops ? ops : &device_ops;
 	w->ctx = ctx;
 	w->fence_ms = fence_ms;
+	w->timeout_s = hf_watchdog_fit_s(fence_ms);
 	w->fd = -1;
 	w->petted_fence_ns = fence_ns;
 	atomic_init(&w->fence_ns, fence_ns);
@@ -227,9 +228,9 @@ uint32_t hf_watchdog_timeout_s(const struct hf_watchdog *w)
 /* ---- petting ---- */
 
 /* Petted at @at_ns, does it fire before @fence_ns? */
-static bool fires_before(uint32_t timeout_s, uint64_t at_ns, uint64_t fence_ns)
+static bool fires_before(const struct hf_watchdog *w, uint64_t at_ns, uint64_t fence_ns)
 {
-	return at_ns + timeout_s * NS_PER_S + SLACK_NS <= fence_ns;
+	return at_ns + w->timeout_s * NS_PER_S + SLACK_NS <= fence_ns;
 }
 
 bool hf_watchdog_may_publish(struct hf_watchdog *w, uint64_t fence_ns)
@@ -238,7 +239,7 @@ bool hf_watchdog_may_publish(struct hf_watchdog *w, uint64_t fence_ns)
 
 	atomic_store(&w->fence_ns, fence_ns);
 	free_ns = atomic_load(&w->free_ns);
-	return free_ns == 0 || fires_before(hf_watchdog_fit_s(w->fence_ms), free_ns, fence_ns);
+	return free_ns == 0 || fires_before(w, free_ns, fence_ns);
 }
 
 /* Opening it is the first pet. */
@@ -255,9 +256,7 @@ static int pet(struct hf_watchdog *w, struct hf_err *err)
 static int pet_for_renewal(struct hf_watchdog *w, uint64_t now_ns, uint64_t fence_ns,
 			   struct hf_err *err)
 {
-	uint32_t timeout_s = w->fd >= 0 ? w->timeout_s : hf_watchdog_fit_s(w->fence_ms);
-
-	if (fence_ns == w->petted_fence_ns || !fires_before(timeout_s, now_ns, fence_ns))
+	if (fence_ns == w->petted_fence_ns || !fires_before(w, now_ns, fence_ns))
 		return 0;
 	w->petted_fence_ns = fence_ns;
 	return pet(w, err);

@@ -50,6 +50,7 @@ int hf_watchdog_open(const char *path, uint32_t fence_ms, uint64_t fence_ns,
  * is started again has so long to take it over. Takes NULL. */
 void hf_watchdog_close(struct hf_watchdog *w, bool is_disarming);
 
+/* Before it is opened: what it will be asked for. */
 uint32_t hf_watchdog_timeout_s(const struct hf_watchdog *w);
 
 /* Before a renewal is published, by the renewing thread: false: this one must not be, since the

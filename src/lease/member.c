@@ -281,7 +281,7 @@ static int open_watchdog(struct hf_member *m, const struct hf_member_config *c, 
 		return 0;
 	r = hf_watchdog_open(c->watchdog, c->host.fence_ms, fence_ns, NULL, NULL, &m->dog, err);
 	if (r == 0)
-		m->now.watchdog_s = hf_watchdog_fit_s(c->host.fence_ms);
+		m->now.watchdog_s = hf_watchdog_timeout_s(m->dog);
 	return r;
 }
 

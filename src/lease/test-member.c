@@ -273,6 +273,23 @@ TEST(a_member_joins_renews_and_leaves)
 	end_all();
 }
 
+/* Nobody takes in what is read: it is renewed all the same, and the newest is there later. */
+TEST(a_main_loop_that_hangs)
+{
+	uint64_t began_ns, until = storage_now_ns() + PATIENCE_MS * MS_NS;
+
+	make_area(512);
+	start(1);
+	expect_state(1, HF_HOST_MEMBER);
+	began_ns = storage_now_ns();
+	while (page_of(1).fence_ns < began_ns + 3 * FENCE_MS * MS_NS && storage_now_ns() < until)
+		(void)usleep(10000);
+	CHECK(page_of(1).fence_ns >= began_ns + 3 * FENCE_MS * MS_NS);
+	(void)hf_member_dispatch(host[1].member);
+	CHECK(hf_member_sight(host[1].member, 1)->issued_ns > began_ns + FENCE_MS * MS_NS);
+	end_all();
+}
+
 /* What is not the main thread here renews. */
 static atomic_uint renewals_allocate;
 
