@@ -306,6 +306,23 @@ static const struct hf_setting table[] = {
 	  .is_repeatable = true,
 	  .help = "QEMU's options, quoted as in a shell; those of a [host] are added for it "
 		  "alone" },
+	/* For holdfastd, which reads them by itself (src/daemon/vmfile.c). */
+	{ .name = "takeover",
+	  FIELD(is_taken_over),
+	  .type = HF_SETTING_BOOL,
+	  .def = "no",
+	  .metavar = "yes|no",
+	  .places = HF_IN_VM,
+	  .group = HF_GROUP_FILE,
+	  .help = "start the VM on a preferred host when its host has died; not for one with two "
+		  "hosts" },
+	{ .name = "prefer",
+	  FIELD(prefer),
+	  .type = HF_SETTING_TEXT,
+	  .metavar = "HOST,...",
+	  .places = HF_IN_VM,
+	  .group = HF_GROUP_FILE,
+	  .help = "the hosts that may take it over, the best first" },
 	/* Read for each host alike: that of the other host becomes the peer. */
 	{ .name = "address",
 	  FIELD(listen),

@@ -47,6 +47,7 @@ struct hf_settings_addr {
  * @disk_layout: enum hf_disk_layout
  * @durability: enum hf_durability (core/disk.h)
  * @disk_buffer_bytes: of the log of what the guest writes, on each host
+ * @is_taken_over, @prefer: the host's daemon's affair
  * @state_dir: folder for what must outlive a keeper: STATE_DIR/NAME
  * @redo_journal: absolute path or NBD URI; NULL: a file in STATE_DIR/NAME. Set in the shared layout
  * @disk_plugin: path of nbdkit-holdfast-plugin.so; NULL: as with @preload
@@ -79,6 +80,8 @@ struct hf_settings {
 	unsigned int disk_layout;
 	unsigned int durability;
 	uint64_t disk_buffer_bytes;
+	bool is_taken_over;
+	char *prefer;
 	char *state_dir;
 	char *redo_journal;
 	char *disk_plugin;

@@ -280,6 +280,8 @@ static const char pair[] = "# one file, the same on both hosts\n"
 			   "unprotected = disk0\n"
 			   "redo-journal = nbd://san/redo\n"
 			   "lease = yes\n"
+			   "takeover = yes\n"
+			   "prefer = alpha, gamma\n"
 			   "log-level = error\n"
 			   "\n"
 			   "[host alpha]\n"
@@ -316,6 +318,8 @@ TEST(one_file_for_both_hosts)
 	CHECK_EQ(s.log_level, HF_LOG_DEBUG);
 	CHECK_EQ(s.epoch_interval_ns, 50 * MS);
 	CHECK_EQ(s.lease, HF_LEASE_USE_YES);
+	CHECK(s.is_taken_over);
+	CHECK_STR(s.prefer, "alpha, gamma");
 	CHECK_EQ(s.disk_layout, HF_DISK_LAYOUT_SHARED);
 	CHECK_EQ(s.durability, HF_DURABILITY_MEMORY);
 	CHECK_STR(s.redo_journal, "nbd://san/redo");
