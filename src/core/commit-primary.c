@@ -112,7 +112,8 @@ static bool wants_vote(const struct hf_primary *p)
 {
 	bool is_in_touch = p->is_link_up && !p->is_peer_silent;
 
-	return p->state == HF_PRIMARY_HOLDING || (p->state == HF_PRIMARY_LEAVING && !is_in_touch) ||
+	return p->must_verify || p->state == HF_PRIMARY_HOLDING ||
+	       (p->state == HF_PRIMARY_LEAVING && !is_in_touch) ||
 	       (p->state == HF_PRIMARY_ENDING && !is_in_touch);
 }
 
@@ -131,7 +132,7 @@ static void ask_if_wanted(struct hf_primary *p, struct hf_primary_actions *out)
 
 static void cancel_question(struct hf_primary *p, struct hf_primary_actions *out)
 {
-	if (!p->is_asking || p->is_cancelling)
+	if (!p->is_asking || p->is_cancelling || p->must_verify)
 		return;
 	p->is_cancelling = true;
 	add(out, HF_PRIMARY_CANCEL_ARBITER, 0);
@@ -208,6 +209,7 @@ static void supersede(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	move(p, HF_PRIMARY_SUPERSEDED);
 	p->is_synced = false;
+	p->must_verify = false;
 	add(out, HF_PRIMARY_DISCARD, 0);
 	add(out, HF_PRIMARY_FREEZE, 0);
 	cut_disks(p, out);
@@ -219,8 +221,16 @@ static void finish(struct hf_primary *p, struct hf_primary_actions *out)
 {
 	move(p, HF_PRIMARY_FINISHED);
 	p->is_synced = false;
+	p->must_verify = false;
 	cancel_question(p, out);
 	add(out, HF_PRIMARY_FINISH, 0);
+}
+
+/* A question of this side that is still open would be in its way. */
+static void let_the_standby_win(struct hf_primary *p, struct hf_primary_actions *out)
+{
+	p->must_verify = false;
+	cancel_question(p, out);
 }
 
 static void acknowledged(struct hf_primary *p, struct hf_primary_actions *out)
@@ -238,6 +248,7 @@ static void acknowledged(struct hf_primary *p, struct hf_primary_actions *out)
 	move(p, HF_PRIMARY_HANDED_OVER);
 	add(out, HF_PRIMARY_FREEZE, 0);
 	cut_disks(p, out);
+	let_the_standby_win(p, out);
 	tell_to_go_live(p, out);
 }
 
@@ -517,7 +528,7 @@ static void on_vm_died(struct hf_primary *p, const struct hf_primary_event *ev U
 	case HF_PRIMARY_LEAVING:
 		move(p, HF_PRIMARY_DEAD);
 		cut_disks(p, out);
-		cancel_question(p, out);
+		let_the_standby_win(p, out);
 		tell_to_go_live(p, out);
 		break;
 	case HF_PRIMARY_HANDED_OVER:
@@ -591,6 +602,7 @@ static void won(struct hf_primary *p, uint64_t lver, struct hf_primary_actions *
 	assert(lver > p->lver);
 	p->lver = lver;
 	p->must_win = false;
+	p->must_verify = false;
 	switch (p->state) {
 	case HF_PRIMARY_HOLDING:
 	case HF_PRIMARY_LEAVING:
@@ -648,6 +660,17 @@ static void on_arbiter(struct hf_primary *p, const struct hf_primary_event *ev,
 		won(p, ev->won ? ev->won : ev->lver + 1, out);
 	else if (p->state != HF_PRIMARY_SUPERSEDED && p->state != HF_PRIMARY_FINISHED)
 		supersede(p, out);
+}
+
+/* While it was not, another host may have become the owner of what this one owned. */
+static void on_lease_renewed(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
+			     struct hf_primary_actions *out)
+{
+	if (!p->has_vote || p->state == HF_PRIMARY_HANDED_OVER || p->state == HF_PRIMARY_DEAD ||
+	    p->state == HF_PRIMARY_SUPERSEDED || p->state == HF_PRIMARY_FINISHED)
+		return;
+	p->must_verify = true;
+	ask_if_wanted(p, out);
 }
 
 static void on_arbiter_cancelled(struct hf_primary *p, const struct hf_primary_event *ev UNUSED,
@@ -709,6 +732,7 @@ static handler *const handlers[HF_PRIMARY_EVENT_COUNT] = {
 	[HF_PRIMARY_VM_ENDED] = on_vm_ended,
 	[HF_PRIMARY_HANDOVER_WANTED] = on_handover_wanted,
 	[HF_PRIMARY_ABANDON_WANTED] = on_abandon_wanted,
+	[HF_PRIMARY_LEASE_RENEWED] = on_lease_renewed,
 	[HF_PRIMARY_DISKS_CUT] = on_disks_cut,
 };
 
@@ -732,6 +756,7 @@ static void check(const struct hf_primary *p)
 		assert(!p->is_peer_silent);
 	assert(!p->is_asking || p->has_vote);
 	assert(!p->is_cancelling || p->is_asking);
+	assert(!p->must_verify || p->is_asking);
 	if (p->must_win)
 		assert(p->state == HF_PRIMARY_ENDING || p->state == HF_PRIMARY_SUPERSEDED);
 	if (p->has_vote && p->state == HF_PRIMARY_HOLDING)

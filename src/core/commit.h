@@ -86,6 +86,7 @@ enum hf_primary_event_kind {
 	HF_PRIMARY_VM_ENDED, /* guest shut down, or an operator stopped the VM */
 	HF_PRIMARY_HANDOVER_WANTED, /* by command, or requested by the standby */
 	HF_PRIMARY_ABANDON_WANTED, /* give up protection: by command, or because capturing fails */
+	HF_PRIMARY_LEASE_RENEWED, /* the host's lease is valid again, and had not been: whose is the VM's? */
 	HF_PRIMARY_DISKS_CUT, /* proven: no write of this side can reach the image any more */
 	HF_PRIMARY_EVENT_COUNT
 };
@@ -166,14 +167,12 @@ struct hf_primary {
 	/*
 	 * The VM has a lease. Set by the driver after hf_primary_init(), with the lver that this host
 	 * owns. Then the standby's death alone is no leave to go on alone: it may have won before.
-	 * A driver that claims the lease anew for reasons of its own (it had expired) feeds the end
-	 * as if it had been asked for; it does not claim in HANDED_OVER and DEAD, where the standby
-	 * is to win.
 	 */
 	bool has_vote;
 	uint64_t lver;
 	bool is_asking; /* a question is open; after a promotion by force: the standby half's */
 	bool is_cancelling;
+	bool must_verify; /* LEASE_RENEWED: until it is granted, which nothing takes back */
 	bool must_win; /* ENDING: the standby owned the lease last, and has discarded */
 };
 

@@ -243,6 +243,37 @@ TEST(a_standby_that_has_discarded_needs_no_vote)
 	CHECK_EQ(did(HF_PRIMARY_SEND_LEASE)->lver, 8);
 }
 
+/* Not even if the two are in touch: another host may own it by now. */
+TEST(a_lease_that_had_expired_is_asked_for_until_it_is_granted)
+{
+	protect();
+	primary(HF_PRIMARY_LEASE_RENEWED, 0, 0);
+	CHECK_EQ(did(HF_PRIMARY_ASK_ARBITER)->lver, 7);
+	primary(HF_PRIMARY_HANDOVER_WANTED, 0, 0);
+	CHECK_EQ(p.state, HF_PRIMARY_PROTECTED);
+	primary(HF_PRIMARY_PEER_SILENT, 0, 0);
+	primary(HF_PRIMARY_PEER_HEARD, 0, 0);
+	CHECK(!did(HF_PRIMARY_CANCEL_ARBITER));
+	primary(HF_PRIMARY_ARBITER_GRANTED, 0, 7);
+	CHECK_EQ(did(HF_PRIMARY_SEND_LEASE)->lver, 8);
+	CHECK_EQ(p.state, HF_PRIMARY_PROTECTED);
+}
+
+TEST(a_hand_over_that_is_under_way_waits_for_the_lease)
+{
+	protect();
+	primary(HF_PRIMARY_HANDOVER_WANTED, 0, 0);
+	primary(HF_PRIMARY_LEASE_RENEWED, 0, 0);
+	primary(HF_PRIMARY_CAPTURED, 2, 0);
+	primary(HF_PRIMARY_ACK, 2, 0);
+	CHECK_EQ(p.state, HF_PRIMARY_HANDED_OVER);
+	CHECK(did(HF_PRIMARY_CANCEL_ARBITER));
+	CHECK(!did(HF_PRIMARY_SEND_HANDOVER));
+	primary(HF_PRIMARY_ARBITER_GRANTED, 0, 7);
+	CHECK_EQ(pa.a[0].kind, HF_PRIMARY_SEND_LEASE);
+	CHECK_EQ(pa.a[1].kind, HF_PRIMARY_SEND_HANDOVER);
+}
+
 /* ---- the standby ---- */
 
 TEST(proof_loads_and_the_vote_runs)

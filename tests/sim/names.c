@@ -32,6 +32,7 @@ const char *const sim_primary_event_names[HF_PRIMARY_EVENT_COUNT] = {
 	[HF_PRIMARY_VM_ENDED] = "vm-ended",
 	[HF_PRIMARY_HANDOVER_WANTED] = "handover-wanted",
 	[HF_PRIMARY_ABANDON_WANTED] = "abandon-wanted",
+	[HF_PRIMARY_LEASE_RENEWED] = "lease-renewed",
 	[HF_PRIMARY_DISKS_CUT] = "disks-cut",
 };
 
