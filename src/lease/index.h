@@ -36,9 +36,9 @@ static inline uint64_t hf_index_at(const struct hf_lease_geometry *g, uint64_t l
 /**
  * hf_index_search() - look for a name
  * @bytes: the index's whole area, geometry->align_bytes
- * Return: 0, also when there is no such lease; -EBADMSG with @err that says what stands where: it is
- * no index, another lockspace's, or of another geometry; the lease would lie beyond the end; or it
- * was not found, and an entry that is damaged may have been the one.
+ * Return: 0, also when there is no such lease; -EBADMSG with @err that says what stands where: it
+ * is no index, another lockspace's, or of another geometry; the lease would lie beyond the end; or
+ * it was not found, and an entry that is damaged may have been the one.
  */
 int hf_index_search(const struct hf_index_query *q, const uint8_t *bytes, struct hf_index_find *ret,
 		    struct hf_err *err) HF_MUST_CHECK;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Each single I/O of each operation fails, or does not come back. The store's calls are replaced at
- * link time (--wrap); what the plan does not name goes to the real ones. Host 1 reaches the area by a
- * link of its own, so that its I/O can be told from host 2's.
+ * link time (--wrap); what the plan does not name goes to the real ones. Host 1 reaches the area by
+ * a link of its own, so that its I/O can be told from host 2's.
  */
 #include "lease/test-work-world.h"
 
@@ -229,8 +229,8 @@ static struct hf_ballot_want want_of(const struct round *r, uint64_t lver)
 					.to_generation = generation_of(2) };
 }
 
-/* The lease is free before an ACQUIRE, else host 1's; before a PREPARE host 2's, and host 1's block has the
- * mark of a release. Returns its lver. */
+/* The lease is free before an ACQUIRE, else host 1's; before a PREPARE host 2's, and host 1's
+ * block has the mark of a release. Returns its lver. */
 static uint64_t set_up(const struct round *r)
 {
 	struct hf_work_result res = { .lver = world_leader(world_offset(3)).lver };
@@ -394,7 +394,8 @@ TEST(an_io_that_hangs_holds_only_its_own_lease_and_can_be_cancelled)
 	world_end();
 }
 
-/* For who cancels it is over at once; the next one writes nothing that the late write could undo. */
+/* For who cancels it is over at once; the next one writes nothing that the late write could
+ * undo. */
 TEST(after_a_write_that_may_still_land_the_next_operation_waits)
 {
 	struct hf_ballot_want want = { .op = HF_BALLOT_ACQUIRE };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Operations by way of an NBD server that fails, is slow, stops, dies and comes back. The hosts' own
- * leases go to the file behind it, so that they are renewed all the time.
+ * Operations by way of an NBD server that fails, is slow, stops, dies and comes back. The hosts'
+ * own leases go to the file behind it, so that they are renewed all the time.
  */
 #include "lease/test-work-world.h"
 

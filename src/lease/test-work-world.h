@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Hosts that share a lease area, all in this process: pages, members, workshops, and one main loop. */
+/* Hosts that share a lease area, all in this process: pages, members, workshops, and one main
+ * loop. */
 #pragma once
 
 #include "lease/test-storage.h"
@@ -274,7 +275,8 @@ STORAGE_UNUSED static void world_ensure(unsigned int id, const char *path, const
 		world_begin_shop(h, shop_path);
 }
 
-/* Members 1..n of a lockspace without leases. They stay for the next test: joining takes seconds. */
+/* Members 1..n of a lockspace without leases. They stay for the next test: joining takes
+ * seconds. */
 STORAGE_UNUSED static void world_begin_by(unsigned int n, const char *const *paths)
 {
 	world_make_index();

@@ -281,9 +281,9 @@ void hf_work_ballot(struct hf_work *w, const struct hf_ballot_want *want, hf_wor
 }
 
 /*
- * The machine waits for the end of an I/O before it gives up, which may take for ever. What is under
- * way as long as it is not bound is a read or a ballot number (or another host's value, that others
- * would find, too): its end is of no interest to who cancels, only to the next operation.
+ * The machine waits for the end of an I/O before it gives up, which may take for ever. What is
+ * under way as long as it is not bound is a read or a ballot number (or another host's value, that
+ * others would find, too): its end is of no interest to who cancels, only to the next operation.
  */
 void hf_work_ballot_cancel(struct hf_work *w)
 {

@@ -4,13 +4,13 @@
  *
  * Theory of operation. The index is changed only by the owner of its own lease: look whether the
  * name is there, ACQUIRE the index's lease, look again, write the area, write the entry, RELEASE.
- * With the entry the lease exists; whoever crashes before leaves an area that nobody knows of, and an
- * index lease that the next one takes over when this host is dead.
+ * With the entry the lease exists; whoever crashes before leaves an area that nobody knows of, and
+ * an index lease that the next one takes over when this host is dead.
  *
- * An index that was taken over from us while we stood still must not be written to: the last look at
- * the host lease's deadline comes right before each write, and others wait longer than that
- * (docs/lease.md). A write of unknown fate is given its time to settle, then everything begins again
- * with looking.
+ * An index that was taken over from us while we stood still must not be written to: the last look
+ * at the host lease's deadline comes right before each write, and others wait longer than that
+ * (docs/lease.md). A write of unknown fate is given its time to settle, then everything begins
+ * again with looking.
  */
 #include <errno.h>
 #include <string.h>

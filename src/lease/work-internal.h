@@ -7,10 +7,10 @@
  * the clock (hf_work_wait()); `then` is the next step. Whatever way it ends, hf_work_end() is its
  * last step, and its callback comes from hf_workshop_dispatch().
  *
- * Workers take what is to be done from one queue in its order, so that one that hangs in the storage
- * keeps nothing but the operation that it works for. The next operation on the same lease begins
- * when the one before it has ended and no write of it is under way any more, or can still land
- * (`settle_ns`): an operation that was cancelled is out of its caller's sight by then.
+ * Workers take what is to be done from one queue in its order, so that one that hangs in the
+ * storage keeps nothing but the operation that it works for. The next operation on the same lease
+ * begins when the one before it has ended and no write of it is under way any more, or can still
+ * land (`settle_ns`): an operation that was cancelled is out of its caller's sight by then.
  */
 #pragma once
 

@@ -54,13 +54,14 @@ struct hf_work_result {
 
 typedef void hf_work_done(void *ctx, const struct hf_work_result *result);
 
-/* To be made right after hf_member_start(). If the page is another daemon's then (one that has died), no
- * ballot begins in the first HF_BALLOT_SETTLE_MS: what that had under way may land until then. */
+/* To be made right after hf_member_start(). If the page is another daemon's then (one that has
+ * died), no ballot begins in the first HF_BALLOT_SETTLE_MS: what that had under way may land until
+ * then. */
 int hf_workshop_new(const struct hf_workshop_config *config, struct hf_workshop **ret,
 		    struct hf_err *err) HF_MUST_CHECK;
-/* Cancels what can be and calls back; what cannot be has @patience_ms to come to its end, and is not
- * called back any more if it does not. -ETIMEDOUT: a worker is stuck in the storage; it keeps all
- * that it may touch, and the process has to end. Callbacks must start nothing. */
+/* Cancels what can be and calls back; what cannot be has @patience_ms to come to its end, and is
+ * not called back any more if it does not. -ETIMEDOUT: a worker is stuck in the storage; it keeps
+ * all that it may touch, and the process has to end. Callbacks must start nothing. */
 int hf_workshop_free(struct hf_workshop *s, uint32_t patience_ms) HF_MUST_CHECK;
 
 int hf_workshop_fd(const struct hf_workshop *s);
@@ -73,9 +74,9 @@ uint64_t hf_workshop_next_ns(const struct hf_workshop *s);
 /**
  * hf_work_start() - an operation; host id, generation and max_hosts of @want are filled in
  * @done: exactly once, from hf_workshop_dispatch(), unless the workshop goes first.
- * @ret: valid until @done; may be NULL. Return: 0; -ENOMEM; -EBUSY: too many are waiting; -EINVAL: no
- * name, an offset that is none, a TRANSFER to nobody else; -ESHUTDOWN: the host lease is not valid
- * (operations may not even begin then).
+ * @ret: valid until @done; may be NULL. Return: 0; -ENOMEM; -EBUSY: too many are waiting; -EINVAL:
+ * no name, an offset that is none, a TRANSFER to nobody else; -ESHUTDOWN: the host lease is not
+ * valid (operations may not even begin then).
  *
  * I/O errors end no ballot: it goes on, with pauses, until it knows or is cancelled.
  */
@@ -89,8 +90,8 @@ int hf_work_read(struct hf_workshop *s, const struct hf_lease_ref *lease, hf_wor
 		 void *ctx, struct hf_work **ret) HF_MUST_CHECK;
 
 /* Makes a lease of that name, if there is none: index entry and area, under the index's own lease.
- * Before it has that, an I/O error ends it. `result`: WON if it made it, OWNED if it was there. -EINVAL:
- * no name for a lease. */
+ * Before it has that, an I/O error ends it. `result`: WON if it made it, OWNED if it was there.
+ * -EINVAL: no name for a lease. */
 int hf_work_create(struct hf_workshop *s, const char *name, hf_work_done *done, void *ctx,
 		   struct hf_work **ret) HF_MUST_CHECK;
 
@@ -104,7 +105,7 @@ int hf_work_request(struct hf_workshop *s, const struct hf_lease_ref *lease,
  * ballot cannot be given up any more. Later operations on the lease do wait for that. */
 void hf_work_cancel(struct hf_work *w);
 
-/* Since when this one waits for the storage, 0: it does not. And the last error, "" when the last I/O
- * was done; valid until the next call of anything here. */
+/* Since when this one waits for the storage, 0: it does not. And the last error, "" when the last
+ * I/O was done; valid until the next call of anything here. */
 uint64_t hf_work_stuck_since_ns(const struct hf_work *w);
 const char *hf_work_trouble(const struct hf_work *w);
