@@ -40,8 +40,7 @@ struct hf_member_status {
 	uint64_t renewals, failures; /* I/O errors */
 	uint64_t io_since_ns; /* 0, or since when the read or write under way has not come back */
 	uint64_t last_io_ns, max_io_ns; /* durations */
-	struct hf_err
-		error; /* of the last failed I/O, or what is damaged; "" when all is well again */
+	struct hf_err error; /* of the last failed I/O, or of what is damaged; "": all is well */
 	bool is_memory_locked, is_realtime; /* false: was refused; a loaded host may renew late */
 	uint32_t watchdog_s; /* its time-out, 0: none */
 	int watchdog_error; /* 0, or -errno of the last time it was to be petted */
