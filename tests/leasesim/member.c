@@ -91,9 +91,10 @@ void ls_member_start(struct ls_world *w, struct ls_machine *m)
 
 	memcpy(config.name, m->name, sizeof(config.name));
 	hf_host_init(&m->host, &config);
+	/* Its own predecessor is known by what it left on the page. */
+	ev.resume_instance = m->page.instance;
 	if (m->page.generation && ls_keeper_uses_page(m) && w->plant != LS_PLANT_JOIN_UNDER_VMS) {
 		ev.resume_generation = m->page.generation;
-		ev.resume_instance = m->page.instance;
 		ev.resume_tenure = m->page.tenure;
 		ev.resume_valid_ns = m->page.valid_ns;
 		ev.resume_fence_ns = m->page.fence_ns;
