@@ -579,6 +579,51 @@ def sanlocks_dump_shows_what_is_there() -> None:
         lease.a("Release", vm=lease.vm)
 
 
+# --- other geometries ----------------------------------------------------------------------------
+
+class Trio:
+    """Two hosts of ours and one of sanlock's on an area of some geometry."""
+
+    def __init__(self, lab: Lab, name: str, sector: int, align_mib: int):
+        self.area = LeaseArea(lab, name, leases=2, io_timeout_s=T_S, sector=sector,
+                              align_mib=align_mib)
+        self.area.init()
+        self.ours = [HoldfastHost(lab, f"{name}-{n}", self.area, n, **FENCE) for n in (A, B)]
+        self.theirs = SanlockHost(lab, f"{name}-{V}", self.area, V)
+        for holdfast in self.ours:
+            holdfast.start(is_joined=False)
+        self.theirs.start()
+        self.joining = self.theirs.begin_join()
+
+    def check(self) -> None:
+        self.theirs.finish_join(self.joining)
+        for holdfast in self.ours:
+            holdfast.wait_joined()
+            poll(lambda h=holdfast: self.theirs.sees_alive(h.host_id), "sanlock sees ours alive")
+        first, second = self.ours
+        a, b, v = first.connect(), second.connect(), self.theirs.holder()
+        name = first.create("vm")
+        lver = give(a, b, "vm", a("Acquire", vm="vm")["lver"], second, second.generation)
+        expect(v.acquire(name) == OWNED, "sanlock is not refused")
+        expect(self.theirs.read(name) == Owner(lver, B, second.generation), "sanlock's view")
+        b("Release", vm="vm")
+        expect(v.acquire(name) == 0, "sanlock does not get what was released")
+        expect(refused(a, "Acquire", vm="vm").parameters["owner_id"] == V, "not sanlock's")
+        expect(v.release(name) == 0, "sanlock does not release")
+        expect(a("Acquire", vm="vm")["lver"] == lver + 2, "not got back")
+
+
+@check
+def sectors_of_4096_bytes_and_larger_areas_are_shared_as_well() -> None:
+    if why := lacks_sanlock():
+        raise Skip(why)
+    geometries = {"small": (4096, 1), "medium": (4096, 4), "large": (4096, 8)}
+    with Lab([f"{name}-{n}" for name in geometries for n in (A, B, V)]) as lab:
+        trios = [Trio(lab, name, *geometry) for name, geometry in geometries.items()]
+        for trio in trios:
+            trio.check()
+
+
 # --- the dead ------------------------------------------------------------------------------------
 
 def expect_no_sooner(what: str, begin_ns: int, end_ns: int, slack_s: float) -> None:

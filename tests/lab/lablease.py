@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from labnet import Lab, LabError, Proc, command, tool
-from leaseformat import ALIGN
 
 HERE = Path(__file__).resolve().parent
 PYTHON = sys.executable
 NBD_PORT = 10809
 INTERFACE = "org.holdfast.Host"
-FIRST_LEASE = 3  # areas of ALIGN before it: the lockspace, the index, the index's own lease
+FIRST_LEASE = 3  # areas before it: the lockspace, the index, the lease of the index
 
 
 def wait_until(is_true: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
@@ -48,44 +47,50 @@ def lacks_sanlock() -> str:
 # --- areas ---------------------------------------------------------------------------------------
 
 class LeaseArea:
-    """A file, of 512-byte sectors and 1 MiB areas."""
+    """A file; of 512-byte sectors and 1 MiB areas, unless told otherwise."""
 
     def __init__(self, lab: Lab, space: str = "lab", leases: int = 16, io_timeout_s: int = 1,
-                 hosts: int = 0):
+                 hosts: int = 0, sector: int = 512, align_mib: int = 1):
         self.lab, self.space, self.leases = lab, space, leases
+        self.sector, self.align_mib, self.align = sector, align_mib, align_mib << 20
         self.io_timeout_s, self.hosts = io_timeout_s, hosts
         self.file = lab.work / f"{space}.area"
         with open(self.file, "wb") as f:
             # Written, not sparse: nobody's lease waits for blocks to be found for it.
             for _ in range(FIRST_LEASE + leases):
-                f.write(bytes(ALIGN))
+                f.write(bytes(self.align))
 
     @property
     def location(self) -> str:
         """As a daemon on a host is told."""
         return str(self.file)
 
+    @property
+    def _geometry(self) -> tuple[str, ...]:
+        return ("-Z", str(self.sector), "-A", f"{self.align_mib}M")
+
     def offset(self, number: int) -> int:
         """Of a lease that no index knows; number from 0."""
         assert number < self.leases
-        return (FIRST_LEASE + number) * ALIGN
+        return (FIRST_LEASE + number) * self.align
 
     def init(self) -> None:
         """By holdfast, with its index."""
         command(tool("src/cli/holdfast"), "lease", "init", "--lockspace", self.space,
-                "--io-timeout", f"{self.io_timeout_s}s",
+                "--io-timeout", f"{self.io_timeout_s}s", "--sector", str(self.sector),
+                "--align", f"{self.align_mib}M",
                 *(["--hosts", str(self.hosts)] if self.hosts else []), str(self.file))
 
     def init_by_sanlock(self) -> None:
         """The lockspace alone."""
         command("sanlock", "direct", "init", "-s", f"{self.space}:0:{self.file}:0",
-                "-o", str(self.io_timeout_s))
+                "-o", str(self.io_timeout_s), *self._geometry)
 
     def init_lease(self, name: str, number: int) -> str:
         """By sanlock, at a place that no index knows; the lease as sanlock names it."""
         hosts = ["-n", str(self.hosts)] if self.hosts else []
         command("sanlock", "direct", "init", "-r", self.sanlock_name(name, self.offset(number)),
-                *hosts)
+                *hosts, *self._geometry)
         return self.sanlock_name(name, self.offset(number))
 
     def sanlock_name(self, name: str, offset: int) -> str:
@@ -294,7 +299,7 @@ class SanlockHost:
                               name="sanlock-command")
 
     def _index(self, verb: str, name: str) -> Optional[int]:
-        text = self.client(verb, "-x", f"{self.area.space}:{self.area.file}:{ALIGN}", "-e", name,
+        text = self.client(verb, "-x", f"{self.area.space}:{self.area.file}:{self.area.align}", "-e", name,
                            check=False)
         return int(text.split("offset")[1].split()[0]) if text and "offset" in text else None
 

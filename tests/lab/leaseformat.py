@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Optional
 
 SECTOR = 512
-ALIGN = 1 << 20
 MAX_HOSTS = 2000
 NAME_BYTES = 48
 LOCKSPACE_MAGIC, RESOURCE_MAGIC = 0x12212010, 0x06152010
