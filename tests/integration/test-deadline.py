@@ -6,6 +6,7 @@ need not be."""
 
 import hashlib
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -116,6 +117,41 @@ class Wire:
 
     def close(self) -> None:
         self._sock.close()
+
+
+def define(leased: Leased) -> None:
+    """The same file on both hosts: it may run on either."""
+    qemu, *args = leased.vm.qemu_argv()
+    for host in HOSTS:
+        (leased.lab.host_dir(host) / "vms" / f"{leased.vm.name}.conf").write_text(
+            f"[vm]\nqemu = {qemu}\nargs = {shlex.join(args)}\nhold-net = net0\n"
+            f"takeover = yes\nprefer = {' '.join(HOSTS)}\n")
+
+
+@check
+def the_vm_of_a_dead_host_is_started_elsewhere() -> None:
+    """And that of a host that ended it in order is not."""
+    with Leased() as leased:
+        define(leased)
+        events = leased.daemons["hostB"].events()
+        began = time.monotonic()
+        leased.lab.kill_host("hostA", is_silent=True)
+        events.wait("takeover-started", 60)
+        leased.keeper.close()
+        daemon = leased.daemons["hostB"].daemon
+        assert daemon  # which has started it, and whose log is its log
+        leased.keeper = Keeper(leased.vm, "hostB", daemon)
+        say(f"dead to running: {time.monotonic() - began:.1f} s")
+        leased.guest.wait_up()
+        expect(leased.owner() == "hostB", leased.owner())
+        expect(leased.keeper.status()["lease"]["state"] == "owned", leased.keeper.status())
+        leased.keeper.ask("Stop", force=True)
+        poll(lambda: leased.owner() == "", "the lease is released")
+        leased.lab.boot_host("hostA")
+        leased.daemons["hostA"].start()
+        events.close()
+        time.sleep(1.0)
+        expect(not leased.lab.pids("hostA")[1:], "something was started though it was stopped")
 
 
 @check
