@@ -18,7 +18,7 @@
 #define WORLD_NUM_HOSTS 8u
 #define WORLD_LEASES 10u /* room for them */
 #define WORLD_GENEROUS_NS (120 * 1000000000ull)
-#define WORLD_FENCE_MS 4000u
+#define WORLD_FENCE_MS 6000u
 
 struct world_host {
 	struct hf_lease_page *page;
