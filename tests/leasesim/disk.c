@@ -34,6 +34,7 @@ struct ls_io *ls_io_new(struct ls_world *w, struct ls_machine *m, enum ls_io_kin
 	w->ios[i].order = 0;
 	w->ios[i].serial = 0;
 	w->ios[i].is_failed = w->ios[i].is_landed = w->ios[i].is_dropped = false;
+	w->ios[i].is_first = false;
 	w->ios[i].is_torn = w->ios[i].is_unsettled = w->ios[i].is_settled = false;
 	w->stats->ios++;
 	return &w->ios[i];
@@ -174,6 +175,10 @@ void ls_io_submitted(struct ls_world *w, const struct ls_event *ev)
 	enum fate fate;
 
 	if (!io->order) {
+		if (io->what_for == LS_FOR_WORK && !ls_work_may_go(w, m, io)) {
+			ls_io_unref(io);
+			return;
+		}
 		io->order = ++w->io_order;
 		ls_fault_point(w, m, point_of(io, false));
 		if (ls_machine_is_still(m) || m->inst != ev->inst) {

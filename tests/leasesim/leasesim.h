@@ -105,6 +105,7 @@ struct ls_io {
 	bool is_failed; /* as reported */
 	bool is_landed, is_dropped, is_torn;
 	bool is_unsettled; /* given up, but may land */
+	bool is_first; /* BLOCK: the operation's value is named for the first time */
 	bool is_settled; /* failed, and known to have landed or never to do so */
 	unsigned int first_part; /* READ_*: sectors that are read first */
 	union {
@@ -298,6 +299,9 @@ struct ls_plan {
 	bool is_twin_namesake;
 	bool is_edge; /* delays are the shortest or the longest there are, half of the time */
 	bool may_tear;
+	/* The tenure of an operation is that of its first commitment, and who cancels does not wait for
+	 * I/O; otherwise as core/ballot.h has it: that of its beginning, and he does. */
+	bool is_like_daemon;
 	bool is_unordered; /* the disk keeps no order at all: outside of what is promised */
 	uint32_t io_timeout_s;
 	uint32_t renew_ms[LS_MACHINES], fence_ms[LS_MACHINES], stop_ms[LS_MACHINES];
@@ -480,6 +484,8 @@ bool ls_member_is_valid(const struct ls_world *w, const struct ls_machine *m);
 bool ls_work_may_begin(const struct ls_world *w, const struct ls_machine *m, int lease);
 void ls_work_begin(struct ls_world *w, struct ls_machine *m, int lease,
 		   const struct hf_ballot_want *want);
+/* A write that commits goes out under a valid host lease only; false: the operation has ended. */
+bool ls_work_may_go(struct ls_world *w, struct ls_machine *m, const struct ls_io *io);
 void ls_work_io(struct ls_world *w, struct ls_machine *m, const struct ls_io *io);
 void ls_work_wake(struct ls_world *w, struct ls_machine *m, int lease, uint64_t serial);
 void ls_work_sights(struct ls_world *w, struct ls_machine *m);

@@ -14,10 +14,11 @@ const char *const ls_rule_names[LS_RULE_COUNT] = {
 };
 
 const char *const ls_fault_names[LS_FAULT_COUNT] = {
-	[LS_FAULT_PAUSE] = "pause",          [LS_FAULT_POWER] = "power",
-	[LS_FAULT_KILL] = "kill-daemon",     [LS_FAULT_CUT] = "cut-storage",
-	[LS_FAULT_SLOW] = "slow-storage",    [LS_FAULT_ERRORS] = "io-errors",
-	[LS_FAULT_DOUBLE] = "double-writes", [LS_FAULT_LOSE] = "lose-touch",
+	[LS_FAULT_PAUSE] = "pause",      [LS_FAULT_POWER] = "power",
+	[LS_FAULT_HANG] = "hang-daemon", [LS_FAULT_KILL] = "kill-daemon",
+	[LS_FAULT_CUT] = "cut-storage",  [LS_FAULT_SLOW] = "slow-storage",
+	[LS_FAULT_ERRORS] = "io-errors", [LS_FAULT_DOUBLE] = "double-writes",
+	[LS_FAULT_LOSE] = "lose-touch",
 };
 
 const char *const ls_point_names[LS_POINT_COUNT + 1] = {

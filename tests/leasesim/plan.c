@@ -166,6 +166,7 @@ void ls_plan_draw(struct ls_plan *p, uint64_t seed)
 	p->may_tear = ls_rand_percent(&r, 20);
 	draw_profiles(&r, p);
 	draw_timing(&r, p);
+	p->is_like_daemon = ls_rand_percent(&r, 50);
 	draw_clocks(&r, p);
 	p->busy = 1 + ls_rand_below(&r, 8);
 	p->does = ls_rand_percent(&r, 20)

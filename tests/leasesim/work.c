@@ -58,6 +58,10 @@ static void submit(struct ls_world *w, struct ls_machine *m, int lease, enum ls_
 		ls_check_leader(w, m, lease, &work->act.leader);
 	} else if (kind == LS_IO_BLOCK) {
 		io->u.block = work->act.block;
+		io->is_first = work->b.is_bound && !work->was_bound &&
+			       work->b.want.op != HF_BALLOT_RELEASE;
+		if (io->is_first && w->plan->is_like_daemon)
+			work->tenure = m->page.tenure;
 		work->was_bound = work->was_bound || work->b.is_bound;
 	}
 	if (kind != LS_IO_READ_AREA && work->has_read && work->last.leader.is_damaged)
@@ -106,6 +110,17 @@ static void finish(struct ls_world *w, struct ls_machine *m, int lease)
 	m->works[lease].is_active = false;
 	ls_check_done(w, m, lease, &a);
 	ls_keeper_done(w, m, lease, &a);
+}
+
+/* Without the machine. */
+static void call_off(struct ls_world *w, struct ls_machine *m, int lease)
+{
+	struct ls_work *work = &m->works[lease];
+
+	work->act = (struct hf_ballot_action){ .kind = HF_BALLOT_DONE,
+					       .result = HF_BALLOT_CANCELLED,
+					       .lver = work->b.want.lver };
+	finish(w, m, lease);
 }
 
 static void act(struct ls_world *w, struct ls_machine *m, int lease, struct hf_ballot_action *a)
@@ -182,6 +197,25 @@ void ls_work_begin(struct ls_world *w, struct ls_machine *m, int lease,
 	act(w, m, lease, &a);
 }
 
+/*
+ * As the daemon has it: the tenure in which a result counts is that of the write by which the value
+ * was first named; and that goes out in this tenure, or not at all.
+ */
+bool ls_work_may_go(struct ls_world *w, struct ls_machine *m, const struct ls_io *io)
+{
+	struct ls_work *work = &m->works[io->lease];
+
+	if (!w->plan->is_like_daemon || m->is_sanlock || io->kind != LS_IO_BLOCK || !io->is_first ||
+	    (ls_local_ns(w, m) < m->page.valid_ns && m->page.tenure == work->tenure))
+		return true;
+	work->is_io_out = false;
+	if (work->is_active && work->serial == io->serial) {
+		work->was_bound = false;
+		call_off(w, m, io->lease);
+	}
+	return false;
+}
+
 void ls_work_io(struct ls_world *w, struct ls_machine *m, const struct ls_io *io)
 {
 	struct ls_work *work = &m->works[io->lease];
@@ -189,17 +223,18 @@ void ls_work_io(struct ls_world *w, struct ls_machine *m, const struct ls_io *io
 	bool is_success = !io->is_failed;
 
 	work->is_io_out = false;
-	if (!work->is_active || io->serial != work->serial)
+	if (!work->is_active || io->serial != work->serial) {
+		/* Called off meanwhile; the next operation waits for what may still land. */
+		if (io->kind == LS_IO_BLOCK && io->is_failed && !io->is_settled)
+			m->settled_ns = ls_local_ns(w, m) + HF_BALLOT_SETTLE_MS * LS_MS;
 		return;
+	}
 	if (io->kind != LS_IO_READ_AREA && w->plant == LS_PLANT_SUCCESS_ASSUMED)
 		is_success = true;
 	if (!is_success && w->plant == LS_PLANT_GIVES_UP)
 		return;
 	if (!is_success && w->plant == LS_PLANT_FAILURE_ASSUMED) {
-		work->act = (struct hf_ballot_action){ .kind = HF_BALLOT_DONE,
-						       .result = HF_BALLOT_CANCELLED,
-						       .lver = work->b.want.lver };
-		finish(w, m, io->lease);
+		call_off(w, m, io->lease);
 		return;
 	}
 	ev.kind = !is_success                   ? HF_BALLOT_IO_FAILED
@@ -237,11 +272,10 @@ void ls_work_cancel(struct ls_world *w, struct ls_machine *m, int lease)
 		return;
 	ls_say(w, "%c: lease %d: cancel", ls_letter(ls_index(w, m)), lease);
 	if (w->plant == LS_PLANT_CANCEL_BOUND && work->b.is_bound) {
-		work->act = (struct hf_ballot_action){ .kind = HF_BALLOT_DONE,
-						       .result = HF_BALLOT_CANCELLED,
-						       .lver = work->b.want.lver };
-		finish(w, m, lease);
+		call_off(w, m, lease);
 		return;
 	}
 	feed(w, m, lease, &(struct hf_ballot_event){ .kind = HF_BALLOT_CANCEL });
+	if (work->is_active && !work->b.is_bound && w->plan->is_like_daemon)
+		call_off(w, m, lease);
 }
