@@ -155,6 +155,11 @@ static void lose(struct hf_host *h, enum hf_host_why why, struct hf_host_actions
 	enter(h, HF_HOST_LOST, why, ret);
 }
 
+static bool is_past(const struct hf_host *h, uint64_t now_ns)
+{
+	return now_ns >= h->valid_ns;
+}
+
 /* ---- joining ---- */
 
 /* For whoever had the slot before to find out, or to run out. */
@@ -235,20 +240,31 @@ static void start_cycle(struct hf_host *h, uint64_t now_ns, struct hf_host_actio
 	read_slot(h, ret);
 }
 
+/*
+ * A record older than the last one that we know to have landed is a late write of ours, or one of a
+ * machine with our name that had the slot and lives: it is given the time to find out once more.
+ */
+static void heed_older(struct hf_host *h, const struct hf_host_event *ev)
+{
+	const struct hf_lease_slot *s = &ev->slot;
+	bool is_older = s->generation != h->generation ||
+			(int64_t)(s->extra.sequence - h->landed) < 0;
+	uint64_t until_ns = ev->now_ns + confirm_span_ns(h, s);
+
+	if (is_older && is_past(h, ev->now_ns) && h->landed && until_ns > h->confirm_ns)
+		h->confirm_ns = until_ns;
+}
+
 static void verify(struct hf_host *h, const struct hf_host_event *ev, struct hf_host_actions *ret)
 {
 	if (is_ours(h, &ev->slot)) {
+		heed_older(h, ev);
 		write_slot(h, ev, h->state == HF_HOST_LEAVING, ret);
 	} else if (h->state == HF_HOST_CONFIRMING) {
 		lose(h, HF_HOST_WHY_TAKEN, ret);
 	} else {
 		lose(h, h->is_resuming ? HF_HOST_WHY_NOT_RESUMED : HF_HOST_WHY_CHANGED, ret);
 	}
-}
-
-static bool is_past(const struct hf_host *h, uint64_t now_ns)
-{
-	return now_ns >= h->valid_ns;
 }
 
 /* Nobody takes the slot of a host whose deadline is ahead: what is damaged then is our own. */
@@ -353,6 +369,7 @@ static void on_read(struct hf_host *h, const struct hf_host_event *ev, struct hf
 static void on_written(struct hf_host *h, const struct hf_host_event *ev,
 		       struct hf_host_actions *ret)
 {
+	h->landed = h->written.extra.sequence;
 	if (h->state == HF_HOST_CLAIMING) {
 		h->confirm_ns = ev->now_ns + confirm_span_ns(h, &h->seen.slot);
 		h->is_unsettled = false;

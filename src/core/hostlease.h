@@ -115,6 +115,7 @@ struct hf_host {
 	uint64_t valid_ns, fence_ns;
 	struct hf_lease_slot written; /* last, successful or not */
 	struct hf_lease_sight seen; /* WAITING: whoever has the slot */
+	uint64_t landed; /* sequence of the last one that is known to have */
 	bool is_io_out; /* a READ or WRITE is under way */
 	bool is_leaving; /* LEAVE came while it was */
 	bool is_resuming; /* its first renewal is yet to succeed */

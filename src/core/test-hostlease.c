@@ -312,6 +312,22 @@ TEST(a_claim_waits_for_the_last_holder_and_so_do_those_who_see_it)
 	CHECK_EQ(w.slot.extra.fence_ms, 3000);
 }
 
+TEST(a_record_of_our_name_that_is_older_makes_a_claim_wait_again)
+{
+	struct world w;
+	uint64_t seen_ns;
+
+	world_init(&w);
+	w.slot = twin(4, 5000, 9000);
+	start(&w);
+	run_to(&w, HF_HOST_CONFIRMING);
+	run_until_io(&w, HF_HOST_DO_READ);
+	w.slot = twin(4, 5001, 9000); /* it had been asleep, and writes over us */
+	seen_ns = w.now_ns;
+	run_to(&w, HF_HOST_MEMBER);
+	CHECK(w.now_ns - seen_ns > 9 * S_NS);
+}
+
 TEST(what_is_about_to_leave_is_not_valid)
 {
 	struct world w;
