@@ -67,7 +67,6 @@ void ls_fault_strike(struct ls_world *w, int i)
 		ls_post(w, f->for_ns, &(struct ls_event){ .kind = LS_EV_BOOT, .machine = who });
 	} else if (f->kind == LS_FAULT_KILL && m->inst) {
 		ls_machine_kill(w, m);
-		m->is_daemon_due = true;
 		ls_post(w, f->for_ns, &(struct ls_event){ .kind = LS_EV_DAEMON, .machine = who });
 	} else if (f->kind == LS_FAULT_LOSE) {
 		ls_keeper_lose(w, m);
@@ -123,7 +122,7 @@ static void heal(struct ls_world *w, struct ls_machine *m)
 	} else if (!m->is_up) {
 		ev.kind = LS_EV_BOOT;
 		ls_post(w, ls_delay(w, LS_S), &ev);
-	} else if (!m->inst && !m->is_daemon_due) {
+	} else if (!m->inst) {
 		ev.kind = LS_EV_DAEMON;
 		ls_post(w, ls_delay(w, LS_S), &ev);
 	}

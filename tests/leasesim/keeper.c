@@ -516,7 +516,6 @@ void ls_keeper_lose(struct ls_world *w, struct ls_machine *m)
 static void restart(struct ls_world *w, struct ls_machine *m)
 {
 	ls_machine_kill(w, m);
-	m->is_daemon_due = true;
 	ls_post(w, LS_S / 2 + ls_delay(w, LS_S),
 		&(struct ls_event){ .kind = LS_EV_DAEMON, .machine = ls_index(w, m) });
 }

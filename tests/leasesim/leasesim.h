@@ -195,7 +195,6 @@ struct ls_machine {
 	uint64_t inst; /* of the daemon; 0: none runs */
 	uint64_t
 		settled_ns; /* own clock: no operation before; writes of the last daemon may land */
-	bool is_daemon_due; /* one will be started */
 	bool is_leaving; /* no operation begins any more */
 	struct hf_host host;
 	uint64_t wake_serial;
@@ -381,6 +380,8 @@ struct ls_stats {
 	uint64_t runs, events, faults, ios, failed_ios, late, twice, torn, renewals, expiries,
 		resumes, excused, pairs, took_over, sanlock_wins;
 	uint64_t results[HF_BALLOT_OP_COUNT][HF_BALLOT_RESULT_COUNT];
+	uint64_t slowest_ns,
+		slowest_seed; /* from the end of faults until all is well, no sanlock */
 	uint64_t hash;
 };
 

@@ -178,6 +178,9 @@ static void print_stats(double seconds)
 
 static void list_results(void)
 {
+	(void)printf("all well after the faults: %.1f s at most (seed %llu)\n",
+		     (double)stats.slowest_ns / (double)LS_S,
+		     (unsigned long long)stats.slowest_seed);
 	for (unsigned int op = 0; op < HF_BALLOT_OP_COUNT; op++)
 		for (unsigned int r = 0; r < HF_BALLOT_RESULT_COUNT; r++)
 			if (stats.results[op][r])

@@ -144,7 +144,7 @@ static void draw_timing(struct ls_rand *r, struct ls_plan *p)
 	p->tick_ns = between_ms(r, 30, 250);
 	p->is_edge = ls_rand_percent(r, 40);
 	p->safety_ns = between_ms(r, 3000, 14000);
-	p->calm_ns = p->has_sanlock ? 260 * LS_S : 60 * LS_S;
+	p->calm_ns = p->has_sanlock ? 200 * LS_S : 30 * LS_S;
 	if (p->has_sanlock)
 		p->safety_ns += ls_rand_percent(r, 50) ? 100 * LS_S : 10 * LS_S;
 }

@@ -124,7 +124,7 @@ void ls_machine_start(struct ls_world *w, struct ls_machine *m)
 {
 	struct ls_event tick = { .kind = LS_EV_TICK, .machine = ls_index(w, m) };
 
-	m->is_daemon_due = m->is_leaving = false;
+	m->is_leaving = false;
 	m->inst = ++w->next_serial;
 	memset(m->works, 0, sizeof(m->works));
 	memset(m->sights, 0, sizeof(m->sights));
@@ -155,7 +155,6 @@ void ls_machine_power_off(struct ls_world *w, struct ls_machine *m)
 	m->inst = 0;
 	m->settled_ns = ls_local_ns(w, m) + HF_BALLOT_SETTLE_MS * LS_MS;
 	m->is_up = false;
-	m->is_daemon_due = false;
 	memset(&m->page, 0, sizeof(m->page));
 	memset(m->vms, 0, sizeof(m->vms));
 	for (int i = 0; i < LS_LEASES; i++)
@@ -250,6 +249,11 @@ static void on_calm(struct ls_world *w, const struct ls_event *ev)
 		ls_fault_heal_all(w);
 	}
 	w->is_well = ls_check_is_well(w);
+	if (w->is_well && !w->plan->has_sanlock &&
+	    w->now_ns - w->calm_at_ns > w->stats->slowest_ns) {
+		w->stats->slowest_ns = w->now_ns - w->calm_at_ns;
+		w->stats->slowest_seed = w->plan->seed;
+	}
 	ls_post(w, 200 * LS_MS, ev);
 }
 
