@@ -106,7 +106,7 @@ struct tampered {
 /* With a right checksum: what only a peer of another mind would send. */
 static const struct tampered headers[] = {
 	{ 4, 0, HF_WIRE_E_TYPE, "unknown message type 0" },
-	{ 4, HF_WIRE_TYPE_COUNT, HF_WIRE_E_TYPE, "unknown message type 25" },
+	{ 4, HF_WIRE_TYPE_COUNT, HF_WIRE_E_TYPE, "unknown message type 26" },
 	{ 5, 1, HF_WIRE_E_TYPE, "unknown message type 266" },
 	{ 6, 1, HF_WIRE_E_HEADER_RESERVED, "has to be zero" },
 	{ 7, 0x80, HF_WIRE_E_HEADER_RESERVED, "has to be zero" },
@@ -311,7 +311,7 @@ TEST(who_may_send_what)
 {
 	static const char *const senders[HF_WIRE_TYPE_COUNT] = {
 		"",   "PSI", "PS", "P", "P", "P", "P",   "P", "P", "S", "PS", "PS", "PS",
-		"PS", "PS",  "S",  "P", "P", "S", "PSI", "P", "P", "P", "S",  "PS",
+		"PS", "PS",  "S",  "P", "P", "S", "PSI", "P", "P", "P", "S",  "PS", "P",
 	};
 
 	for (unsigned int type = 1; type < HF_WIRE_TYPE_COUNT; type++)
