@@ -40,6 +40,7 @@ struct hf_held {
 	pid_t holder; /* who connected last */
 	bool is_pledged;
 	bool is_expected; /* taken over: its keeper is being started */
+	bool is_unverified; /* an earlier daemon held it; the disk has to be asked */
 	bool is_blind; /* a process could not be watched: kept until it is released */
 	bool is_ending; /* being given back, or away: nobody can take it up any more */
 	uint64_t request_lver; /* of another host's request that was obeyed already */

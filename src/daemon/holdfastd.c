@@ -15,6 +15,7 @@
 #include <sys/utsname.h>
 #include <systemd/sd-daemon.h>
 
+#include "daemon/heldfile.h"
 #include "daemon/hostctl.h"
 #include "daemon/jobs.h"
 #include "daemon/membership.h"
@@ -67,6 +68,19 @@ static int open_run_dir(struct hf_daemon *d, struct hf_err *err)
 	return r;
 }
 
+/* A file that is of no use is no reason not to serve those that come back by themselves. */
+static void load_held(struct hf_daemon *d)
+{
+	struct hf_err err = { "" };
+
+	if (hf_heldfile_load(&d->held, d->rundir.path, &err) < 0)
+		hf_log(&d->journal, HF_LOG_ERROR, "what an earlier holdfastd held is not known: %s",
+		       err.text);
+	else if (d->held.count)
+		hf_log(&d->journal, HF_LOG_INFO, "%u leases were held by an earlier holdfastd",
+		       d->held.count);
+}
+
 static int set_up(struct hf_daemon *d, struct hf_err *err)
 {
 	int r = hf_loop_init(&d->loop);
@@ -78,6 +92,8 @@ static int set_up(struct hf_daemon *d, struct hf_err *err)
 	hf_held_table_init(&d->held, &d->loop, hf_jobs_held_ended, d);
 	if (r >= 0)
 		r = open_run_dir(d, err);
+	if (!r)
+		load_held(d);
 	if (!r)
 		r = hf_survey_new(&d->loop, d->conf.area, d->conf.lockspace, &d->survey, err);
 	if (!r)

@@ -265,8 +265,16 @@ static int take_pids(const struct json_object *p, pid_t *pids, unsigned int *n, 
 	return 0;
 }
 
-/* The lease that @rq's connection may say something about. An orphan is taken up, and so is one whose
- * holder speaks on a new connection before the end of its old one was seen. NULL with @err: it is
+static bool is_of_holder(const struct hf_held *h, pid_t pid)
+{
+	for (unsigned int i = 0; i < h->n_pids; i++)
+		if (h->pids[i].pid == pid)
+			return true;
+	return h->holder == pid || h->is_expected;
+}
+
+/* The lease that @rq's connection may say something about. A holder may come back: after the end of
+ * its connection, or on a new one before the end of the old one was seen. NULL with @err: it is
  * another's. */
 static struct hf_held *find_own(struct hf_hostctl *c, struct hf_varlink_request *rq, const char *vm,
 				struct hf_err *err)
@@ -278,40 +286,58 @@ static struct hf_held *find_own(struct hf_hostctl *c, struct hf_varlink_request 
 		hf_err_set(err, "'%s' is not held on this host", vm);
 		return NULL;
 	}
-	if (!h->conn || (h->conn != conn && h->holder == hf_varlink_conn_pid(conn)))
+	if (h->conn != conn && is_of_holder(h, hf_varlink_conn_pid(conn)))
 		hf_held_attach(h, conn, hf_varlink_conn_pid(conn));
 	if (h->conn == conn)
 		return h;
-	hf_err_set(err, "'%s' is held by process %d, on another connection", vm, (int)h->holder);
+	hf_err_set(err, "'%s' is held by process %d", vm, (int)h->holder);
 	return NULL;
 }
 
 /* What was owned before our start is checked on the disk; until then it stands among what is held. */
-static void hold_unknown(struct hf_hostctl *c, struct hf_varlink_request *rq, const char *vm,
-			 const struct json_object *p, uint64_t lver, const pid_t *pids,
-			 unsigned int n)
+static void hold_unverified(struct hf_hostctl *c, struct hf_varlink_request *rq, struct hf_held *h,
+			    const struct json_object *p, const pid_t *pids, unsigned int n)
+{
+	struct hf_err err = { "" };
+	struct hf_job *j;
+	int r = hf_held_set_pids(h, pids, n, &err);
+
+	if (!r)
+		r = take_u64(p, "tenure", &h->tenure, &err);
+	h->is_unverified = true;
+	j = hf_job_new(c->d, &hf_job_hold, h->vm, rq);
+	hf_jobs_save(c->d);
+	if (j)
+		begin(j, r, &err);
+}
+
+static void hold_known(struct hf_hostctl *c, struct hf_varlink_request *rq, struct hf_held *h,
+		       const pid_t *pids, unsigned int n)
+{
+	struct hf_err err = { "" };
+	int r = hf_held_set_pids(h, pids, n, &err);
+
+	hf_jobs_save(c->d);
+	if (r < 0)
+		hf_varlink_refuse(rq, HF_HOST_INTERFACE ".NotPossible", err.text);
+	else
+		hf_varlink_done(rq, hf_jobs_owned(h));
+}
+
+static struct hf_held *new_held(struct hf_hostctl *c, struct hf_varlink_request *rq, const char *vm,
+				uint64_t lver, struct hf_err *err)
 {
 	struct hf_varlink_conn *conn = hf_varlink_request_conn(rq);
-	struct hf_err err = { "" };
-	struct hf_job *j = hf_job_new(c->d, &hf_job_hold, vm, rq);
-	struct hf_held *h;
-	int r;
+	struct hf_held *h = hf_held_add(&c->d->held, vm, conn, hf_varlink_conn_pid(conn));
 
-	if (!j)
-		return;
-	h = hf_held_add(&c->d->held, vm, conn, hf_varlink_conn_pid(conn));
 	if (!h) {
-		hf_job_fail(j, "NotPossible", "too many leases are held");
-		return;
+		hf_err_set(err, "too many leases are held");
+		return NULL;
 	}
 	h->lver = lver;
 	h->generation = c->d->status.generation;
-	r = hf_held_set_pids(h, pids, n, &err);
-	if (!r)
-		r = take_u64(p, "tenure", &h->tenure, &err);
-	if (r < 0)
-		hf_held_remove(h);
-	begin(j, r, &err);
+	h->is_unverified = true;
+	return h;
 }
 
 static void do_hold(void *ctx, struct hf_varlink_request *rq, struct json_object *p)
@@ -321,23 +347,26 @@ static void do_hold(void *ctx, struct hf_varlink_request *rq, struct json_object
 	struct hf_err err = { "" };
 	unsigned int n = 0;
 	uint64_t lver = 0;
+	uint64_t tenure = 0;
 	struct hf_held *h;
 	const char *vm;
 
 	if (take_vm(p, &vm, &err) < 0 || take_u64(p, "lver", &lver, &err) < 0 ||
+	    take_u64(p, "tenure", &tenure, &err) < 0 ||
 	    (hf_json_has(p, "pids") && take_pids(p, pids, &n, &err) < 0)) {
 		hf_varlink_invalid(rq, &err);
 		return;
 	}
-	if (!hf_held_find(&c->d->held, vm)) {
-		hold_unknown(c, rq, vm, p, lver, pids, n);
-		return;
-	}
-	h = find_own(c, rq, vm, &err);
-	if (h && hf_held_set_pids(h, pids, n, &err) == 0)
-		hf_varlink_done(rq, hf_jobs_owned(h));
+	if (hf_held_find(&c->d->held, vm))
+		h = find_own(c, rq, vm, &err);
 	else
+		h = new_held(c, rq, vm, lver, &err);
+	if (!h)
 		hf_varlink_refuse(rq, HF_HOST_INTERFACE ".NotPossible", err.text);
+	else if (h->is_unverified)
+		hold_unverified(c, rq, h, p, pids, n);
+	else
+		hold_known(c, rq, h, pids, n);
 }
 
 static void do_pledge(void *ctx, struct hf_varlink_request *rq, struct json_object *p)
@@ -358,6 +387,7 @@ static void do_pledge(void *ctx, struct hf_varlink_request *rq, struct json_obje
 		return;
 	}
 	h->is_pledged = is_pledged;
+	hf_jobs_save(c->d);
 	hf_varlink_done(rq, NULL);
 }
 

@@ -57,6 +57,7 @@ static void release_done(struct hf_job *j, const struct hf_work_result *result)
 			 "this host has released '%s'", j->vm);
 	if (h)
 		hf_held_remove(h);
+	hf_jobs_save(j->d);
 	if (is_free)
 		hf_job_succeed(j, NULL);
 	else
@@ -188,6 +189,7 @@ static void transfer_over(struct hf_job *j, const struct hf_work_result *result)
 		hf_held_remove(h);
 	else if (h)
 		hf_jobs_lost(j->d, h, "it was taken over before it could be given away");
+	hf_jobs_save(j->d);
 	json_object_object_add(o, "state", json_object_new_string(is_given ? "given" : "lost"));
 	hf_job_succeed(j, o);
 }

@@ -357,8 +357,10 @@ static void hold_done(struct hf_job *j, const struct hf_work_result *result)
 			    j->vm);
 		return;
 	}
-	if (result->r == -ENOENT)
+	if (result->r == -ENOENT) {
 		hf_held_remove(h);
+		hf_jobs_save(j->d);
+	}
 	if (result->r == -ENOENT || result->r == -ECANCELED) {
 		hf_job_fail_result(j, result);
 		return;
@@ -371,6 +373,8 @@ static void hold_done(struct hf_job *j, const struct hf_work_result *result)
 	    result->timestamp_s != 0) {
 		h->generation = result->generation;
 		h->lver = result->lver > h->lver ? result->lver : h->lver;
+		h->is_unverified = false;
+		hf_jobs_save(j->d);
 		hf_job_succeed(j, hf_jobs_owned(h));
 		return;
 	}

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/heldfile.h"
 #include "daemon/hostview.h"
 #include "daemon/membership.h"
 #include "daemon/survey.h"
@@ -344,6 +345,15 @@ static struct json_object *about_lease(const char *vm, uint64_t lver)
 	return o;
 }
 
+void hf_jobs_save(struct hf_daemon *d)
+{
+	int r = hf_heldfile_save(&d->held, d->rundir.path);
+
+	if (r < 0)
+		hf_log(&d->journal, HF_LOG_ERROR, "cannot write down what is held: %s",
+		       strerror(-r));
+}
+
 struct hf_held *hf_job_won(struct hf_job *j, const struct hf_work_result *result)
 {
 	struct hf_held *h = hf_held_find(&j->d->held, j->vm);
@@ -357,6 +367,8 @@ struct hf_held *hf_job_won(struct hf_job *j, const struct hf_work_result *result
 	h->lver = result->lver;
 	h->generation = result->generation;
 	h->tenure = result->tenure;
+	h->is_unverified = false;
+	hf_jobs_save(j->d);
 	hf_event(&j->d->journal, "lease-acquired", about_lease(j->vm, h->lver),
 		 "this host owns '%s' (tenure %llu of its lease)", j->vm,
 		 (unsigned long long)h->lver);
@@ -368,6 +380,7 @@ void hf_jobs_lost(struct hf_daemon *d, struct hf_held *h, const char *why)
 	hf_event(&d->journal, "lease-lost", about_lease(h->vm, h->lver),
 		 "this host does not own '%s' any more: %s", h->vm, why);
 	hf_held_remove(h);
+	hf_jobs_save(d);
 }
 
 void hf_jobs_give_back(struct hf_daemon *d, struct hf_held *h)
@@ -393,6 +406,7 @@ void hf_jobs_held_ended(void *ctx, struct hf_held *h)
 		 h->is_pledged ? "; its standby may claim it" : "");
 	if (h->is_pledged) {
 		hf_held_remove(h);
+		hf_jobs_save(d);
 		return;
 	}
 	j = hf_job_find(d, h->vm, &hf_job_transfer);
@@ -420,6 +434,17 @@ void hf_jobs_conn_closed(struct hf_daemon *d, const struct hf_varlink_conn *conn
 	for (struct hf_held *h = d->held.first; h; h = next) {
 		next = h->next;
 		if (h->conn == conn)
+			hf_held_orphan(h);
+	}
+}
+
+void hf_jobs_check_orphans(struct hf_daemon *d)
+{
+	struct hf_held *next;
+
+	for (struct hf_held *h = d->held.first; h; h = next) {
+		next = h->next;
+		if (!h->conn && !h->is_ending && hf_held_alive(h) == 0)
 			hf_held_orphan(h);
 	}
 }

@@ -111,6 +111,11 @@ void hf_jobs_lost(struct hf_daemon *d, struct hf_held *h, const char *why);
 /* Somebody asks for leases of this host. */
 void hf_jobs_look_for_requests(struct hf_daemon *d);
 
+/* Those of an earlier daemon whose processes have ended since: they are given back. */
+void hf_jobs_check_orphans(struct hf_daemon *d);
+/* After any change of what is held: for the next daemon. */
+void hf_jobs_save(struct hf_daemon *d);
+
 /* {lver, generation, tenure} */
 struct json_object *hf_jobs_owned(const struct hf_held *h);
 

@@ -231,6 +231,7 @@ static void look_at_validity(struct hf_daemon *d)
 	}
 	tell_valid(d);
 	forget_old(d);
+	hf_jobs_check_orphans(d);
 	hf_jobs_try_again(d);
 	hf_takeover_look(d->takeover);
 }

@@ -52,6 +52,7 @@ static void start_keeper(struct hf_daemon *d, struct hf_held *h)
 	if (!r)
 		r = hf_held_set_pids(h, &pid, 1, &err);
 	if (!r) {
+		hf_jobs_save(d);
 		hf_event(&d->journal, "takeover-started", about(h->vm),
 			 "its host is dead: '%s' is started here (process %d)", h->vm, (int)pid);
 		return;

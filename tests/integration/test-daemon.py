@@ -9,6 +9,7 @@ Environment: HF_BUILD_DIR; HF_SEED. Exit status: 0, 1, or 77 when not root."""
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from contextlib import contextmanager
@@ -244,6 +245,26 @@ def a_killed_daemon_is_resumed() -> None:
 
 
 @check
+def a_holder_that_ends_while_there_is_no_daemon() -> None:
+    with hosts() as (a, b):
+        for vm in ("vm1", "vm2"):
+            a.create(vm)
+        lives, dies = a.hold("vm2", "sleep", "1000"), a.hold("vm1", "sleep", "1000")
+        for vm in ("vm1", "vm2"):
+            poll(lambda: len(a.lease(vm)["pids"]) == 2, "it is held")
+        generation = a.generation
+        a.kill()
+        dies.kill()
+        a.start()
+        poll(lambda: a.lease("vm1")["free"], "what nobody holds any more is given back")
+        poll(lambda: a.lease("vm2")["held"], "the other holder has come back")
+        expect(a.generation == generation, "it has joined anew")
+        expect(error_of(b, "Acquire", vm="vm2", wait_ms=0) == "Owned", "it was taken")
+        lives.signal(signal.SIGTERM)
+        lives.wait(30.0)
+
+
+@check
 def a_daemon_that_ends_keeps_the_place_of_what_runs() -> None:
     with hosts() as (a, b):
         a.create("vm1")
@@ -306,6 +327,25 @@ def a_command_whose_lease_is_lost_is_killed() -> None:
         expect(is_running(b), winner.log_tail())
         winner.signal(signal.SIGTERM)
         winner.wait(30.0)
+
+
+@check
+def systemd_is_told() -> None:
+    with hosts(1, is_started=False) as (a,):
+        a.write_config()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(a.lab.host_dir(a.host) / "notify"))
+            manager.settimeout(60.0)
+            daemon = a.lab.spawn(
+                a.host, [tool("src/daemon/holdfastd"), "--config",
+                         str(a.lab.self_dir / "holdfastd.conf")], name="holdfastd",
+                env={"NOTIFY_SOCKET": f"{a.lab.self_dir}/notify", "WATCHDOG_USEC": "2000000"})
+            said = [manager.recv(4096).decode() for _ in range(3)]
+            expect("READY=1" in said and "WATCHDOG=1" in said, said)
+            daemon.signal(signal.SIGTERM)
+            while manager.recv(4096) != b"STOPPING=1":
+                pass
+            expect(daemon.wait(30.0) == 0, daemon.log_tail())
 
 
 @check
