@@ -179,7 +179,8 @@ static void forget_old(struct hf_daemon *d)
 
 	for (struct hf_held *h = d->held.first; h; h = next) {
 		next = h->next;
-		if (h->generation != d->status.generation && !h->is_ending)
+		/* What a holder has just told us of is looked up by itself. */
+		if (h->generation != d->status.generation && !(h->conn && h->is_unverified))
 			hf_jobs_lost(d, h, "this host has joined anew");
 	}
 }
@@ -391,7 +392,7 @@ static void end_now(struct hf_daemon *d)
 	_Exit(1);
 }
 
-/* The member and its workshop; @is_leaving: nothing may run under the lease. */
+/* The member and its workshop; @is_leaving: if nothing runs under the lease. */
 static int stop_member(struct hf_daemon *d, bool is_leaving)
 {
 	int r = 0;
@@ -404,8 +405,10 @@ static int stop_member(struct hf_daemon *d, bool is_leaving)
 		r = hf_workshop_free(d->workshop, END_PATIENCE_MS);
 	d->workshop = NULL;
 	if (!r && d->member)
-		r = hf_member_stop(d->member, is_leaving, END_PATIENCE_MS);
-	if (!r)
+		r = hf_member_stop(d->member, is_leaving && !hf_membership_is_used(d),
+				   END_PATIENCE_MS); /* a last ballot may have been won just now */
+	/* Else it is still there: stuck in the storage, or something has begun to run under it. */
+	if (r != -ETIMEDOUT && r != -EBUSY)
 		d->member = NULL;
 	memset(&d->status, 0, sizeof(d->status));
 	d->is_valid = false;
