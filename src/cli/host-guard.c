@@ -5,8 +5,8 @@
  * time. Calls are sent and forgotten until their answer comes; a daemon that does not take them has
  * gone, and is looked for again. States:
  *
- *   running --deadline--> stopped --page valid anew--> claiming --won--> running
- *                                                         `-----lost---> killed
+ *   running --deadline--> stopped, claiming --won--> running
+ *                                  `--lost--> killed
  */
 #include "cli/host-guard.h"
 
@@ -329,8 +329,6 @@ static void on_signal(struct guard *g)
 
 static void look_at_page(struct guard *g)
 {
-	struct hf_lease_state page;
-
 	if (g->is_lost)
 		return;
 	if (!g->is_stopped && !hf_lease_page_is_valid(g->job->page, g->tenure))
@@ -341,8 +339,8 @@ static void look_at_page(struct guard *g)
 		kill_command(g, "the command does not stand still: it is killed");
 		return;
 	}
-	if (!g->is_claiming && g->client->fd >= 0 && hf_lease_page_read(g->job->page, &page) &&
-	    page.tenure != g->tenure && hf_lease_page_is_valid(g->job->page, page.tenure))
+	/* At once: the daemon waits until it can, or says that it never will. */
+	if (!g->is_claiming && g->client->fd >= 0)
 		claim(g);
 }
 

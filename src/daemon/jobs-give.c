@@ -38,6 +38,11 @@ static void release_run(struct hf_job *j)
 		hf_job_park(j, TURN_NS, "another operation on it is under way");
 		return;
 	}
+	if (j->d->status.state == HF_HOST_LOST) { /* nothing of this host's is its own any more */
+		hf_jobs_lost(j->d, h, "this host has lost its place");
+		hf_job_succeed(j, NULL);
+		return;
+	}
 	want.lver = h->lver;
 	(void)hf_job_ballot(j, &want);
 }

@@ -66,8 +66,9 @@ static void acquire_ballot(struct hf_job *j)
 
 static void acquire_create(struct hf_job *j)
 {
-	int r = j->d->workshop ? hf_work_create(j->d->workshop, j->vm, hf_job_on_done, j, &j->work)
-			       : -ESHUTDOWN;
+	int r = j->d->workshop && !j->d->is_ending
+			? hf_work_create(j->d->workshop, j->vm, hf_job_on_done, j, &j->work)
+			: -ESHUTDOWN;
 
 	j->is_creating = true;
 	(void)hf_job_started(j, r);
@@ -214,6 +215,17 @@ static void claim_cancelled(struct hf_job *j)
 	hf_job_succeed(j, claim_state("cancelled"));
 }
 
+/* Nothing of this host's can be claimed again; what was held has to end before it joins anew. */
+static void claim_lost_place(struct hf_job *j, struct hf_held *h)
+{
+	struct json_object *o = claim_state("lost");
+
+	(void)hf_membership_reason(j->d, j->reason, sizeof(j->reason));
+	json_object_object_add(o, "reason", json_object_new_string(j->reason));
+	hf_jobs_lost(j->d, h, j->reason);
+	hf_job_succeed(j, o);
+}
+
 static void claim_run(struct hf_job *j)
 {
 	const struct hf_ballot_want want = { .op = HF_BALLOT_CLAIM, .lver = j->lver };
@@ -222,6 +234,10 @@ static void claim_run(struct hf_job *j)
 	if (h && h->conn && h->conn != j->conn) {
 		hf_job_fail(j, "NotPossible", "'%s' is held on this host, by process %d", j->vm,
 			    (int)h->holder);
+		return;
+	}
+	if (h && j->d->status.state == HF_HOST_LOST) {
+		claim_lost_place(j, h);
 		return;
 	}
 	if (hf_job_other(j) || (h && h->is_ending))

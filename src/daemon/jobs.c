@@ -173,7 +173,7 @@ bool hf_job_started(struct hf_job *j, int r)
 
 static int no_workshop(const struct hf_job *j)
 {
-	return j->d->workshop ? 0 : -ESHUTDOWN;
+	return j->d->workshop && !j->d->is_ending ? 0 : -ESHUTDOWN;
 }
 
 bool hf_job_ballot(struct hf_job *j, const struct hf_ballot_want *want)

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
 
@@ -21,6 +22,7 @@ from checks import check, expect, main, poll
 # pylint: disable=wrong-import-position
 from lab import Lab  # noqa: E402
 from lablease import CallError, HoldfastHost, LeaseArea, WitnessArea  # noqa: E402
+from leaseformat import RawDisk, read_slot  # noqa: E402
 from labnet import Proc, tool  # noqa: E402
 
 FENCE_S = 6.0
@@ -327,6 +329,25 @@ def a_command_whose_lease_is_lost_is_killed() -> None:
         expect(is_running(b), winner.log_tail())
         winner.signal(signal.SIGTERM)
         winner.wait(30.0)
+
+
+@check
+def a_host_that_has_lost_its_place_joins_anew_when_nothing_runs() -> None:
+    with hosts(1) as (a,):
+        a.create("vm1")
+        holder = hold_ticking(a, "vm1")
+        generation = a.generation
+        # Somebody else's machine comes with our id; a renewal under way may write over it.
+        with RawDisk(a.area.file, is_writable=True) as disk:
+            while a.status()["state"] != "lost":
+                slot, _ = read_slot(a.area.file, 1)
+                disk.write(0, replace(slot, generation=slot.generation + 1).encode())
+                time.sleep(1.0)
+        expect(holder.wait(60.0) == LOST, holder.log_tail())
+        expect(not is_running(a), "it runs on")
+        poll(a.is_valid, "it joins anew", 60.0)
+        expect(a.generation > generation and a.status()["held"] == 0, a.status())
+        expect(run(a, "lease", "acquire", "vm1", "--", "true")[0] == 0, "not acquired anew")
 
 
 @check
