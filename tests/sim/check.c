@@ -111,9 +111,11 @@ void sim_note_promotion(struct sim_world *w, struct sim_keeper *k)
  */
 void sim_check_proof(struct sim_world *w, struct sim_keeper *k, struct hf_id session)
 {
+	bool has_other_won = k->is_standby && sim_vote_is_lost(w, k);
+
 	if (hf_id_is_none(session) || w->is_forked)
 		return;
-	if (hf_id_is_equal(session, w->forced)) {
+	if (hf_id_is_equal(session, w->forced) || has_other_won) {
 		w->is_forked = true;
 		w->stats->forks++;
 		sim_say(w, "%c goes on from where the dead side left the common path",

@@ -10,6 +10,9 @@ bool sim_cold_is_needed(const struct sim_world *w)
 {
 	if (!sim_has_disks(w) || w->is_forked || w->is_ended)
 		return false;
+	/* Of a dead host, to the image that both reach: over before an operator comes to that. */
+	if (w->plan->layout == SIM_DISKS_SHARED && w->n_writes)
+		return false;
 	for (int n = 0; n < SIM_NODES; n++) {
 		const struct sim_keeper *k = &w->keepers[n];
 

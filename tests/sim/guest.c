@@ -84,6 +84,13 @@ void sim_guest_run(struct sim_world *w, struct sim_keeper *k)
 
 	if (!k->vm.is_alive || !k->vm.is_running)
 		return;
+	if (!sim_vote_may_run(w, k)) {
+		k->vm.is_running = false;
+		k->is_lease_stopped = true;
+		sim_say(w, "%c the VM stands still: its host's lease has run out",
+			sim_letter(k->node));
+		return;
+	}
 	k->vm.ran_ns = w->now_ns;
 	k->vm.g.steps++;
 	k->vm.g.words[i] = sim_mix(k->vm.g.words[i], sim_rand_next(&w->rand));
@@ -120,6 +127,8 @@ void sim_tap_release(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
 {
 	unsigned int n = 0;
 
+	if (k->is_resend_due)
+		sim_standby_resend(w, k);
 	while (n < k->tap.n && k->tap.held[n].epoch && k->tap.held[n].epoch <= epoch)
 		n++;
 	let_go(w, k, n);
@@ -127,6 +136,9 @@ void sim_tap_release(struct sim_world *w, struct sim_keeper *k, uint64_t epoch)
 
 void sim_tap_pass(struct sim_world *w, struct sim_keeper *k)
 {
+	k->is_pass_wanted = !sim_vote_may_go_on(w, k);
+	if (k->is_pass_wanted)
+		return;
 	sim_check_gone_on(w, k, k->passed_session);
 	if (k->tap.n)
 		sim_check_may_go_on(w, k);

@@ -357,6 +357,7 @@ static void handle(struct sim_world *w, struct sim_keeper *k, const struct sim_e
 	case SIM_EV_INQUIRE:
 	case SIM_EV_DAEMON:
 	case SIM_EV_AREA_LAND:
+	case SIM_EV_RENEW:
 	case SIM_EV_LAND:
 	case SIM_EV_ORPHAN:
 	case SIM_EV_FAULT:

@@ -122,6 +122,7 @@ static void answer(struct sim_world *w, struct sim_daemon *d, enum sim_verdict v
 				      .inst = q.inst,
 				      .epoch = q.lver,
 				      .conn = lver,
+				      .session = { .lo = d->tenure },
 				      .value = verdict });
 }
 
@@ -164,6 +165,7 @@ static void start_over(struct sim_world *w, struct sim_daemon *d, const struct h
 	sim_cold_start(w);
 	d->held_lver = w->keepers[d->node].p.lver = a->lver;
 	d->held_inst = w->keepers[d->node].inst;
+	w->keepers[d->node].tenure = d->tenure;
 }
 
 static void job_over(struct sim_world *w, struct sim_daemon *d, const struct hf_ballot_action *a)
@@ -406,14 +408,58 @@ void sim_daemon_start_vm(struct sim_world *w, int node)
 	begin_job(w, d);
 }
 
+/* ---- the host's lease ---- */
+
+static void post_renewal(struct sim_world *w, struct sim_daemon *d, bool is_done, uint64_t delay_ns)
+{
+	sim_post(w, delay_ns,
+		 &(struct sim_event){ .kind = SIM_EV_RENEW,
+				      .node = d->node,
+				      .a = is_done,
+				      .epoch = d->process,
+				      .value = w->now_ns });
+}
+
+static void renewed(struct sim_world *w, struct sim_daemon *d, uint64_t issued_ns)
+{
+	struct sim_keeper *k = &w->keepers[d->node];
+
+	if (d->valid_ns <= w->now_ns)
+		d->tenure++;
+	d->valid_ns = issued_ns + SIM_VALID_NS;
+	if (k->inst)
+		sim_vote_lease_renewed(w, k);
+}
+
+void sim_daemon_renew(struct sim_world *w, const struct sim_event *ev)
+{
+	struct sim_daemon *d = daemon_of(w, ev->node);
+
+	if (!ev->a)
+		post_renewal(w, d, /* is_done= */ false, SIM_RENEW_NS);
+	if (!d->process || (ev->a && ev->epoch != d->process))
+		return;
+	if (ev->a)
+		renewed(w, d, ev->value);
+	else if (!does_io_fail(w, d))
+		post_renewal(w, d, /* is_done= */ true, sim_delay(w, IO_MAX_NS));
+}
+
 /* ---- its life ---- */
 
 void sim_daemons_init(struct sim_world *w)
 {
-	for (int n = 0; n < SIM_NODES; n++)
+	for (int n = 0; n < SIM_NODES; n++) {
 		w->daemons[n] = (struct sim_daemon){ .node = n,
 						     .process = ++w->next_process,
-						     .generation = 1 };
+						     .generation = 1,
+						     .tenure = 1,
+						     .valid_ns = SIM_VALID_NS };
+		if (sim_has_vote(w))
+			post_renewal(w, &w->daemons[n], /* is_done= */ false,
+				     sim_delay(w, SIM_RENEW_NS));
+	}
+	w->keepers[0].tenure = 1;
 	w->daemons[0].held_lver = 1;
 	w->daemons[0].held_inst = w->keepers[0].inst;
 }
@@ -429,6 +475,7 @@ void sim_daemon_stop(struct sim_world *w, int node, bool is_power)
 		return;
 	sim_area_power_loss(w, node);
 	d->generation++; /* of the one that will come back */
+	d->valid_ns = 0;
 	d->held_inst = 0;
 	d->release_lver = 0;
 	d->is_start_wanted = false;

@@ -9,6 +9,9 @@
  * lost with neither: the daemon may die and come back, and then begins the same claim again; the
  * keeper may die, and then the daemon ends what it has begun and releases what nobody has.
  *
+ * The host's own lease is what its daemon renews; a keeper runs what needs it only while it is valid,
+ * and has the VM's lease verified anew when it had not been.
+ *
  * Checkers know the truth: who owns an lver is whose record landed as its leader.
  */
 #pragma once
@@ -22,6 +25,8 @@
 #define SIM_LVERS 1024u
 #define SIM_LATE_MAX_NS UINT64_C(38000000) /* a write that failed lands by then, or never */
 #define SIM_AREA_WRITES_MAX 32u
+#define SIM_RENEW_NS UINT64_C(9000000)
+#define SIM_VALID_NS UINT64_C(48000000) /* from when a renewal was issued */
 
 /* A write under way. */
 struct sim_area_write {
@@ -63,6 +68,9 @@ struct sim_daemon {
 	int node;
 	uint64_t process; /* 0: none runs; what was begun for an earlier one is dropped */
 	uint64_t generation; /* of the host's lease: +1 after a loss of power */
+	uint64_t
+		valid_ns; /* the host's lease; its keepers look at this, also when the daemon is dead */
+	uint64_t tenure; /* +1 with each renewal after it had run out */
 	enum sim_lease_job job;
 	uint64_t job_inst; /* QUESTION: for whom it was begun */
 	struct hf_ballot ballot;

@@ -20,7 +20,7 @@
 struct options {
 	uint64_t first_seed, runs, seconds;
 	bool has_seed, does_shrink, is_verbose, does_bless, is_twice, does_list;
-	bool is_operator_wrong, does_list_plants, is_scenario;
+	bool is_operator_wrong, does_list_plants, is_scenario, has_lease;
 	enum sim_plant plant;
 };
 
@@ -29,7 +29,8 @@ static struct sim_stats stats;
 static char crash_note[120];
 
 static const char usage[] =
-	"usage: holdfast-sim [--first-seed N] [--runs N | --seconds N] [--twice] [--list]\n"
+	"usage: holdfast-sim [--first-seed N] [--runs N | --seconds N] [--twice] [--list] "
+	"[--lease]\n"
 	"       holdfast-sim --seed N [--verbose | --shrink]\n"
 	"       holdfast-sim --scenario [--verbose | --bless] FILE...\n"
 	"       holdfast-sim --plants\n"
@@ -39,6 +40,7 @@ static const char usage[] =
 	"  --list            print the changes of state that were seen, and the (state, event) "
 	"pairs\n"
 	"                    that were not\n"
+	"  --lease           only VMs that have a lease\n"
 	"  --plants          print the bugs that can be planted, and the invariants that they "
 	"break\n"
 	"  --plant NAME      plant this bug; goes with all of the above\n"
@@ -77,6 +79,8 @@ static void draw(const struct options *o, struct sim_plan *plan, uint64_t seed)
 {
 	sim_plan_draw(plan, seed);
 	plan->is_operator_wrong = o->is_operator_wrong;
+	if (o->has_lease)
+		plan->arbiter = SIM_ARBITER_VOTE;
 	note_seed(seed);
 }
 
@@ -273,6 +277,7 @@ static const struct option long_options[] = {
 	{ "twice", no_argument, NULL, '2' },
 	{ "list", no_argument, NULL, 'l' },
 	{ "operator-wrong", no_argument, NULL, 'w' },
+	{ "lease", no_argument, NULL, 'L' },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -306,6 +311,7 @@ static bool parse_options(struct options *o, int argc, char **argv)
 		{ 'b', &o->does_bless },       { '2', &o->is_twice },
 		{ 'l', &o->does_list },        { 'S', &o->is_scenario },
 		{ 'P', &o->does_list_plants }, { 'w', &o->is_operator_wrong },
+		{ 'L', &o->has_lease },
 	};
 	bool is_flag;
 	int c;

@@ -253,6 +253,11 @@ void sim_keeper_message(struct sim_world *w, struct sim_keeper *k, struct sim_co
 	}
 }
 
+static bool is_going_live(const struct sim_keeper *k)
+{
+	return k->s.state == HF_STANDBY_PROMOTING || k->s.state == HF_STANDBY_PROMOTED;
+}
+
 static void watch(struct sim_world *w, struct sim_keeper *k, uint64_t conn)
 {
 	struct sim_conn *c = sim_net_find(w, conn);
@@ -264,7 +269,9 @@ static void watch(struct sim_world *w, struct sim_keeper *k, uint64_t conn)
 		return;
 	end = c->node[1] == k->node;
 	beat.value = w->now_ns;
-	beat.epoch = conn == k->in_conn ? k->primary_stamp : 0;
+	/* An answer lets the primary write to a shared image. */
+	if (conn == k->in_conn && (!is_going_live(k) || w->plant == SIM_PLANT_ANSWER_WHILE_GOING))
+		beat.epoch = k->primary_stamp;
 	sim_net_send(w, conn, k->node, &beat);
 	silence_ns = w->now_ns - c->heard_ns[end];
 	if ((w->plan->does_give_up && silence_ns > GIVE_UP_NS) ||
@@ -317,5 +324,6 @@ void sim_keeper_tick(struct sim_world *w, struct sim_keeper *k)
 	watch(w, k, k->in_conn);
 	dial(w, k);
 	inquire(w, k);
+	sim_vote_go_on(w, k);
 	sim_disks_tick(w, k);
 }

@@ -138,6 +138,10 @@ static void draw_disks(struct sim_rand *r, struct sim_plan *plan)
 
 	plan->layout = n < 3 ? SIM_DISKS_NONE : n < 7 ? SIM_DISKS_REPLICATED : SIM_DISKS_SHARED;
 	plan->is_memory_enough = sim_rand_percent(r, 30);
+	/* The journal has two areas: an owner that stood still for two failovers would add to the one
+	 * that a third owner uses. Shared storage is for a pair (docs/failure-model.md). */
+	if (plan->layout == SIM_DISKS_SHARED)
+		plan->n_hosts = 2;
 	if (plan->layout == SIM_DISKS_NONE || sim_rand_percent(r, 40))
 		return;
 	for (n = 0; n <= sim_rand_below(r, 4); n++)

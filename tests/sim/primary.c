@@ -256,6 +256,7 @@ void sim_primary_do(struct sim_world *w, struct sim_keeper *k, const struct hf_p
 		break;
 	case HF_PRIMARY_HOLD:
 		k->tap.mode = SIM_TAP_HOLD;
+		k->is_pass_wanted = false;
 		sim_disks_hold(w, k, a->epoch);
 		break;
 	case HF_PRIMARY_CAPTURE:

@@ -236,6 +236,10 @@ struct sim_keeper {
 	uint64_t inquire_ns;
 	/* the vote */
 	uint64_t standby_heard_ns;
+	uint64_t tenure; /* of the host's lease: in this one it was verified that the VM is ours */
+	bool is_lease_stopped; /* the VM stands still for want of a lease */
+	bool is_resend_due; /* the disks are drained */
+	bool is_pass_wanted; /* outputs pass when there is one */
 	bool is_loaded; /* QEMU has the state, and waits for the vote */
 	bool may_run;
 	bool was_denied; /* as primary */
@@ -260,9 +264,11 @@ enum sim_event_kind {
 	SIM_EV_VM_GONE, /* value: 0 it died, 1 it ended in order */
 	SIM_EV_SYNC, /* the next word of a first copy */
 	SIM_EV_LOADED,
-	SIM_EV_VERDICT, /* value: enum sim_verdict; a: of the standby's; epoch, conn: asked, won */
+	/* value: enum sim_verdict; a: of the standby's; epoch, conn: asked, won; session.lo: tenure */
+	SIM_EV_VERDICT,
 	SIM_EV_DAEMON, /* a: what is over; value: of which step; epoch: of which process */
 	SIM_EV_AREA_LAND, /* value: which write */
+	SIM_EV_RENEW, /* a: 1 over; value: issued then */
 	SIM_EV_LAND, /* a: which write; value: its id */
 	SIM_EV_DISK_OP, /* a: which operation is over; epoch: of which disk process */
 	SIM_EV_DISK_DEAD, /* a killed disk process is proven dead */
@@ -432,7 +438,10 @@ enum sim_plant {
 	SIM_PLANT_FIRST_ACK_EARLY,
 	SIM_PLANT_PASS_BEFORE_DRAINED,
 	SIM_PLANT_FREEZE_FORGOTTEN,
+	SIM_PLANT_ANSWER_WHILE_GOING,
 	SIM_PLANT_RUN_BEFORE_WON,
+	SIM_PLANT_EXPIRY_IGNORED,
+	SIM_PLANT_TENURE_IGNORED,
 	SIM_PLANT_DEATH_IS_LEAVE,
 	SIM_PLANT_LOSER_GOES_ON,
 	SIM_PLANT_DISCARD_UNDECIDED,
@@ -627,6 +636,10 @@ void sim_vote_ask(struct sim_world *w, struct sim_keeper *k, bool is_standby, ui
 void sim_vote_verdict(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev);
 bool sim_vote_is_lost(const struct sim_world *w, const struct sim_keeper *s);
 bool sim_vote_has_bid(const struct sim_world *w, int node, const struct sim_keeper *s);
+bool sim_vote_may_go_on(const struct sim_world *w, const struct sim_keeper *k);
+bool sim_vote_may_run(const struct sim_world *w, const struct sim_keeper *k);
+void sim_vote_lease_renewed(struct sim_world *w, struct sim_keeper *k);
+void sim_vote_go_on(struct sim_world *w, struct sim_keeper *k);
 void sim_check_owner(struct sim_world *w, int node, uint64_t lver);
 void sim_check_may_go_on(struct sim_world *w, const struct sim_keeper *k);
 void sim_check_gone_on(struct sim_world *w, const struct sim_keeper *k, struct hf_id session);
@@ -638,6 +651,7 @@ void sim_daemon_stop(struct sim_world *w, int node, bool is_power);
 void sim_daemon_start(struct sim_world *w, int node);
 void sim_daemon_work(struct sim_world *w, int node);
 void sim_daemon_event(struct sim_world *w, const struct sim_event *ev);
+void sim_daemon_renew(struct sim_world *w, const struct sim_event *ev);
 void sim_daemon_ask(struct sim_world *w, struct sim_keeper *k, bool is_standby, uint64_t lver,
 		    uint64_t at_ns);
 void sim_daemon_hasten(struct sim_world *w, struct sim_keeper *k);

@@ -240,6 +240,8 @@ void sim_standby_loaded(struct sim_world *w, struct sim_keeper *k)
 	k->is_loaded = true;
 	if (!k->may_run && w->plant != SIM_PLANT_RUN_BEFORE_WON)
 		return;
+	if (!k->may_run)
+		k->tenure = w->daemons[k->node].tenure;
 	(void)sim_keeper_item(w, k, SIM_ITEM_LIVE);
 	sim_standby_event(w, k, HF_STANDBY_LIVE, 0, k->s.session);
 }
@@ -272,8 +274,12 @@ void sim_standby_resend(struct sim_world *w, struct sim_keeper *k)
 {
 	if (!k->must_resend)
 		return;
+	/* Later, but before anything else leaves: then a new standby stands behind them. */
+	k->is_resend_due = !sim_vote_may_go_on(w, k) && !hf_primary_is_holding(&k->p);
+	if (k->is_resend_due)
+		return;
 	k->must_resend = false;
-	if (w->plan->does_resend && k->n_frames)
+	if (w->plan->does_resend && k->n_frames && !hf_primary_is_holding(&k->p))
 		sim_check_may_go_on(w, k);
 	for (unsigned int i = 0; w->plan->does_resend && i < k->n_frames; i++)
 		sim_outside_sees(w, k, &k->frames[i], /* is_again= */ true);

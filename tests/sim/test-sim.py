@@ -15,6 +15,8 @@ import time
 
 RUNS = 60000
 RUNS_TWICE = 3000
+# With HF_SOAK_MINUTES: schedules in which lease, commit and failover come together.
+RUNS_LEASE = 100000
 # Each bug ends its search when it is found.
 RUNS_PLANTED = 120000
 # (state, event) pairs that no driver produces; core/test-commit-walk.c feeds these, too.
@@ -85,16 +87,20 @@ def check_pairs(tap: Tap, listing: str) -> None:
 def check_random(sim: str, page: pathlib.Path) -> int:
     minutes = os.environ.get("HF_SOAK_MINUTES")
     amount = ["--runs", str(RUNS)]
+    first = 0
     if minutes:
         first = time.time_ns() // 1000
         print(f"# seeds from {first}")
         amount = ["--first-seed", str(first), "--seconds", str(int(minutes) * 60)]
-    tap = Tap(5)
+    tap = Tap(6 if minutes else 5)
     code, out = simulate(sim, *amount, "--list")
     told = [line for line in out.splitlines() if not line.startswith(("took ", "unseen "))]
     tap.point(code == 0, "all invariants hold under random faults", "\n".join(told))
     check_transitions(tap, out, page)
     check_pairs(tap, out)
+    if minutes:
+        code, lease = simulate(sim, "--lease", "--first-seed", str(first), "--runs", str(RUNS_LEASE))
+        tap.point(code == 0, f"all invariants hold in {RUNS_LEASE} schedules with a lease", lease)
     code, out = simulate(sim, "--runs", str(RUNS_TWICE), "--twice")
     tap.point(code == 0, "the same seeds run the same way", out)
     return 1 if tap.failed else 0

@@ -30,8 +30,10 @@ static void tell_primary(struct sim_world *w, struct sim_keeper *k, const struct
 	};
 
 	/* Somebody had vouched for its death, and it was not so. */
-	if (ev->value == SIM_GRANTED)
+	if (ev->value == SIM_GRANTED && hf_id_is_equal(k->p.session, w->forced))
 		sim_check_proof(w, k, k->p.session);
+	if (ev->value == SIM_GRANTED)
+		k->tenure = ev->session.lo;
 	sim_keeper_item(w, k, SIM_ITEM_PRIMARY)->pev = (struct hf_primary_event){
 		.kind = kinds[ev->value],
 		.session = k->p.session,
@@ -59,10 +61,78 @@ static void tell_standby(struct sim_world *w, struct sim_keeper *k, const struct
 /* Who went live by force without a verdict gets it as a primary. */
 void sim_vote_verdict(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev)
 {
+	if (ev->a && ev->value == SIM_GRANTED)
+		k->tenure = ev->session.lo;
 	if (ev->a)
 		tell_standby(w, k, ev);
 	if (k->is_primary)
 		tell_primary(w, k, ev);
+}
+
+/* ---- the host's lease ---- */
+
+static bool is_exempt(const struct sim_world *w, const struct sim_keeper *k)
+{
+	/* Nobody but its standby could run it, and that is in touch. */
+	return k->p.state == HF_PRIMARY_PROTECTED && w->plan->layout != SIM_DISKS_SHARED;
+}
+
+static bool is_lease_good(const struct sim_world *w, const struct sim_keeper *k)
+{
+	const struct sim_daemon *d = &w->daemons[k->node];
+
+	return (w->now_ns < d->valid_ns || w->plant == SIM_PLANT_EXPIRY_IGNORED) &&
+	       (k->tenure == d->tenure || w->plant == SIM_PLANT_TENURE_IGNORED);
+}
+
+/* Who was forced to go live has none, until he gets one. */
+static bool is_unleased(const struct sim_keeper *k)
+{
+	return k->s.is_forced && !k->tenure;
+}
+
+bool sim_vote_may_run(const struct sim_world *w, const struct sim_keeper *k)
+{
+	return !sim_has_vote(w) || is_unleased(k) || is_exempt(w, k) || is_lease_good(w, k);
+}
+
+static bool may_go_on(const struct sim_world *w, const struct sim_keeper *k)
+{
+	return !sim_has_vote(w) || is_unleased(k) || is_lease_good(w, k);
+}
+
+bool sim_vote_may_go_on(const struct sim_world *w, const struct sim_keeper *k)
+{
+	return may_go_on(w, k);
+}
+
+void sim_vote_lease_renewed(struct sim_world *w, struct sim_keeper *k)
+{
+	const struct sim_daemon *d = &w->daemons[k->node];
+
+	if (!k->is_primary || k->is_frozen)
+		return;
+	if (k->tenure != d->tenure && !k->p.must_verify && !is_unleased(k)) {
+		sim_primary_event(w, k, HF_PRIMARY_LEASE_RENEWED, 0, k->p.session);
+		sim_keeper_work(w, k);
+	}
+}
+
+/* What stood still for want of a lease. */
+void sim_vote_go_on(struct sim_world *w, struct sim_keeper *k)
+{
+	if (!k->is_primary)
+		return;
+	if (may_go_on(w, k) && k->is_resend_due)
+		sim_standby_resend(w, k);
+	if (may_go_on(w, k) && k->is_pass_wanted)
+		sim_tap_pass(w, k);
+	if (k->is_lease_stopped && sim_vote_may_run(w, k)) {
+		k->is_lease_stopped = false;
+		sim_say(w, "%c the VM may run again", sim_letter(k->node));
+		k->vm.is_running = k->vm.is_alive && !k->is_stopped_for_good && !k->has_capture &&
+				   k->p.stage != HF_STAGE_CAPTURE && !k->p.is_final;
+	}
 }
 
 /* ---- the truth ---- */
@@ -109,6 +179,14 @@ void sim_check_may_go_on(struct sim_world *w, const struct sim_keeper *k)
 	if (owner != (uint64_t)k->node + 1)
 		sim_fail(w, SIM_RULE_OWNER, "%c lets something out, the lease is %c's",
 			 sim_letter(k->node), sim_letter((int)owner - 1));
+	else if (w->now_ns >= w->daemons[k->node].valid_ns)
+		sim_fail(w, SIM_RULE_OWNER, "%c lets something out, its host's lease has run out",
+			 sim_letter(k->node));
+	else if (k->tenure != w->daemons[k->node].tenure)
+		sim_fail(w, SIM_RULE_OWNER,
+			 "%c lets something out, and has not looked since its host's lease had run "
+			 "out",
+			 sim_letter(k->node));
 	else if (a->freed == a->best)
 		sim_fail(w, SIM_RULE_OWNER, "%c lets something out, and has released the lease",
 			 sim_letter(k->node));

@@ -148,6 +148,8 @@ static void handle(struct sim_world *w, const struct sim_event *ev)
 		on_inquire(w, ev);
 	else if (ev->kind == SIM_EV_DAEMON)
 		sim_daemon_event(w, ev);
+	else if (ev->kind == SIM_EV_RENEW)
+		sim_daemon_renew(w, ev);
 	else if (ev->kind == SIM_EV_AREA_LAND)
 		sim_area_land(w, ev);
 	else if (ev->kind == SIM_EV_LAND)
