@@ -110,6 +110,13 @@ static void on_verdict(void *ctx, enum hf_claim_end end, uint64_t lver)
 	hf_standby_feed_verdict(s, kinds[end], lver, hf_ownership_lver(s->k->ownership));
 }
 
+/* The primary has just been lost: with a lease or without, its death may be there to see. */
+void hf_standby_proof_look(struct hf_standby_side *s)
+{
+	s->inquiry_wait_ns = INQUIRE_SOON_NS;
+	hf_meetings_inquire(s->k->meetings);
+}
+
 /* A quarter later than the primary asks: if that lives, and only the link is cut, no failover is
  * needed. */
 void hf_standby_proof_ask(struct hf_standby_side *s, uint64_t lver)
@@ -118,8 +125,4 @@ void hf_standby_proof_ask(struct hf_standby_side *s, uint64_t lver)
 	uint64_t at_ns = is_decided ? 0 : s->heard_ns + s->k->set->peer_timeout_ns / 4 * 5;
 
 	hf_arbiter_ask(&s->arbiter, lver, at_ns, on_verdict, s);
-	if (is_decided)
-		return;
-	s->inquiry_wait_ns = INQUIRE_SOON_NS;
-	hf_meetings_inquire(s->k->meetings);
 }

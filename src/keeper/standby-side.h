@@ -64,8 +64,10 @@ void hf_standby_feed_verdict(struct hf_standby_side *s, enum hf_standby_event_ki
 			     uint64_t lver, uint64_t won);
 const char *hf_standby_state_text(enum hf_standby_state state);
 
-/* standby-proof.c. ask: begin to look for a proof, every while until there is one. met: is the
- * primary's address known to lead to it? missed, learnt: what came of an inquiry. */
+/* standby-proof.c. look: begin to look for a proof, every while until there is one. ask: for a
+ * verdict, with a lease. met: is the primary's address known to lead to it? missed, learnt: what
+ * came of an inquiry. */
+void hf_standby_proof_look(struct hf_standby_side *s);
 void hf_standby_proof_ask(struct hf_standby_side *s, uint64_t lver);
 void hf_standby_proof_met(struct hf_standby_side *s, struct hf_id instance);
 void hf_standby_proof_missed(void *ctx, enum hf_meeting_miss why, const char *text);

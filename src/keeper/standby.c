@@ -165,6 +165,8 @@ static void step(struct hf_standby_side *s, const struct hf_standby_event *ev)
 	hf_standby_step(&s->machine, ev, &actions);
 	for (unsigned int i = 0; i < actions.n; i++)
 		perform(s, &actions.a[i]);
+	if (s->machine.state == HF_STANDBY_LOST && before != HF_STANDBY_LOST)
+		hf_standby_proof_look(s);
 	announce(s, before);
 	if (s->machine.state == HF_STANDBY_DENIED && before != HF_STANDBY_DENIED)
 		hf_standby_denied(s);
