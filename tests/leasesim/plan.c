@@ -122,13 +122,15 @@ static void draw_clocks(struct ls_rand *r, struct ls_plan *p)
 static void draw_profiles(struct ls_rand *r, struct ls_plan *p)
 {
 	bool is_common = ls_rand_percent(r, 30);
+	int twin = p->has_twin ? p->n_machines - 1 : LS_NONE;
 
 	for (int i = 0; i < LS_MACHINES; i++) {
 		p->renew_ms[i] = ls_rand_percent(r, 40) ? 500 : 200 + ls_rand_below(r, 700);
 		p->fence_ms[i] = p->renew_ms[i] * (4 + ls_rand_below(r, 3));
 		p->stop_ms[i] = ls_rand_percent(r, 50) ? p->fence_ms[i] / 5
 						       : ls_rand_below(r, p->fence_ms[i] / 3);
-		if (is_common && i) {
+		/* Who has another's id has his profile, too: the promise goes no further. */
+		if ((is_common && i) || i == twin) {
 			p->renew_ms[i] = p->renew_ms[0];
 			p->fence_ms[i] = p->fence_ms[0];
 			p->stop_ms[i] = p->stop_ms[0];
