@@ -121,7 +121,7 @@ void ls_plant_host_event(struct ls_world *w, struct ls_machine *m, struct hf_hos
 	if (w->plant == LS_PLANT_CLAIM_AT_END && ev->kind == HF_HOST_WRITTEN) {
 		ev->issued_ns = ev->now_ns;
 	} else if (w->plant == LS_PLANT_RESUME_ANYWAY && ev->kind == HF_HOST_READ &&
-		   h->generation) {
+		   (h->state == HF_HOST_MEMBER || h->state == HF_HOST_EXPIRED || h->is_resuming)) {
 		ev->slot.generation = h->generation;
 		ev->slot.timestamp_s = ev->now_s;
 		ev->slot.extra.is_present = true;
