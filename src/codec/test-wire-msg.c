@@ -59,8 +59,10 @@ static struct hf_wire_msg sample(enum hf_wire_type type)
 		m.mark.sync_mark = 0x0102030405060708;
 	else if (type == HF_WIRE_LEASE)
 		m.mark = (struct hf_wire_mark){ .lver = 32, .session = some_id };
-	else if (type == HF_WIRE_ABANDON || type == HF_WIRE_DISCARDED)
+	else if (type == HF_WIRE_ABANDON)
 		m.mark.session = some_id;
+	else if (type == HF_WIRE_DISCARDED)
+		m.mark = (struct hf_wire_mark){ .session = some_id, .lver = 33 };
 	else
 		m.mark = (struct hf_wire_mark){ .epoch = 12, .session = some_id };
 	return m;

@@ -168,6 +168,12 @@ static const struct field session_fields[] = {
 	END,
 };
 
+static const struct field discarded_fields[] = {
+	ID(mark.session, "the session"),
+	U64(mark.lver, "the lease's version"),
+	END,
+};
+
 static const struct field sync_mark_fields[] = {
 	U64(mark.sync_mark, "the mark"),
 	END,
@@ -194,7 +200,7 @@ static const struct field *const fields[HF_WIRE_TYPE_COUNT] = {
 	[HF_WIRE_HANDOVER_REQUEST] = handover_request_fields,
 	[HF_WIRE_HANDOVER] = go_live_fields,
 	[HF_WIRE_ABANDON] = session_fields,
-	[HF_WIRE_DISCARDED] = session_fields,
+	[HF_WIRE_DISCARDED] = discarded_fields,
 	[HF_WIRE_ERROR] = reason_fields,
 	[HF_WIRE_SYNC_MARK] = sync_mark_fields,
 	[HF_WIRE_SYNC_DONE] = sync_mark_fields,

@@ -170,13 +170,15 @@ struct hf_wire_ping {
 };
 
 /* ACK, HANDOVER_REQUEST, SETTLED: epoch; HANDOVER, PROMOTED: epoch and session; ABANDON, DISCARDED:
- * session; SYNC_MARK, SYNC_DONE: sync_mark; LEASE: session and lver. What a type does not carry is left alone by encode and
+ * session, DISCARDED also lver; SYNC_MARK, SYNC_DONE: sync_mark; LEASE: session and lver. What a type does not carry is left alone by encode and
  * zero after decode. */
 struct hf_wire_mark {
 	uint64_t epoch;
 	struct hf_id session;
 	uint64_t sync_mark; /* the primary's own; the standby only repeats it */
-	uint64_t lver; /* as in SYNC_BEGIN: it has moved within the session */
+	/* LEASE: as in SYNC_BEGIN, it has moved within the session. DISCARDED: what the standby has won
+	 * and does not use; 0: nothing. */
+	uint64_t lver;
 };
 
 struct hf_wire_msg {

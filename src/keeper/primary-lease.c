@@ -94,8 +94,6 @@ static void unfence(struct hf_primary_side *s)
 
 /* ---- claiming ---- */
 
-static void claim_anew(struct hf_primary_side *s);
-
 static void on_verdict(void *ctx, enum hf_claim_end end, uint64_t lver)
 {
 	static const enum hf_primary_event_kind kinds[] = {
@@ -106,8 +104,8 @@ static void on_verdict(void *ctx, enum hf_claim_end end, uint64_t lver)
 	struct hf_primary_side *s = ctx;
 	struct hf_primary_event ev = { .kind = kinds[end], .lver = lver };
 
-	ev.won = hf_ownership_lver(s->k->ownership);
 	if (end == HF_CLAIM_WON) {
+		ev.won = hf_ownership_lver(s->k->ownership);
 		s->has_lapsed = s->k->is_forced_live = false;
 		unfence(s);
 	} else if (end == HF_CLAIM_LOST && hf_id_is_none(s->machine.session) && is_vm_here(s)) {
@@ -116,26 +114,14 @@ static void on_verdict(void *ctx, enum hf_claim_end end, uint64_t lver)
 			 hf_ownership_trouble(s->k->ownership));
 	}
 	hf_primary_feed_event(s, &ev);
-	if (end == HF_CLAIM_CANCELLED && s->has_lapsed)
-		claim_anew(s);
-}
-
-/* What is asked for already is not asked twice: it only need not wait any longer. */
-static void claim_anew(struct hf_primary_side *s)
-{
-	if (!is_vm_here(s))
-		return;
-	if (s->arbiter.lver)
-		hf_arbiter_hasten(&s->arbiter);
-	else
-		hf_arbiter_ask(&s->arbiter, s->machine.lver, 0, on_verdict, s);
 }
 
 void hf_primary_ask_arbiter(struct hf_primary_side *s, uint64_t lver)
 {
-	uint64_t at_ns = s->is_peer_proven_dead ? 0 : s->heard_ns + s->k->set->peer_timeout_ns;
+	bool is_due = s->is_peer_proven_dead || s->has_lapsed;
 
-	hf_arbiter_ask(&s->arbiter, lver, at_ns, on_verdict, s);
+	hf_arbiter_ask(&s->arbiter, lver, is_due ? 0 : s->heard_ns + s->k->set->peer_timeout_ns,
+		       on_verdict, s);
 }
 
 void hf_primary_send_lease(struct hf_primary_side *s, uint64_t lver)
@@ -154,7 +140,9 @@ static void on_lapsed(void *ctx)
 
 	s->has_lapsed = true;
 	hf_primary_follow_lease(s);
-	claim_anew(s);
+	/* The answer comes when the host's lease is valid again; what is asked already need not wait. */
+	hf_primary_feed(s, HF_PRIMARY_LEASE_RENEWED, 0);
+	hf_arbiter_hasten(&s->arbiter);
 }
 
 static const struct hf_ownership_ops ownership_ops = { .on_lapsed = on_lapsed };

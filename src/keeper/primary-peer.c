@@ -84,11 +84,15 @@ static void heard(struct hf_primary_side *s)
 	hf_primary_feed(s, HF_PRIMARY_PEER_HEARD, 0);
 }
 
-static void on_discarded(struct hf_primary_side *s, struct hf_id session)
+static void on_discarded(struct hf_primary_side *s, const struct hf_wire_mark *mark)
 {
-	if (hf_id_is_equal(session, s->abandoned))
+	struct hf_primary_event ev = { .kind = HF_PRIMARY_PEER_DISCARDED,
+				       .session = mark->session,
+				       .lver = mark->lver };
+
+	if (hf_id_is_equal(mark->session, s->abandoned))
 		s->abandoned = (struct hf_id){ 0 };
-	hf_primary_feed_session(s, HF_PRIMARY_PEER_DISCARDED, session);
+	hf_primary_feed_event(s, &ev);
 	hf_primary_drop_link(s, "the standby has discarded its copy");
 }
 
@@ -118,7 +122,7 @@ static void on_control(struct hf_primary_side *s, const struct hf_wire_msg *msg)
 			hf_disks_peer_settled(s->k->disks, msg->mark.epoch);
 		break;
 	case HF_WIRE_DISCARDED:
-		on_discarded(s, msg->mark.session);
+		on_discarded(s, &msg->mark);
 		break;
 	case HF_WIRE_PROMOTED:
 		hf_primary_feed_session(s, HF_PRIMARY_PEER_PROMOTED, msg->mark.session);

@@ -66,6 +66,14 @@ static void send_error(struct hf_standby_side *s, enum hf_wire_refusal code, con
 	hf_standby_say(s, &msg);
 }
 
+static void say_discarded(struct hf_standby_side *s, const struct hf_standby_action *a)
+{
+	struct hf_wire_msg msg = { .type = HF_WIRE_DISCARDED,
+				   .mark = { .session = a->session, .lver = a->lver } };
+
+	hf_standby_say(s, &msg);
+}
+
 /* ---- what the machine wants done ---- */
 
 static void perform(struct hf_standby_side *s, const struct hf_standby_action *a)
@@ -89,7 +97,7 @@ static void perform(struct hf_standby_side *s, const struct hf_standby_action *a
 		hf_inbox_clear(s->inbox);
 		break;
 	case HF_STANDBY_SEND_DISCARDED:
-		hf_standby_send(s, HF_WIRE_DISCARDED, 0, a->session);
+		say_discarded(s, a);
 		break;
 	case HF_STANDBY_REQUEST_HANDOVER:
 		hf_standby_send(s, HF_WIRE_HANDOVER_REQUEST, a->epoch, none);
@@ -249,7 +257,9 @@ static void on_control(struct hf_standby_side *s, const struct hf_wire_msg *msg)
 		feed_lease(s, HF_STANDBY_LEASE, msg->mark.session, msg->mark.lver);
 		break;
 	case HF_WIRE_PING:
-		hf_standby_say(s, &pong);
+		/* On shared storage an answer lets the primary write on: not once we go live. */
+		if (s->machine.state < HF_STANDBY_PROMOTING)
+			hf_standby_say(s, &pong);
 		break;
 	case HF_WIRE_PONG:
 		break;

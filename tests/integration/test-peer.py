@@ -262,7 +262,7 @@ def a_false_standby_says_that_it_is_live() -> None:
         with listen(pair.lab, "hostB") as listener, become_standby(listener) as link:
             take_first_epoch(link)
             link.send(message(PROMOTED, struct.pack("<Q", 7) + os.urandom(16)))
-            link.send(message(DISCARDED, os.urandom(16)))
+            link.send(message(DISCARDED, os.urandom(16) + bytes(8)))
         pair.primary.wait("alone")
         load.wait_progress()
         expect(not pair.primary.seen("superseded"), pair.primary.log())
