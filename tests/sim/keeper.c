@@ -160,6 +160,9 @@ static void step_standby(struct sim_world *w, struct sim_keeper *k, struct hf_st
 	struct hf_standby_actions out;
 	bool is_dull;
 
+	if (ev->kind == HF_STANDBY_EPOCH_WHOLE &&
+	    (from == HF_STANDBY_SYNCING || from == HF_STANDBY_READY || from == HF_STANDBY_LOST))
+		k->whole_epoch = ev->epoch;
 	if (ev->kind == HF_STANDBY_ARBITER_DENIED && ev->lver == k->s.lver)
 		k->denied = k->s.session;
 	sim_plant_standby_event(w->plant, &k->s, ev);

@@ -270,7 +270,7 @@ static void watch(struct sim_world *w, struct sim_keeper *k, uint64_t conn)
 	end = c->node[1] == k->node;
 	beat.value = w->now_ns;
 	/* An answer lets the primary write to a shared image. */
-	if (conn == k->in_conn && (!is_going_live(k) || w->plant == SIM_PLANT_ANSWER_WHILE_GOING))
+	if (conn == k->in_conn && !is_going_live(k))
 		beat.epoch = k->primary_stamp;
 	sim_net_send(w, conn, k->node, &beat);
 	silence_ns = w->now_ns - c->heard_ns[end];

@@ -166,6 +166,27 @@ static void draw_handover(struct sim_rand *r, struct sim_plan *plan)
 				    .for_ns = between_ms(r, 25, 60) };
 }
 
+/* A silence that is over when the vote about it may not be, and a primary that is behind with its
+ * disk. */
+static void draw_silence(struct sim_rand *r, struct sim_plan *plan)
+{
+	uint64_t at_ns = sim_rand_next(r) % plan->safety_ns / SIM_US * SIM_US;
+
+	if (!sim_rand_percent(r, 8))
+		return;
+	plan->faults[plan->n_faults++] = (struct sim_fault){ .kind = SIM_FAULT_SPLIT,
+							     .a = 0,
+							     .b = 1,
+							     .at_ns = at_ns,
+							     .for_ns = between_ms(r, 28, 45) };
+	plan->faults[plan->n_faults++] = (struct sim_fault){
+		.kind = sim_rand_percent(r, 50) ? SIM_FAULT_FAIL_DISK : SIM_FAULT_FREEZE_DISK,
+		.a = 0,
+		.at_ns = at_ns + sim_rand_below(r, 20000) * SIM_US,
+		.for_ns = between_ms(r, 15, 45)
+	};
+}
+
 /* A host that lost its keeper usually gets a new one before long. */
 static void draw_restarts(struct sim_rand *r, struct sim_plan *plan)
 {
@@ -208,4 +229,5 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 	plan->n_hosts = sim_rand_percent(&r, 50) ? 2 : SIM_NODES;
 	draw_disks(&r, plan);
 	draw_handover(&r, plan);
+	draw_silence(&r, plan);
 }

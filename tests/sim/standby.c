@@ -214,9 +214,6 @@ void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct 
 void sim_standby_whole(struct sim_world *w, struct sim_keeper *k, uint64_t epoch, int slot)
 {
 	k->partial.slot = slot;
-	if (k->s.state == HF_STANDBY_SYNCING || k->s.state == HF_STANDBY_READY ||
-	    k->s.state == HF_STANDBY_LOST)
-		k->whole_epoch = epoch;
 	sim_standby_event(w, k, HF_STANDBY_EPOCH_WHOLE, epoch, k->s.session);
 }
 
