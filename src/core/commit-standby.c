@@ -246,11 +246,12 @@ static void on_handover(struct hf_standby *s, const struct hf_standby_event *ev,
 static void on_order(struct hf_standby *s, const struct hf_standby_event *ev,
 		     struct hf_standby_actions *out)
 {
-	if (s->leave != HF_STANDBY_STAY) {
-		add(s, out, HF_STANDBY_REFUSE_ORDER);
-	} else if (s->state == HF_STANDBY_READY) {
+	bool is_staying = s->leave == HF_STANDBY_STAY;
+
+	if (is_staying && s->state == HF_STANDBY_READY) {
 		add(s, out, HF_STANDBY_REQUEST_HANDOVER);
-	} else if (s->state == HF_STANDBY_LOST && ev->kind == HF_STANDBY_PROMOTE_FORCED) {
+	} else if (is_staying && s->state == HF_STANDBY_LOST &&
+		   ev->kind == HF_STANDBY_PROMOTE_FORCED) {
 		s->is_forced = true;
 		promote(s, /* is_proven= */ false, out);
 	} else {
