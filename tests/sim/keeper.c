@@ -160,7 +160,8 @@ static void step_standby(struct sim_world *w, struct sim_keeper *k, struct hf_st
 	struct hf_standby_actions out;
 	bool is_dull;
 
-	if (ev->kind == HF_STANDBY_EPOCH_WHOLE &&
+	/* One that is whole when the connection has ended counts as never sent. */
+	if (ev->kind == HF_STANDBY_EPOCH_WHOLE && k->s.is_link_up &&
 	    (from == HF_STANDBY_SYNCING || from == HF_STANDBY_READY || from == HF_STANDBY_LOST))
 		k->whole_epoch = ev->epoch;
 	if (ev->kind == HF_STANDBY_ARBITER_DENIED && ev->lver == k->s.lver)

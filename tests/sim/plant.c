@@ -62,7 +62,8 @@ static const struct {
 	[SIM_PLANT_END_IS_DEATH] = { "end-is-death", RULE(ENDED),
 				     "a VM that ended in order is promoted" },
 	[SIM_PLANT_DENIAL_IS_GRANT] = { "denial-is-grant",
-					RULE(COMMIT) | RULE(OWNER) | RULE(DENIED) | RULE(LIVE),
+					RULE(COMMIT) | RULE(READ) | RULE(OWNER) | RULE(DENIED) |
+						RULE(LIVE),
 					"the standby goes live although the arbiter said no" },
 	[SIM_PLANT_BOTH_GRANTED] = { "both-granted", RULE(OWNER) | RULE(LIVE) | RULE(COMMIT),
 				     "who has lost the vote is told that it has won" },
