@@ -81,6 +81,15 @@ static unsigned int point_of(const struct ls_io *io, bool is_end)
 	return (io->u.block.bal ? LS_POINT_PHASE2 : LS_POINT_PHASE1) + at;
 }
 
+/*
+ * sanlock has no answer to a leader that an old write has put back: beside it a leader goes out in
+ * the moment in which it was decided on, does not get stuck, and does not land late.
+ */
+static bool is_swift(const struct ls_world *w, const struct ls_io *io)
+{
+	return io->kind == LS_IO_LEADER && w->plan->has_sanlock;
+}
+
 static enum fate failing_fate(struct ls_world *w, const struct ls_io *io)
 {
 	static const enum fate fates[] = { FATE_NEVER, FATE_LANDED, FATE_LATE };
@@ -91,7 +100,7 @@ static enum fate failing_fate(struct ls_world *w, const struct ls_io *io)
 static enum fate draw_fate(struct ls_world *w, const struct ls_machine *m, const struct ls_io *io)
 {
 	/* sanlock does not wait for what may land late: its disk only stalls. */
-	if (io->kind == LS_IO_LEADER && w->plan->has_sanlock)
+	if (is_swift(w, io))
 		return !m->is_sanlock && (m->cuts || (m->errors && ls_rand_percent(&w->rand, 40)))
 			       ? FATE_NEVER + ls_rand_below(&w->rand, 2)
 			       : FATE_WELL;
@@ -121,7 +130,8 @@ static uint64_t late(struct ls_world *w, struct ls_io *io)
 /* Both halves of what is read, or the landing; and then the end. */
 static void run_io(struct ls_world *w, struct ls_machine *m, struct ls_io *io, enum fate fate)
 {
-	uint64_t all = ls_delay(w, w->plan->io_ns) * (m->slows ? 60 : 1) + 20000, effect;
+	unsigned int factor = m->slows && !is_swift(w, io) ? 60 : 1;
+	uint64_t all = ls_delay(w, w->plan->io_ns) * factor + 20000, effect;
 
 	if (fate == FATE_NEVER || fate == FATE_LANDED || fate == FATE_LATE) {
 		io->is_failed = true;
@@ -146,15 +156,6 @@ static void run_io(struct ls_world *w, struct ls_machine *m, struct ls_io *io, e
 		post_io(w, io, LS_EV_EFFECT, all + ls_delay(w, w->plan->late_ns), SECOND);
 	}
 	post_io(w, io, LS_EV_DONE, all, 0);
-}
-
-/*
- * sanlock has no answer to a leader that an old write has put back: beside it a leader goes out in
- * the moment in which it was decided on, does not get stuck, and does not land late.
- */
-static bool is_swift(const struct ls_world *w, const struct ls_io *io)
-{
-	return io->kind == LS_IO_LEADER && w->plan->has_sanlock;
 }
 
 void ls_io_submit(struct ls_world *w, struct ls_io *io)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-RUNS = 100000
+RUNS = 150000
 RUNS_SOAK = 1000000
 RUNS_PLANTED = 100000
 RUNS_TWICE = 3000
