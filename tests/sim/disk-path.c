@@ -236,6 +236,9 @@ void sim_disk_landed(struct sim_world *w, struct sim_keeper *k, const struct sim
 	} else if (req->is_begun && req->kind == SIM_REQ_WRITE) {
 		req->has_landed = true;
 		req->has_failed = disk->is_failing;
+	} else if (disk->is_owner) {
+		/* Its QEMU is dead; the disk process ends it all the same. */
+		sim_map_set(&sim_store_of(w, k->node)->map, write->block, disk->is_copying);
 	}
 	sim_disk_work(w, k);
 }
