@@ -134,7 +134,7 @@ def compose(pair: Pair) -> Hello:
     def text(value: str) -> bytes:
         return struct.pack("<H", len(value)) + value.encode() + b"\0"
 
-    rest = struct.pack("<QII", 0, PAGE, 0) + text("0.1") + text(pair.vm.name) + text("") + \
+    rest = struct.pack("<QII", 0, PAGE, 0) + text("0.1") + text(pair.vm.name) + text("") + text("") + \
         text("") + struct.pack("<HHH", 0, 0, 0)
     return Hello(1, 1, 3, 0, os.urandom(16), bytes(16), 0, rest)
 
