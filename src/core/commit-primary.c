@@ -30,20 +30,6 @@
 #include <stddef.h>
 #include <string.h>
 
-static const char *const state_names[HF_PRIMARY_STATE_COUNT] = {
-	[HF_PRIMARY_ALONE] = "alone",
-	[HF_PRIMARY_SYNCING] = "syncing",
-	[HF_PRIMARY_PROTECTED] = "protected",
-	[HF_PRIMARY_HOLDING] = "holding",
-	[HF_PRIMARY_LEAVING] = "leaving",
-	[HF_PRIMARY_HANDING_OVER] = "handing-over",
-	[HF_PRIMARY_HANDED_OVER] = "handed-over",
-	[HF_PRIMARY_DEAD] = "dead",
-	[HF_PRIMARY_ENDING] = "ending",
-	[HF_PRIMARY_SUPERSEDED] = "superseded",
-	[HF_PRIMARY_FINISHED] = "finished",
-};
-
 #define UNUSED __attribute__((unused))
 #define BIT(state) (1u << HF_PRIMARY_##state)
 
@@ -790,10 +776,4 @@ bool hf_primary_is_holding(const struct hf_primary *p)
 {
 	return p->state == HF_PRIMARY_PROTECTED || p->state == HF_PRIMARY_HOLDING ||
 	       p->state == HF_PRIMARY_LEAVING || p->state == HF_PRIMARY_HANDING_OVER;
-}
-
-const char *hf_primary_state_name(enum hf_primary_state state)
-{
-	assert(state < HF_PRIMARY_STATE_COUNT);
-	return state_names[state];
 }

@@ -27,13 +27,6 @@
 #include <stddef.h>
 #include <string.h>
 
-static const char *const state_names[HF_STANDBY_STATE_COUNT] = {
-	[HF_STANDBY_IDLE] = "idle",           [HF_STANDBY_SYNCING] = "syncing",
-	[HF_STANDBY_READY] = "ready",         [HF_STANDBY_LOST] = "lost",
-	[HF_STANDBY_PROMOTING] = "promoting", [HF_STANDBY_PROMOTED] = "promoted",
-	[HF_STANDBY_FAILED] = "failed",       [HF_STANDBY_DENIED] = "denied",
-};
-
 #define UNUSED __attribute__((unused))
 #define BIT(state) (1u << HF_STANDBY_##state)
 
@@ -453,10 +446,4 @@ void hf_standby_step(struct hf_standby *s, const struct hf_standby_event *ev,
 bool hf_standby_may_promote(const struct hf_standby *s)
 {
 	return holds_epoch(s) && s->leave != HF_STANDBY_LEAVE_ENDED;
-}
-
-const char *hf_standby_state_name(enum hf_standby_state state)
-{
-	assert(state < HF_STANDBY_STATE_COUNT);
-	return state_names[state];
 }
