@@ -11,7 +11,7 @@
 #define MS 1000000ull
 #define SECOND 1000000000ull
 #define TURN_NS (100 * MS)
-#define AWAIT_NS (20 * MS)
+#define AWAIT_NS (4 * MS) /* it is the downtime of a migration; one sector is read each time */
 #define DAMAGED_NS SECOND
 /* An operation that needs nothing but the storage: what has not ended by then is told. */
 #define STORAGE_NS (10 * SECOND)
