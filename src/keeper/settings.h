@@ -58,30 +58,29 @@ struct hf_settings_addr {
  */
 struct hf_settings {
 	enum hf_role role;
+	unsigned int lease;
 	char *name;
 	char **argv;
 
 	struct hf_settings_addr listen;
 	struct hf_settings_addr peer;
-	unsigned int lease;
 	uint64_t peer_timeout_ns;
+	char *prefer;
 
 	char **hold_net;
 	char **unprotected;
 	uint64_t hugepage_bytes;
 
-	bool may_resend;
 	uint64_t epoch_interval_ns;
-	unsigned int stop_share_percent;
 	uint64_t epoch_memory_bytes;
+	unsigned int stop_share_percent;
 	unsigned int tracking;
 	unsigned int thread_count;
 
 	unsigned int disk_layout;
 	unsigned int durability;
+	unsigned int log_level;
 	uint64_t disk_buffer_bytes;
-	bool is_taken_over;
-	char *prefer;
 	char *state_dir;
 	char *redo_journal;
 	char *disk_plugin;
@@ -90,10 +89,12 @@ struct hf_settings {
 	char *config;
 	char *host;
 	char *run_dir;
+	char *preload;
+
+	bool may_resend;
+	bool is_taken_over;
 	bool is_detached;
 	bool is_forced;
-	char *preload;
-	unsigned int log_level;
 
 	/* What the file says before it becomes the above. */
 	char *file_name;

@@ -40,9 +40,9 @@ struct hf_standby_side {
 	int load_fd; /* the device state goes in here */
 	struct hf_watch load_watch;
 	size_t loaded_bytes;
-	bool must_win; /* QEMU is not given the end of the state before the vote is won */
 	uint64_t proof_ns; /* when the promotion was decided */
 	uint64_t whole_ns; /* when the last epoch was */
+	bool must_win; /* QEMU is not given the end of the state before the vote is won */
 	bool is_order_refused;
 	bool has_been_signalled; /* once, while it may hold the only copy */
 	struct hf_timer live_timer;
