@@ -216,8 +216,12 @@ static void land(struct ls_world *w, struct ls_io *io)
 		       io->is_torn     ? "torn"
 		       : io->is_landed ? "again"
 				       : "late");
+	if (io->kind == LS_IO_SLOT && io->is_landed && io->order < w->landed_slot[io->machine])
+		return;
 	io->is_landed = true;
 	if (io->kind == LS_IO_SLOT) {
+		if (w->landed_slot[io->machine] < io->order)
+			w->landed_slot[io->machine] = io->order;
 		w->disk.slots[io->id - 1] = io->u.slot;
 		w->disk.slots[io->id - 1].is_damaged = io->is_torn;
 	} else if (io->kind == LS_IO_LEADER) {

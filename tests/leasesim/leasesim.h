@@ -15,7 +15,8 @@
  * reported as failed, or whose writer died, may have taken effect, may never, or may do so later,
  * over whatever stands there then; a block not later than HF_BALLOT_SETTLE_MS. A confirmed one may
  * take effect a second time, but not over a later confirmed one of the same machine to the same
- * sector. A machine that loses power in the middle of a write may leave a damaged sector.
+ * sector; a slot's, not over any later one. A machine that loses power in the middle of a write may
+ * leave a damaged sector.
  *
  * The checkers (check.c) see everything, in true time, and take no part.
  *
@@ -422,6 +423,7 @@ struct ls_world {
 	struct ls_io ios[LS_IOS];
 	/* order of the newest confirmed write of each machine to each sector */
 	uint64_t settled_slot[LS_MACHINES];
+	uint64_t landed_slot[LS_MACHINES]; /* the newest that has landed, confirmed or not */
 	uint64_t settled_leader[LS_MACHINES][LS_LEASES];
 	uint64_t settled_block[LS_MACHINES][LS_LEASES];
 	struct ls_disk disk;
