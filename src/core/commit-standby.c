@@ -106,7 +106,8 @@ static void discard(struct hf_standby *s, bool is_asked_to, struct hf_standby_ac
 
 /*
  * What to load, and on what to wait. @is_proven: the death of all that could write for the old
- * primary, or its own word. What it had asked us to throw away is not told to be: it may count on us.
+ * primary, or its own word. If it had asked us to discard, it has not been told that we did: it may
+ * count on us.
  */
 static void promote(struct hf_standby *s, bool is_proven, struct hf_standby_actions *out)
 {

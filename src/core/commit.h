@@ -14,8 +14,9 @@
  * standby kept in step by one primary; its id is new for each first synchronisation. *Proof* of
  * death is knowledge that a process can do nothing any more; silence and a cut link are none.
  *
- * The vote, where the VM has a lease: the primary owns it at some lver and names that to its standby;
- * each side's question to the arbiter is one try to own lver + 1, of which exactly one succeeds. A
+ * The vote, where the VM has a lease: the primary owns it at some lver and names that to its
+ * standby; each side's question to the arbiter is one try to own lver + 1, of which exactly one
+ * succeeds. A
  * question (ASK_ARBITER) has one answer: granted, denied, or cancelled, which is asked for by
  * CANCEL_ARBITER and comes only if nothing can have been won; however late, and not before the next
  * event is fed. Until then no other is asked.
@@ -86,7 +87,7 @@ enum hf_primary_event_kind {
 	HF_PRIMARY_VM_ENDED, /* guest shut down, or an operator stopped the VM */
 	HF_PRIMARY_HANDOVER_WANTED, /* by command, or requested by the standby */
 	HF_PRIMARY_ABANDON_WANTED, /* give up protection: by command, or because capturing fails */
-	HF_PRIMARY_LEASE_RENEWED, /* the host's lease is valid again, and had not been: whose is the VM's? */
+	HF_PRIMARY_LEASE_RENEWED, /* the host's lease is valid again, and had not been */
 	HF_PRIMARY_DISKS_CUT, /* proven: no write of this side can reach the image any more */
 	HF_PRIMARY_EVENT_COUNT
 };
@@ -96,7 +97,7 @@ struct hf_primary_event {
 	uint64_t epoch; /* LINK_UP: last whole epoch the peer holds (0: none); CAPTURED, ACK */
 	struct hf_id session; /* LINK_UP: the peer's; PEER_PROMOTED, PEER_DISCARDED */
 	struct hf_id fresh; /* LINK_UP: id for a new session, never used before */
-	/* ARBITER_*: of the question; PEER_DISCARDED: it had won this one, and does not use it (or 0) */
+	/* ARBITER_*: of the question; PEER_DISCARDED: the one it had won and does not use, or 0 */
 	uint64_t lver;
 	uint64_t won; /* ARBITER_GRANTED: above lver if that was decided before; 0: lver + 1 */
 };
@@ -285,7 +286,7 @@ struct hf_standby_actions {
 	struct hf_standby_action a[HF_STANDBY_ACTIONS_MAX];
 };
 
-/* READY, LOST: the session is to be discarded as soon as the vote under way is known not to be won. */
+/* READY, LOST: the session is to be discarded when the vote under way is known not to be won. */
 enum hf_standby_leave {
 	HF_STANDBY_STAY,
 	HF_STANDBY_LEAVE_ABANDONED, /* unless it is won: then the primary has lost the VM to us */

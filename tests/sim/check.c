@@ -106,8 +106,8 @@ void sim_note_promotion(struct sim_world *w, struct sim_keeper *k)
 
 /*
  * An operator vouched for the death of this side, or for the other one, and was wrong: then two
- * histories exist, and what is promised ends here. That is a limit of force (docs/failure-model.md),
- * so it is counted.
+ * histories exist, and what is promised ends here. That is a limit of force
+ * (docs/failure-model.md), so it is counted.
  */
 void sim_check_proof(struct sim_world *w, struct sim_keeper *k, struct hf_id session)
 {
@@ -175,8 +175,8 @@ void sim_note_death(struct sim_world *w, int node)
 }
 
 /*
- * A standby was forced to go live, and has died since: its old primary cannot know how far it had come
- * and holds on, until an operator ends it. No progress is promised to it.
+ * A standby was forced to go live, and has died since: its old primary cannot know how far it had
+ * come and holds on, until an operator ends it. No progress is promised to it.
  */
 static bool is_stray(const struct sim_world *w, const struct sim_keeper *k)
 {

@@ -9,8 +9,8 @@
  * lost with neither: the daemon may die and come back, and then begins the same claim again; the
  * keeper may die, and then the daemon ends what it has begun and releases what nobody has.
  *
- * The host's own lease is what its daemon renews; a keeper runs what needs it only while it is valid,
- * and has the VM's lease verified anew when it had not been.
+ * The host's own lease is what its daemon renews; a keeper runs what needs it only while it is
+ * valid, and has the VM's lease verified anew when it had not been.
  *
  * Checkers know the truth: who owns an lver is whose record landed as its leader.
  */

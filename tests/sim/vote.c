@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A keeper's side of the vote: its questions go to the daemon of its host, answers come as events.
- * And what everybody can see who sees everything: whose vote is won, who has gone on from a session.
+ * And what everybody can see who sees everything: whose vote is won, who has gone on from a
+ * session.
  */
 #include "sim.h"
 
