@@ -16,10 +16,9 @@
  *
  * The vote, where the VM has a lease: the primary owns it at some lver and names that to its
  * standby; each side's question to the arbiter is one try to own lver + 1, of which exactly one
- * succeeds. A
- * question (ASK_ARBITER) has one answer: granted, denied, or cancelled, which is asked for by
- * CANCEL_ARBITER and comes only if nothing can have been won; however late, and not before the next
- * event is fed. Until then no other is asked.
+ * succeeds. A question (ASK_ARBITER) has one answer: granted, denied, or cancelled, which is asked
+ * for by CANCEL_ARBITER and comes only if nothing can have been won; however late, and not before
+ * the next event is fed. Until then no other is asked.
  */
 #pragma once
 
