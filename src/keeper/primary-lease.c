@@ -92,6 +92,14 @@ static void unfence(struct hf_primary_side *s)
 		hf_keeper_qmp(s->k, "cont");
 }
 
+void hf_primary_run_on(struct hf_primary_side *s)
+{
+	if (s->is_fenced)
+		s->was_running_before_fence = true;
+	else
+		hf_keeper_qmp(s->k, "cont");
+}
+
 /* ---- claiming ---- */
 
 static void on_verdict(void *ctx, enum hf_claim_end end, uint64_t lver)

@@ -54,6 +54,13 @@ int hf_primary_order_resume(void *role, struct hf_err *err)
 		hf_err_set(err, "the disk still fails: %s", d->fault_text);
 		return -EIO;
 	}
+	if (s->is_fenced) {
+		hf_err_set(err,
+			   "this host's lease has run out: the VM goes on by itself when it is "
+			   "claimed anew (%s)",
+			   hf_ownership_trouble(s->k->ownership));
+		return -EPERM;
+	}
 	if (s->k->is_guest_running) {
 		hf_err_set(err, "the VM runs");
 		return -EALREADY;

@@ -185,6 +185,8 @@ uint8_t hf_primary_copy_kind(const struct hf_primary_side *s);
 void hf_primary_start_lease(struct hf_primary_side *s);
 void hf_primary_follow_lease(struct hf_primary_side *s);
 void hf_primary_ask_arbiter(struct hf_primary_side *s, uint64_t lver);
+/* `cont`, as soon as the lease allows it. */
+void hf_primary_run_on(struct hf_primary_side *s);
 void hf_primary_send_lease(struct hf_primary_side *s, uint64_t lver);
 /* Ends the program with finish_code, after the lease was given back if it may be anybody's. */
 void hf_primary_end(struct hf_primary_side *s);

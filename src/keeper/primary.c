@@ -112,7 +112,7 @@ static void perform_on_vm(struct hf_primary_side *s, const struct hf_primary_act
 		freeze(s);
 		break;
 	case HF_PRIMARY_RESUME:
-		hf_keeper_qmp(s->k, "cont");
+		hf_primary_run_on(s);
 		break;
 	case HF_PRIMARY_CUT_DISKS:
 		hf_disks_cut(s->k->disks);
