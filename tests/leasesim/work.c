@@ -276,6 +276,10 @@ void ls_work_cancel(struct ls_world *w, struct ls_machine *m, int lease)
 		return;
 	}
 	feed(w, m, lease, &(struct hf_ballot_event){ .kind = HF_BALLOT_CANCEL });
-	if (work->is_active && !work->b.is_bound && w->plan->is_like_daemon)
-		call_off(w, m, lease);
+	if (!work->is_active || work->b.is_bound || !w->plan->is_like_daemon)
+		return;
+	/* What it was waiting for, the next one waits for. */
+	if (work->b.is_settling)
+		m->settled_ns = ls_local_ns(w, m) + HF_BALLOT_SETTLE_MS * LS_MS;
+	call_off(w, m, lease);
 }
