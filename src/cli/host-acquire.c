@@ -117,6 +117,7 @@ int hf_host_await_run(int argc, char **argv)
 	struct hf_host_options o;
 	struct json_object *p;
 	struct hf_client c;
+	uint64_t tenure;
 	int r = hf_host_parse(verb, argc, argv, "tj", true, true, &o);
 
 	if (r)
@@ -127,8 +128,10 @@ int hf_host_await_run(int argc, char **argv)
 	r = ask(verb, &c, "Prepare", hf_host_about(&o), &prepared);
 	if (!r)
 		r = tell_prepared(&o, prepared);
-	json_object_put(prepared);
 	p = hf_host_about(&o);
+	if (!r && hf_json_u64(prepared, "tenure", &tenure, NULL) == 0)
+		json_object_object_add(p, "tenure", json_object_new_uint64(tenure));
+	json_object_put(prepared);
 	if (o.wait_ms != UINT64_MAX)
 		json_object_object_add(p, "timeout_ms", json_object_new_uint64(o.wait_ms));
 	if (r)

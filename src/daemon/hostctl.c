@@ -481,6 +481,8 @@ static void do_await(void *ctx, struct hf_varlink_request *rq, struct json_objec
 		return;
 	r = take_u64(p, "lver", &j->lver, &err);
 	if (!r)
+		r = take_u64(p, "tenure", &j->tenure, &err);
+	if (!r)
 		r = take_wait(p, "timeout_ms", &wait_ms, &err);
 	j->deadline_ns = hf_now_ns() + wait_ms * MS;
 	begin(j, r, &err);

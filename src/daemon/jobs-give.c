@@ -199,12 +199,33 @@ static void transfer_over(struct hf_job *j, const struct hf_work_result *result)
 	hf_job_succeed(j, o);
 }
 
+/* What was chosen is an earlier try of this very host to own it. */
+static bool is_still_ours(const struct hf_job *j, const struct hf_held *h,
+			  const struct hf_work_result *result)
+{
+	return h && result->r == 0 && result->result == HF_BALLOT_LOST &&
+	       result->owner == j->d->conf.id && result->generation == j->d->status.generation;
+}
+
+static void transfer_kept(struct hf_job *j, struct hf_held *h, uint64_t lver)
+{
+	h->lver = lver;
+	h->is_ending = false;
+	hf_jobs_save(j->d);
+	hf_job_fail(j, "NotPossible", "'%s' is still this host's, at tenure %llu: try again", j->vm,
+		    (unsigned long long)lver);
+}
+
 static void transfer_done(struct hf_job *j, const struct hf_work_result *result)
 {
 	struct hf_held *h = hf_held_find(&j->d->held, j->vm);
 
 	if (j->lver == 0) {
 		transfer_looked_up(j, result);
+		return;
+	}
+	if (is_still_ours(j, h, result) && h->conn) {
+		transfer_kept(j, h, result->lver);
 		return;
 	}
 	if (result->r == 0 &&
@@ -253,6 +274,7 @@ static void prepare_done(struct hf_job *j, const struct hf_work_result *result)
 	o = json_object_new_object();
 	json_object_object_add(o, "host_id", json_object_new_uint64(j->d->conf.id));
 	json_object_object_add(o, "generation", json_object_new_uint64(j->d->status.generation));
+	json_object_object_add(o, "tenure", json_object_new_uint64(result->tenure));
 	hf_job_succeed(j, o);
 }
 
