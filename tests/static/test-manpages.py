@@ -252,7 +252,7 @@ def call_arguments(source: str, function: str) -> list[str]:
 def state_names() -> set[str]:
     names: set[str] = set()
     for machine in ("primary", "standby"):
-        source = (ROOT / f"src/core/commit-{machine}.c").read_text()
+        source = (ROOT / "src/core/commit-names.c").read_text()
         names |= set(re.findall(rf'\[HF_{machine.upper()}_[A-Z_]+\]\s*=\s*"([a-z-]+)"', source))
     return names
 
