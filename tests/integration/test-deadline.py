@@ -270,8 +270,9 @@ def a_keeper_that_dies_gives_the_lease_back() -> None:
         leased.keeper = leased.run("hostA")  # the same host may have it again, too
         expect(leased.owner() == "hostA", leased.owner())
         os.kill(leased.keeper.pid, signal.SIGKILL)
+        leased.keeper.exit_code()
         leased.keeper.close()
-        leased.keeper = leased.run("hostA")  # also at once
+        leased.keeper = leased.run("hostA")  # also while its QEMU is still being killed
         leased.guest.wait_up()
 
 
