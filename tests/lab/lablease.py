@@ -137,7 +137,9 @@ class WitnessArea(LeaseArea):
         self._proc = self.lab.spawn(self.host, [
             "nbdkit", "-f", "-t", "16", "-P", str(self._pidfile), "-p", str(NBD_PORT),
             "-i", self.lab.repl_addr(self.host), *(["--filter=delay"] if delay else []),
-            "--filter=error", "--filter=pause", "file", str(self.file), *delay, "error=EIO",
+            "--filter=error", "--filter=pause", "--filter=fua", "file", str(self.file), *delay,
+            # The witness's disk may be a busy one; it never loses power here.
+            "fuamode=discard", "error=EIO",
             "error-rate=100%", f"error-file={self._trigger}", f"pause-control={self._control}"],
             name=f"{self.space}-nbdkit")
         wait_until(self._pidfile.exists, "nbdkit")
