@@ -393,6 +393,10 @@ static int start_disks(struct hf_keeper *k, struct hf_err *err)
 /* Waited for: whether the guest runs must be known before a standby is filled. */
 static int run_guest(struct hf_keeper *k, struct hf_err *err)
 {
+	if (k->ownership && !hf_ownership_is_valid(k->ownership)) {
+		hf_err_set(err, "the VM's lease ran out while the VM was being started");
+		return -ETIMEDOUT;
+	}
 	if (hf_guest_is_paused_by_user(k->guest))
 		return 0;
 	return hf_qmp_call_wait(hf_guest_qmp(k->guest), "cont", NULL, HF_GUEST_START_MAX_MS, NULL,
@@ -417,6 +421,8 @@ static int set_up(struct hf_keeper *k, struct hf_err *err)
 		r = hf_ownership_acquire(k->ownership, err);
 	if (!r)
 		r = start_disks(k, err);
+	if (!r && k->ownership)
+		hf_ownership_permit_disks(k->ownership);
 	if (!r)
 		r = start_guest(k, err);
 	if (r < 0)

@@ -131,13 +131,27 @@ static void look_at(struct hf_ownership *o, uint64_t at_ns)
 	hf_timer_set(&o->look_timer, &o->k->loop, at_ns, look, o);
 }
 
-static void permit(struct hf_ownership *o, uint64_t until_ns)
+/* The disk process heeds the deadline by itself, also when this process is stopped. */
+void hf_ownership_permit_disks(struct hf_ownership *o)
 {
 	const struct hf_keeper *k = o->k;
+	struct hf_lease_state now;
 
 	/* Images of a host's own can be written by nobody else. */
-	if (k->disks && (k->disks->is_shared || !k->set->peer.is_set))
-		hf_disks_lease(k->disks, until_ns);
+	if (!o->is_owner || !k->disks || (!k->disks->is_shared && k->set->peer.is_set))
+		return;
+	if (hf_ownership_is_valid(o) && hf_lease_page_read(o->page, &now))
+		hf_disks_lease(k->disks, now.valid_ns);
+	else
+		hf_disks_lease(k->disks, 0);
+}
+
+static void tell_lapsed(void *ctx)
+{
+	struct hf_ownership *o = ctx;
+
+	if (o->is_lapsed && o->ops)
+		o->ops->on_lapsed(o->ctx);
 }
 
 static void lapse(struct hf_ownership *o)
@@ -145,8 +159,7 @@ static void lapse(struct hf_ownership *o)
 	o->is_lapsed = true;
 	hf_event(&o->k->journal, "lease-lapsed", NULL,
 		 "this host's lease was not renewed in time: the VM may be started elsewhere");
-	if (o->ops)
-		o->ops->on_lapsed(o->ctx);
+	tell_lapsed(o);
 }
 
 static void look(void *ctx)
@@ -162,7 +175,7 @@ static void look(void *ctx)
 		lapse(o);
 		return;
 	}
-	permit(o, now.valid_ns);
+	hf_ownership_permit_disks(o);
 	look_at(o, now_ns + ((now.valid_ns - now_ns) / 2 > LOOK_MIN_NS ? (now.valid_ns - now_ns) / 2
 								       : now.valid_ns - now_ns));
 }
@@ -187,6 +200,7 @@ static void own(struct hf_ownership *o, uint64_t lver, uint64_t generation, uint
 	o->generation = generation;
 	o->tenure = tenure;
 	set_trouble(o, "");
+	hf_ownership_permit_disks(o);
 	look_at(o, hf_now_ns());
 }
 
@@ -605,6 +619,9 @@ void hf_ownership_set_ops(struct hf_ownership *o, const struct hf_ownership_ops 
 {
 	o->ops = ops;
 	o->ctx = ctx;
+	/* Nobody was there to be told when it happened: told now, not from within this call. */
+	if (o->is_lapsed)
+		hf_timer_set(&o->look_timer, &o->k->loop, 0, tell_lapsed, o);
 }
 
 /* ---- for others to see ---- */

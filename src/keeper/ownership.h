@@ -50,6 +50,7 @@ int hf_ownership_acquire(struct hf_ownership *o, struct hf_err *err) HF_MUST_CHE
 /* Stops answering; does not release. Takes NULL. */
 void hf_ownership_free(struct hf_ownership *o);
 
+/* If it has lapsed by now, @ops is told so at once, but not from within this call. */
 void hf_ownership_set_ops(struct hf_ownership *o, const struct hf_ownership_ops *ops, void *ctx);
 
 /* "" for NULL: without a lease. */
@@ -60,6 +61,9 @@ uint64_t hf_ownership_lver(const struct hf_ownership *o);
 
 /* Looked up in the page now. Also false when this host has lost the lease, or never had it. */
 bool hf_ownership_is_valid(const struct hf_ownership *o);
+
+/* Gives the disk process the deadline that holds now; to be called when there is a new one. */
+void hf_ownership_permit_disks(struct hf_ownership *o);
 
 /* The hard deadline of the host's lease: all stands still by then. */
 uint64_t hf_ownership_fence_ns(const struct hf_ownership *o);
