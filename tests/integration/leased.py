@@ -118,15 +118,15 @@ class Leased:
     def daemon(self) -> HoldfastHost:
         return self.daemons["hostA"]
 
-    def argv(self) -> list[str]:
+    def argv(self, *options: str) -> list[str]:
         redo = ["--disk-layout", "shared", "--redo-journal", f"{self.lab.work}/common.redo"]
         state = ["--state-dir", f"{self.lab.self_dir}/state"]
         return [self.vm.holdfast(), "run", self.vm.name, "--run-dir", self.vm.run_dir,
-                "--hold-net", "net0", *(redo + state if self.disk else []), "--",
+                "--hold-net", "net0", *(redo + state if self.disk else []), *options, "--",
                 *self.vm.qemu_argv()]
 
-    def spawn(self, host: str) -> Proc:
-        return self.lab.spawn(host, self.argv(), name=f"{self.vm.name}-run")
+    def spawn(self, host: str, *options: str) -> Proc:
+        return self.lab.spawn(host, self.argv(*options), name=f"{self.vm.name}-run")
 
     def run(self, host: str) -> Keeper:
         return Keeper(self.vm, host, self.spawn(host))

@@ -48,6 +48,28 @@ def recover(leased: Leased) -> None:
 
 
 @check
+def a_start_that_outlasts_the_lease_is_no_start() -> None:
+    """The disk process takes its time, and meanwhile the daemon hangs."""
+    with Leased(has_disk=True) as leased:
+        leased.keeper.ask("Stop", force=True)
+        leased.keeper.exit_code()
+        gate, slow = leased.lab.work / "gate", leased.lab.work / "nbdkit-slow"
+        slow.write_text(f"#!/bin/sh\nwhile [ ! -e {gate} ]; do sleep 0.1; done\n"
+                        'exec nbdkit "$@"\n')
+        slow.chmod(0o755)
+        start = leased.spawn("hostA", "--nbdkit", str(slow))
+        poll(lambda: leased.owner() == "hostA", "it owns the lease")
+        assert leased.daemon.daemon
+        leased.daemon.daemon.signal(signal.SIGSTOP)
+        poll(lambda: not leased.daemons["hostB"].sees_alive(1), "the lease has run out")
+        gate.touch()
+        expect(start.wait(60) == 1, start.log_tail())
+        expect("ran out" in start.log_tail(), start.log_tail())
+        leased.daemon.daemon.signal(signal.SIGCONT)
+        poll(lambda: leased.owner() == "", "what was not started does not keep the lease")
+
+
+@check
 def the_daemon_hangs_or_is_gone_for_too_long() -> None:
     with Leased() as leased:
         boot = leased.guest.stat()["boot"]
