@@ -302,7 +302,9 @@ void hf_job_fail_result(struct hf_job *j, const struct hf_work_result *result)
 	char reason[HF_ERR_MAX];
 
 	if (result->r == -ENOENT)
-		hf_job_fail(j, "NoLease", "there is no lease '%s' in %s", j->vm, j->d->conf.area);
+		hf_job_fail(j, "NoLease",
+			    "there is no lease '%s' in %s ('holdfast lease create' makes one)",
+			    j->vm, j->d->conf.area);
 	else if (result->r == -EBADMSG || (!result->r && result->result == HF_BALLOT_DAMAGED))
 		hf_job_fail(j, "NoLease", "the lease '%s' is damaged: %s", j->vm,
 			    why[0] ? why : "a checksum is wrong");
