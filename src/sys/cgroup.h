@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A cgroup for one QEMU, to stop all of its threads for good. Layer: sys. Main thread. cgroup v2, also
+ * beside v1 (hybrid); v1's freezer if there is no v2. Source: Documentation/admin-guide/cgroup-v2.rst
+ * ("Core Interface Files": cgroup.freeze, cgroup.events, cgroup.kill), cgroup-v1/freezer-subsystem.rst.
+ *
+ * It is made beneath the cgroup of this process, so that it stays in what systemd has delegated to the
+ * service. No controller is enabled, so the kernel's rule about inner processes does not matter.
+ */
+#pragma once
+
+#include <limits.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+struct hf_cgroup {
+	char path[PATH_MAX]; /* "": none */
+	int dir_fd; /* -1: none */
+	int events_fd; /* cgroup.events: EPOLLPRI when it changes; -1: v1, which has to be looked at */
+	bool is_v1;
+};
+
+#define HF_CGROUP_NONE ((struct hf_cgroup){ .dir_fd = -1, .events_fd = -1 })
+
+/**
+ * hf_cgroup_open() - make (or find: a dead keeper's, which must be empty) a cgroup
+ * @name: a name of our own: "holdfast-NAME"; with a number behind it if that is not empty
+ * Return: 0; -ENOTSUP with @err: no cgroups here that can be written to; other -errno.
+ */
+int hf_cgroup_open(const char *name, struct hf_cgroup *ret, struct hf_err *err) HF_MUST_CHECK;
+
+/* To place a child before it runs its program: to be given to hf_process_spawn() (cgroup_fd of its
+ * spec), which writes itself into it. Stays the cgroup's. v2: cgroup.procs, open for writing; v1: the same. */
+int hf_cgroup_procs_fd(const struct hf_cgroup *c);
+
+/* Freezing is asynchronous: is_frozen says when, events_fd that it may have changed. 0 or -errno. */
+int hf_cgroup_freeze(const struct hf_cgroup *c, bool is_wanted) HF_MUST_CHECK;
+/* 1: every process in it; 0; -errno. */
+int hf_cgroup_is_frozen(const struct hf_cgroup *c) HF_MUST_CHECK;
+/* SIGKILL to all in it, frozen or not. 0 or -errno. */
+int hf_cgroup_kill(const struct hf_cgroup *c) HF_MUST_CHECK;
+/* 1: no process is left; 0; -errno. */
+int hf_cgroup_is_empty(const struct hf_cgroup *c) HF_MUST_CHECK;
+
+/* Lets go of it; removes it if nothing is left in it and @is_removed. Takes HF_CGROUP_NONE. */
+void hf_cgroup_close(struct hf_cgroup *c, bool is_removed);
+
+/* The same by path alone, for who was not its maker (a new keeper, the command line). */
+int hf_cgroup_find(const char *path, struct hf_cgroup *ret, struct hf_err *err) HF_MUST_CHECK;
