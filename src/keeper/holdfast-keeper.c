@@ -565,6 +565,29 @@ static int print_help(const char *program)
 	return HF_KEEPER_EXIT_ENDED;
 }
 
+/* `check`: would this definition do? QEMU's line is looked at as for the primary. */
+static int check(const struct hf_settings *set)
+{
+	struct hf_keeper k = { .set = set, .name = set->name };
+	struct hf_err err = { "" };
+	int r;
+
+	hf_journal_init(&k.journal, "holdfast-keeper", "vm", k.name, HF_LOG_ERROR);
+	k.notes = json_object_new_array();
+	r = read_cmdline(&k, &err);
+	for (size_t i = 0; !r && i < json_object_array_length(k.notes); i++)
+		(void)printf("note: %s\n",
+			     json_object_get_string(json_object_array_get_idx(k.notes, i)));
+	if (r < 0)
+		(void)fprintf(stderr, "holdfast: %s\n", err.text[0] ? err.text : strerror(-r));
+	else
+		(void)printf("%s: ok\n", set->config ? set->config : k.name);
+	hf_cmdline_free(k.cmdline);
+	json_object_put(k.notes);
+	hf_journal_fini(&k.journal);
+	return r < 0 ? HF_KEEPER_EXIT_USAGE : HF_KEEPER_EXIT_ENDED;
+}
+
 int main(int argc __attribute__((unused)), char **argv)
 {
 	struct hf_settings set = { 0 };
@@ -581,7 +604,10 @@ int main(int argc __attribute__((unused)), char **argv)
 		(void)fprintf(stderr, "holdfast: %s\n", err.text[0] ? err.text : strerror(-r));
 		return r == -EINVAL ? HF_KEEPER_EXIT_USAGE : HF_KEEPER_EXIT_FAILED;
 	}
-	r = set.is_detached ? detach(&set) : keep(&set, -1);
+	if (set.role == HF_ROLE_CHECK)
+		r = check(&set);
+	else
+		r = set.is_detached ? detach(&set) : keep(&set, -1);
 	hf_settings_fini(&set);
 	return r;
 }

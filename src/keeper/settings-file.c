@@ -261,6 +261,10 @@ static int apply_other_host(const struct file *f, int other, struct hf_settings 
 	if (!r)
 		s->peer = scratch.listen;
 	hf_settings_fini(&scratch);
+	free(s->peer_name);
+	s->peer_name = strdup(f->hosts[other].name);
+	if (!r && !s->peer_name)
+		r = -ENOMEM;
 	return r;
 }
 

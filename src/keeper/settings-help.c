@@ -12,9 +12,13 @@
 #define TEXT_COLUMN 28
 
 static const char *const group_titles[HF_GROUP_COUNT] = {
-	[HF_GROUP_HOSTS] = "The two hosts", [HF_GROUP_GUEST] = "The guest",
-	[HF_GROUP_EPOCHS] = "Epochs",       [HF_GROUP_DISKS] = "Disks",
-	[HF_GROUP_KEEPER] = "The keeper",   [HF_GROUP_FILE] = "Only in the definition file",
+	[HF_GROUP_HOSTS] = "The two hosts",
+	[HF_GROUP_GUEST] = "The guest",
+	[HF_GROUP_FAULTS] = "When something fails",
+	[HF_GROUP_EPOCHS] = "Epochs",
+	[HF_GROUP_DISKS] = "Disks",
+	[HF_GROUP_KEEPER] = "The keeper",
+	[HF_GROUP_FILE] = "Only in the definition file",
 };
 
 /* Breaks at blanks; @column is where the pen stands. */

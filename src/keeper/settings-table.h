@@ -39,6 +39,7 @@ enum {
 enum hf_setting_group {
 	HF_GROUP_HOSTS,
 	HF_GROUP_GUEST,
+	HF_GROUP_FAULTS,
 	HF_GROUP_EPOCHS,
 	HF_GROUP_DISKS,
 	HF_GROUP_KEEPER,
@@ -70,6 +71,10 @@ struct hf_setting {
 	unsigned int places;
 	bool is_repeatable;
 };
+
+/* settings-rows.c */
+extern const struct hf_setting hf_setting_rows[];
+extern const size_t hf_setting_row_count;
 
 size_t hf_setting_count(void);
 

@@ -105,14 +105,19 @@ static int read_line(struct line *l, struct hf_err *err)
 
 static int take_role(struct hf_settings *s, const struct line *l, struct hf_err *err)
 {
+	static const char *const roles[] = { [HF_ROLE_RUN] = "run",
+					     [HF_ROLE_STANDBY] = "standby",
+					     [HF_ROLE_FROZEN] = "frozen",
+					     [HF_ROLE_CHECK] = "check" };
+	size_t i = 0;
+
 	if (!l->role)
 		return fail_option(err, "'run' or 'standby'", "is missing");
-	if (strcmp(l->role, "run") == 0)
-		s->role = HF_ROLE_RUN;
-	else if (strcmp(l->role, "standby") == 0)
-		s->role = HF_ROLE_STANDBY;
-	else
-		return fail_option(err, l->role, "is neither run nor standby");
+	while (i < sizeof(roles) / sizeof(roles[0]) && strcmp(l->role, roles[i]) != 0)
+		i++;
+	if (i == sizeof(roles) / sizeof(roles[0]))
+		return fail_option(err, l->role, "is neither run nor standby, frozen or check");
+	s->role = (enum hf_role)i;
 	if (!l->name)
 		return fail_option(err, l->role, "needs the name of the VM");
 	if (!hf_is_valid_name(l->name))
@@ -231,6 +236,8 @@ static int make_argv(struct hf_settings *s, const struct line *l, struct hf_err 
 
 static int check_whole(const struct hf_settings *s, struct hf_err *err)
 {
+	if (s->role == HF_ROLE_FROZEN && !s->frozen_id)
+		return fail_option(err, "frozen", "needs --instance ID");
 	if (s->peer.is_set && s->peer.addr.host[0] == '\0')
 		return fail_option(err, "--peer", "needs a host, not only a port");
 	if (s->role == HF_ROLE_STANDBY && !s->listen.is_set)
@@ -273,13 +280,13 @@ static int assemble(struct hf_settings *s, const struct line *l, const char *nod
 		r = take_role(s, l, err);
 	if (!r)
 		r = apply_early_options(s, l, err);
-	if (!r)
+	if (!r && s->role != HF_ROLE_FROZEN)
 		r = find_file(s, l, err);
 	if (!r && s->config)
 		r = apply_file(s, nodename, err);
 	if (!r)
 		r = apply_late_options(s, l, err);
-	if (!r)
+	if (!r && s->role != HF_ROLE_FROZEN)
 		r = make_argv(s, l, err);
 	return r ? r : check_whole(s, err);
 }

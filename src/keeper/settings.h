@@ -16,18 +16,25 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "core/vm.h"
 #include "service/loglevel.h"
 #include "sys/addr.h"
 
 #define HF_SETTINGS_PORT 7400
 #define HF_SETTINGS_FOLDER "/etc/holdfast/vms"
 
-enum hf_role { HF_ROLE_RUN, HF_ROLE_STANDBY };
+/* FROZEN: guards a frozen instance whose keeper has died. CHECK: only reads the definition. */
+enum hf_role { HF_ROLE_RUN, HF_ROLE_STANDBY, HF_ROLE_FROZEN, HF_ROLE_CHECK };
 
 /* Does the VM run under a lease? AUTO: if this host has a daemon that keeps leases. */
 enum hf_lease_use { HF_LEASE_USE_AUTO, HF_LEASE_USE_YES, HF_LEASE_USE_NO };
 /* Where a VM's images are: each host has its own, or both reach the same. */
 enum hf_disk_layout { HF_DISK_LAYOUT_REPLICATED, HF_DISK_LAYOUT_SHARED };
+
+enum hf_encryption { HF_ENCRYPTION_TLS, HF_ENCRYPTION_PLAIN };
+/* What a start does where a frozen instance is. */
+enum hf_when_frozen { HF_WHEN_FROZEN_REFUSE, HF_WHEN_FROZEN_FRESH };
+enum hf_frozen_memory { HF_FROZEN_MEMORY_KEEP, HF_FROZEN_MEMORY_FILE, HF_FROZEN_MEMORY_DISCARD };
 
 struct hf_settings_addr {
 	bool is_set;
@@ -47,6 +54,11 @@ struct hf_settings_addr {
  * @disk_layout: enum hf_disk_layout
  * @durability: enum hf_durability (core/disk.h)
  * @disk_buffer_bytes: of the log of what the guest writes, on each host
+ * @on: enum hf_vm_policy_word of each cause that has one
+ * @encryption: enum hf_encryption; @pki_dir; @peer_name: NULL: by @peer
+ * @when_frozen, @frozen_memory: enums; @frozen_keep: at least 1
+ * @frozen_id: HF_ROLE_FROZEN: which one
+ * @is_autostarted, @restarts_max: the host's daemon's affair
  * @is_taken_over, @prefer: the host's daemon's affair
  * @state_dir: folder for what must outlive a keeper: STATE_DIR/NAME
  * @redo_journal: absolute path or NBD URI; NULL: a file in STATE_DIR/NAME. Set in the shared layout
@@ -65,6 +77,19 @@ struct hf_settings {
 	struct hf_settings_addr listen;
 	struct hf_settings_addr peer;
 	uint64_t peer_timeout_ns;
+	unsigned int encryption;
+	char *pki_dir;
+	char *peer_name;
+
+	unsigned int on[HF_VM_CAUSE_COUNT];
+	uint64_t hang_timeout_ns;
+	unsigned int restarts_max;
+	unsigned int when_frozen;
+	unsigned int frozen_memory;
+	unsigned int frozen_keep;
+	uint64_t frozen_space_bytes;
+	char *frozen_id;
+
 	char *prefer;
 
 	char **hold_net;
@@ -93,6 +118,7 @@ struct hf_settings {
 
 	bool may_resend;
 	bool is_taken_over;
+	bool is_autostarted;
 	bool is_detached;
 	bool is_forced;
 
