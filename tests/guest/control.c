@@ -15,6 +15,9 @@
  *   raw DEVICE MIB BATCH RATE                  write blocks of a device; see raw.c
  *   rawcheck DEVICE MIB TOLD                   stop writing, read the blocks and verify them
  *   burst COUNT BYTES     COUNT numbered datagrams to the sender (u64 number first), then the reply
+ *   marker WORD           HOLDFAST-MARKER:WORD is in memory once, for dumps
+ *   watchdog MS           start the i6300esb and feed it; 0 feeds it no more
+ *   hang                  all processors are taken, for good
  *   reboot | poweroff | panic
  *
  * What takes long runs on a thread of its own, one at a time, so that the services stay quick.
@@ -296,6 +299,22 @@ static void stop_guest(const struct request *req)
 		guest_watch(&timer, EPOLLIN);
 }
 
+/* Was it one of these? */
+static bool do_fault(const struct request *req, char *reply)
+{
+	uint64_t n;
+
+	if (strcmp(req->command, "marker") == 0)
+		guest_fault_marker(req->arg[0], reply);
+	else if (strcmp(req->command, "hang") == 0)
+		guest_fault_hang(reply);
+	else if (strcmp(req->command, "watchdog") != 0)
+		return false;
+	else if (to_number(req->arg[0], &n, reply))
+		guest_fault_watchdog(n, reply);
+	return true;
+}
+
 static bool is_one_of(const char *word, const char *const *list)
 {
 	for (; *list; list++)
@@ -325,6 +344,8 @@ static void dispatch(const struct request *req)
 		do_stat(reply);
 	else if (strcmp(req->command, "spin") == 0 && to_number(req->arg[0], &n, reply))
 		guest_work_spin(n, reply);
+	else
+		(void)do_fault(req, reply);
 	answer(req, reply);
 }
 

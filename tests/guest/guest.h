@@ -121,3 +121,11 @@ void guest_raw_start(const char *device, uint64_t mib, uint64_t batch, uint64_t 
 void guest_raw_check(const char *device, uint64_t mib, uint64_t told, char *reply);
 uint64_t guest_raw_durable(void);
 uint64_t guest_raw_count(void); /* blocks written since boot */
+
+/* fault.c: what can befall a guest. */
+/* "HOLDFAST-MARKER:@word" is in memory from now on, once. */
+void guest_fault_marker(const char *word, char *reply);
+/* Starts the i6300esb, and feeds it; 0: it is not fed any more. */
+void guest_fault_watchdog(uint64_t period_ms, char *reply);
+/* A moment later nothing works any more but the kernel's interrupts. */
+void guest_fault_hang(char *reply);
