@@ -53,6 +53,7 @@ CLIENT = "client"
 # Mounts in the process's own mount namespace, which "ip netns exec" has made a slave of the
 # machine's: they end with the process.
 ENTER = 'mount --bind "$0" /dev/shm && mount --bind "$1" "$2" && cd "$2" && shift 2 && exec "$@"'
+CGROUP = Path("/sys/fs/cgroup")
 
 
 class LabError(Exception):
@@ -82,6 +83,24 @@ def command(*argv: str) -> str:
     if done.returncode != 0:
         raise LabError(f"{' '.join(argv)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def cgroup_mount() -> Optional[Path]:
+    """Where this machine has the cgroups of version 2."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if kind == "cgroup2" and CGROUP in (Path(place), *Path(place).parents):
+            return Path(place)
+    return None
+
+
+def enter_script() -> str:
+    """With the cgroups where they are outside: "ip netns exec" has put an empty /sys over them."""
+    place = cgroup_mount()
+    if place is None:
+        return ENTER
+    room = "" if place == CGROUP else f"mount -t tmpfs -o mode=755 hf {CGROUP} && mkdir -p {place} && "
+    return f"{room}mount -t cgroup2 hf {place} && {ENTER}"
 
 
 # --- death ---------------------------------------------------------------------------------------
@@ -306,6 +325,7 @@ class Lab:
         self._janitor: Optional[subprocess.Popen] = None
         self._handlers: dict[int, Any] = {}
         self._is_open = False
+        self._enter = enter_script()
 
     # --- life ---
 
@@ -421,7 +441,7 @@ class Lab:
     # --- processes ---
 
     def _argv(self, host: str, argv: Sequence[str]) -> list[str]:
-        return ["ip", "netns", "exec", self.netns(host), "sh", "-c", ENTER,
+        return ["ip", "netns", "exec", self.netns(host), "sh", "-c", self._enter,
                 str(self.shm / host), str(self.host_dir(host)), str(self.self_dir), *argv]
 
     def run(self, host: str, argv: Sequence[str], timeout_s: float = 30.0,
