@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "core/supervise.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define SECOND 1000000000ull
+#define DELAY_MAX_NS (60 * SECOND)
+
+void hf_supervise_init(struct hf_supervise *s)
+{
+	memset(s, 0, sizeof(*s));
+}
+
+bool hf_supervise_has_keeper(const struct hf_supervise *s)
+{
+	return s->state == HF_SUPERVISE_STARTING || s->state == HF_SUPERVISE_UP ||
+	       s->state == HF_SUPERVISE_STOPPING;
+}
+
+uint64_t hf_supervise_deadline_ns(const struct hf_supervise *s)
+{
+	return s->state == HF_SUPERVISE_WAITING ? s->retry_ns : UINT64_MAX;
+}
+
+/* ---- what is to be here ---- */
+
+/* R4. Where nobody says, the last word counts, then the order in the definition. */
+static enum hf_supervise_role choose_of_two(const struct hf_supervise *s)
+{
+	if (s->place == HF_SUPERVISE_PLACE_RUN)
+		return HF_SUPERVISE_RUN;
+	if (s->place == HF_SUPERVISE_PLACE_STANDBY || s->is_elsewhere)
+		return HF_SUPERVISE_STANDBY;
+	return s->ran_here || s->definition.is_first ? HF_SUPERVISE_RUN : HF_SUPERVISE_STANDBY;
+}
+
+static enum hf_supervise_role choose_role(const struct hf_supervise *s)
+{
+	return s->definition.has_two_hosts ? choose_of_two(s) : HF_SUPERVISE_RUN;
+}
+
+/* What keeps something that is wanted from being started. */
+static enum hf_supervise_why find_hindrance(const struct hf_supervise *s,
+					    enum hf_supervise_role role)
+{
+	bool has_two = s->definition.has_two_hosts;
+
+	if (!s->is_defined) /* R2 */
+		return HF_SUPERVISE_UNDEFINED;
+	if (has_two && s->place == HF_SUPERVISE_PLACE_WAIT)
+		return HF_SUPERVISE_NOT_YET;
+	if (!has_two && s->is_elsewhere)
+		return HF_SUPERVISE_ELSEWHERE;
+	if (role == HF_SUPERVISE_STANDBY && s->is_resting) /* R6 */
+		return HF_SUPERVISE_RESTING;
+	if (role == HF_SUPERVISE_RUN && s->frozen && !s->is_fresh &&
+	    !s->definition.may_run_beside_frozen) /* R3 */
+		return HF_SUPERVISE_FROZEN;
+	return HF_SUPERVISE_IN_ORDER;
+}
+
+static void set_state(struct hf_supervise *s, enum hf_supervise_state state,
+		      enum hf_supervise_why why)
+{
+	s->state = state;
+	s->why = why;
+}
+
+static enum hf_supervise_action start(struct hf_supervise *s, enum hf_supervise_role role)
+{
+	assert(s->is_wanted && s->is_defined && !hf_supervise_has_keeper(s));
+	set_state(s, HF_SUPERVISE_STARTING, HF_SUPERVISE_IN_ORDER);
+	s->role = role;
+	return role == HF_SUPERVISE_RUN ? HF_SUPERVISE_DO_START : HF_SUPERVISE_DO_START_STANDBY;
+}
+
+/* After anything has changed: R1 and R2 first. */
+static enum hf_supervise_action settle(struct hf_supervise *s, uint64_t now_ns)
+{
+	bool is_nothing = s->definition.has_two_hosts && s->place == HF_SUPERVISE_PLACE_NOTHING;
+	enum hf_supervise_role role = choose_role(s);
+	enum hf_supervise_why why;
+
+	if (hf_supervise_has_keeper(s) || s->state == HF_SUPERVISE_FAILED) /* R1, R2 */
+		return HF_SUPERVISE_DO_NOTHING;
+	s->role = HF_SUPERVISE_NO_ROLE;
+	if (!s->is_wanted || (s->is_defined && is_nothing)) { /* R2 */
+		set_state(s, HF_SUPERVISE_OFF, HF_SUPERVISE_IN_ORDER);
+		return HF_SUPERVISE_DO_NOTHING;
+	}
+	why = find_hindrance(s, role);
+	if (why) {
+		set_state(s, HF_SUPERVISE_HELD, why);
+		return HF_SUPERVISE_DO_NOTHING;
+	}
+	if (now_ns < s->retry_ns) {
+		set_state(s, HF_SUPERVISE_WAITING, HF_SUPERVISE_IN_ORDER);
+		return HF_SUPERVISE_DO_NOTHING;
+	}
+	return start(s, role);
+}
+
+/* ---- starting again ---- */
+
+static uint64_t delay_ns(uint32_t n)
+{
+	return n < 6 ? SECOND << n : DELAY_MAX_NS;
+}
+
+/* R5. The first second lets a standby on the other host go live. */
+static void count_restart(struct hf_supervise *s, uint64_t now_ns)
+{
+	if (!s->restarts || now_ns - s->window_began_ns >= s->definition.restart_window_ns) {
+		s->restarts = 0;
+		s->window_began_ns = now_ns;
+	}
+	if (s->restarts >= s->definition.restarts_max) {
+		set_state(s, HF_SUPERVISE_FAILED, HF_SUPERVISE_TOO_OFTEN);
+		return;
+	}
+	s->retry_ns = now_ns + delay_ns(s->restarts++);
+}
+
+static void retry_later(struct hf_supervise *s, uint64_t now_ns)
+{
+	s->retry_ns = now_ns + delay_ns(s->retries);
+	if (s->retries < 16)
+		s->retries++;
+}
+
+static void clear(struct hf_supervise *s)
+{
+	if (s->state == HF_SUPERVISE_FAILED)
+		set_state(s, HF_SUPERVISE_OFF, HF_SUPERVISE_IN_ORDER);
+	s->restarts = 0;
+	s->retries = 0;
+	s->retry_ns = 0;
+}
+
+/* ---- ends ---- */
+
+/* A standby is started again whenever it ends by itself: that harms nobody. */
+static void standby_ended(struct hf_supervise *s, const struct hf_supervise_end *end,
+			  uint64_t now_ns)
+{
+	if (end->code == HF_SUPERVISE_ENDED)
+		s->is_resting = true; /* R6: not is_wanted, which is the other host's, too */
+	else if (end->code == HF_SUPERVISE_USAGE)
+		set_state(s, HF_SUPERVISE_FAILED, HF_SUPERVISE_BAD_DEFINITION);
+	else
+		retry_later(s, now_ns);
+}
+
+static void start_failed(struct hf_supervise *s, uint64_t now_ns)
+{
+	if (s->is_ordered)
+		set_state(s, HF_SUPERVISE_FAILED, HF_SUPERVISE_NO_START);
+	else
+		count_restart(s, now_ns);
+}
+
+/* A VM of two hosts that has died here is the other's now, or ours again by its refusal: R4. */
+static void died(struct hf_supervise *s)
+{
+	if (s->definition.has_two_hosts)
+		s->is_elsewhere = true;
+	else
+		set_state(s, HF_SUPERVISE_FAILED, HF_SUPERVISE_CRASHED);
+}
+
+static void run_ended(struct hf_supervise *s, const struct hf_supervise_end *end, bool has_served,
+		      uint64_t now_ns)
+{
+	switch ((enum hf_supervise_code)end->code) {
+	case HF_SUPERVISE_ENDED:
+		s->is_elsewhere = end->is_handed_over;
+		s->is_wanted = end->is_handed_over; /* R6 */
+		break;
+	case HF_SUPERVISE_USAGE:
+		set_state(s, HF_SUPERVISE_FAILED, HF_SUPERVISE_BAD_DEFINITION);
+		break;
+	case HF_SUPERVISE_VM_DIED:
+		died(s);
+		break;
+	case HF_SUPERVISE_SUPERSEDED:
+	case HF_SUPERVISE_LEASE_LOST:
+		s->is_elsewhere = true;
+		break;
+	case HF_SUPERVISE_UNKNOWN_PEER:
+		retry_later(s, now_ns);
+		break;
+	case HF_SUPERVISE_CANNOT:
+		if (!has_served) {
+			start_failed(s, now_ns);
+			break;
+		}
+		count_restart(s, now_ns);
+		break;
+	case HF_SUPERVISE_AGAIN:
+	case HF_SUPERVISE_KILLED:
+	default:
+		count_restart(s, now_ns);
+		break;
+	}
+}
+
+static void keeper_ended(struct hf_supervise *s, const struct hf_supervise_event *ev)
+{
+	enum hf_supervise_role role = s->role;
+	enum hf_supervise_state was = s->state;
+
+	if (!hf_supervise_has_keeper(s))
+		return;
+	set_state(s, HF_SUPERVISE_OFF, HF_SUPERVISE_IN_ORDER);
+	s->role = HF_SUPERVISE_NO_ROLE;
+	if (was == HF_SUPERVISE_STOPPING) {
+		s->retry_ns = 0; /* whether it is wanted again was said meanwhile */
+	} else if (ev->end.is_frozen) {
+		s->frozen += s->frozen == 0; /* how many there are is told in a moment */
+		s->is_elsewhere = s->definition.has_two_hosts;
+		count_restart(s, ev->now_ns);
+	} else if (role == HF_SUPERVISE_STANDBY) {
+		standby_ended(s, &ev->end, ev->now_ns);
+	} else if (role == HF_SUPERVISE_RUN || ev->end.code != HF_SUPERVISE_ENDED) {
+		run_ended(s, &ev->end, was == HF_SUPERVISE_UP, ev->now_ns);
+	}
+	s->is_ordered = false;
+}
+
+/* ---- arrivals and orders ---- */
+
+static void keeper_up(struct hf_supervise *s, const struct hf_supervise_event *ev)
+{
+	if (s->state != HF_SUPERVISE_STOPPING) {
+		set_state(s, HF_SUPERVISE_UP, HF_SUPERVISE_IN_ORDER);
+		s->is_wanted = true; /* also what was started by hand */
+	}
+	s->role = ev->role;
+	s->is_ordered = false;
+	s->is_resting = false;
+	s->retries = 0;
+	s->retry_ns = 0;
+	if (ev->role == HF_SUPERVISE_RUN) {
+		s->ran_here = true;
+		s->is_elsewhere = false;
+		s->is_fresh = false;
+	}
+}
+
+static enum hf_supervise_action order_start(struct hf_supervise *s,
+					    const struct hf_supervise_event *ev)
+{
+	bool may_freshen = ev->is_fresh || s->definition.may_run_beside_frozen;
+
+	if (s->state == HF_SUPERVISE_STOPPING) {
+		s->is_wanted = true; /* once it has ended */
+		return HF_SUPERVISE_DO_NOTHING;
+	}
+	if (!s->is_defined || hf_supervise_has_keeper(s))
+		return HF_SUPERVISE_DO_REFUSE;
+	if (s->frozen && !may_freshen && s->place != HF_SUPERVISE_PLACE_STANDBY)
+		return HF_SUPERVISE_DO_REFUSE;
+	clear(s);
+	s->is_wanted = true;
+	s->is_fresh = ev->is_fresh;
+	s->is_ordered = true;
+	s->is_elsewhere = false;
+	s->is_resting = false;
+	s->ran_here = true; /* from now on it is this host's */
+	return settle(s, ev->now_ns);
+}
+
+static enum hf_supervise_action order_recover(struct hf_supervise *s,
+					      const struct hf_supervise_event *ev)
+{
+	if (hf_supervise_has_keeper(s) || !s->is_defined || s->state == HF_SUPERVISE_FAILED)
+		return HF_SUPERVISE_DO_REFUSE;
+	s->is_wanted = true;
+	s->is_elsewhere = false;
+	s->ran_here = true;
+	return settle(s, ev->now_ns);
+}
+
+static enum hf_supervise_action order_stop(struct hf_supervise *s)
+{
+	s->is_wanted = false;
+	if (!hf_supervise_has_keeper(s)) {
+		clear(s);
+		set_state(s, HF_SUPERVISE_OFF, HF_SUPERVISE_IN_ORDER);
+		return HF_SUPERVISE_DO_NOTHING;
+	}
+	s->state = HF_SUPERVISE_STOPPING;
+	return HF_SUPERVISE_DO_STOP;
+}
+
+static void stop_refused(struct hf_supervise *s)
+{
+	if (s->state != HF_SUPERVISE_STOPPING)
+		return;
+	s->is_wanted = true;
+	s->state = s->role ? HF_SUPERVISE_UP : HF_SUPERVISE_STARTING;
+}
+
+static void defined(struct hf_supervise *s, const struct hf_supervise_event *ev)
+{
+	s->definition = *ev->definition;
+	s->is_defined = true;
+	if (s->state == HF_SUPERVISE_FAILED && s->why == HF_SUPERVISE_BAD_DEFINITION)
+		clear(s);
+}
+
+/* Not wanted any more, by the other host's word: a standby has nothing to stand by for. */
+static enum hf_supervise_action wanted(struct hf_supervise *s, const struct hf_supervise_event *ev)
+{
+	bool was_wanted = s->is_wanted;
+
+	s->is_wanted = ev->is_wanted;
+	if (!was_wanted && ev->is_wanted)
+		clear(s);
+	if (ev->is_wanted || s->role != HF_SUPERVISE_STANDBY || s->state != HF_SUPERVISE_UP)
+		return settle(s, ev->now_ns);
+	s->state = HF_SUPERVISE_STOPPING;
+	return HF_SUPERVISE_DO_STOP;
+}
+
+enum hf_supervise_action hf_supervise_step(struct hf_supervise *s,
+					   const struct hf_supervise_event *ev)
+{
+	switch (ev->kind) {
+	case HF_SUPERVISE_EV_START:
+		return order_start(s, ev);
+	case HF_SUPERVISE_EV_RECOVER:
+		return order_recover(s, ev);
+	case HF_SUPERVISE_EV_STOP:
+		return order_stop(s);
+	case HF_SUPERVISE_EV_WANTED:
+		return wanted(s, ev);
+	case HF_SUPERVISE_EV_DEFINED:
+		defined(s, ev);
+		break;
+	case HF_SUPERVISE_EV_UNDEFINED:
+		s->is_defined = false;
+		break;
+	case HF_SUPERVISE_EV_PLACE:
+		s->retries = s->place == ev->place ? s->retries : 0;
+		s->retry_ns = s->place == ev->place || s->restarts ? s->retry_ns : 0;
+		s->place = ev->place;
+		break;
+	case HF_SUPERVISE_EV_FROZEN:
+		s->frozen = ev->count;
+		break;
+	case HF_SUPERVISE_EV_STOP_REFUSED:
+		stop_refused(s);
+		break;
+	case HF_SUPERVISE_EV_CLEAR:
+		clear(s);
+		break;
+	case HF_SUPERVISE_EV_KEEPER_FOUND:
+		if (!hf_supervise_has_keeper(s)) {
+			set_state(s, HF_SUPERVISE_STARTING, HF_SUPERVISE_IN_ORDER);
+			s->role = HF_SUPERVISE_NO_ROLE;
+		}
+		break;
+	case HF_SUPERVISE_EV_KEEPER_UP:
+		keeper_up(s, ev);
+		break;
+	case HF_SUPERVISE_EV_KEEPER_ENDED:
+		keeper_ended(s, ev);
+		break;
+	case HF_SUPERVISE_EV_TIME:
+	case HF_SUPERVISE_EVENT_COUNT:
+	default:
+		break;
+	}
+	return settle(s, ev->now_ns);
+}
+
+const char *hf_supervise_state_name(enum hf_supervise_state state)
+{
+	static const char *const names[] = {
+		[HF_SUPERVISE_OFF] = "off",         [HF_SUPERVISE_HELD] = "held",
+		[HF_SUPERVISE_WAITING] = "waiting", [HF_SUPERVISE_STARTING] = "starting",
+		[HF_SUPERVISE_UP] = "up",           [HF_SUPERVISE_STOPPING] = "stopping",
+		[HF_SUPERVISE_FAILED] = "failed",
+	};
+
+	return names[state];
+}
+
+const char *hf_supervise_why_text(enum hf_supervise_why why)
+{
+	static const char *const texts[] = {
+		[HF_SUPERVISE_IN_ORDER] = "",
+		[HF_SUPERVISE_UNDEFINED] = "there is no valid definition of it",
+		[HF_SUPERVISE_FROZEN] = "a frozen instance of it is here",
+		[HF_SUPERVISE_ELSEWHERE] = "another host owns it",
+		[HF_SUPERVISE_NOT_YET] = "it is not known what the other host does",
+		[HF_SUPERVISE_RESTING] = "the standby was stopped by an order",
+		[HF_SUPERVISE_TOO_OFTEN] = "it had to be started again too often",
+		[HF_SUPERVISE_NO_START] = "it could not be started",
+		[HF_SUPERVISE_BAD_DEFINITION] = "its keeper does not take the definition",
+		[HF_SUPERVISE_CRASHED] = "it died, and is not to be started again",
+	};
+
+	return texts[why];
+}
