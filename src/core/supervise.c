@@ -75,14 +75,28 @@ static enum hf_supervise_action start(struct hf_supervise *s, enum hf_supervise_
 	return role == HF_SUPERVISE_RUN ? HF_SUPERVISE_DO_START : HF_SUPERVISE_DO_START_STANDBY;
 }
 
+/* R1: the end of a VM of two hosts is the order of whoever stopped it on the other one. */
+static enum hf_supervise_action end_if_placed(struct hf_supervise *s)
+{
+	if (!s->definition.has_two_hosts || s->place != HF_SUPERVISE_PLACE_END ||
+	    s->state != HF_SUPERVISE_UP)
+		return HF_SUPERVISE_DO_NOTHING;
+	s->is_wanted = false;
+	s->state = HF_SUPERVISE_STOPPING;
+	return HF_SUPERVISE_DO_STOP;
+}
+
 /* After anything has changed: R1 and R2 first. */
 static enum hf_supervise_action settle(struct hf_supervise *s, uint64_t now_ns)
 {
-	bool is_nothing = s->definition.has_two_hosts && s->place == HF_SUPERVISE_PLACE_NOTHING;
+	bool is_nothing = s->definition.has_two_hosts && (s->place == HF_SUPERVISE_PLACE_NOTHING ||
+							  s->place == HF_SUPERVISE_PLACE_END);
 	enum hf_supervise_role role = choose_role(s);
 	enum hf_supervise_why why;
 
-	if (hf_supervise_has_keeper(s) || s->state == HF_SUPERVISE_FAILED) /* R1, R2 */
+	if (hf_supervise_has_keeper(s))
+		return end_if_placed(s);
+	if (s->state == HF_SUPERVISE_FAILED) /* R2 */
 		return HF_SUPERVISE_DO_NOTHING;
 	s->role = HF_SUPERVISE_NO_ROLE;
 	if (!s->is_wanted || (s->is_defined && is_nothing)) { /* R2 */
@@ -160,13 +174,16 @@ static void start_failed(struct hf_supervise *s, uint64_t now_ns)
 		count_restart(s, now_ns);
 }
 
-/* A VM of two hosts that has died here is the other's now, or ours again by its refusal: R4. */
-static void died(struct hf_supervise *s)
+/* A VM of two hosts that has died here is the other's now: R4. One that has nobody to go to is started
+ * again here. */
+static void died(struct hf_supervise *s, const struct hf_supervise_end *end, uint64_t now_ns)
 {
-	if (s->definition.has_two_hosts)
+	if (s->definition.has_two_hosts || end->is_given)
 		s->is_elsewhere = true;
-	else
+	else if (end->is_left)
 		set_state(s, HF_SUPERVISE_FAILED, HF_SUPERVISE_CRASHED);
+	else
+		count_restart(s, now_ns);
 }
 
 static void run_ended(struct hf_supervise *s, const struct hf_supervise_end *end, bool has_served,
@@ -181,7 +198,7 @@ static void run_ended(struct hf_supervise *s, const struct hf_supervise_end *end
 		set_state(s, HF_SUPERVISE_FAILED, HF_SUPERVISE_BAD_DEFINITION);
 		break;
 	case HF_SUPERVISE_VM_DIED:
-		died(s);
+		died(s, end, now_ns);
 		break;
 	case HF_SUPERVISE_SUPERSEDED:
 	case HF_SUPERVISE_LEASE_LOST:
@@ -218,7 +235,7 @@ static void keeper_ended(struct hf_supervise *s, const struct hf_supervise_event
 		s->retry_ns = 0; /* whether it is wanted again was said meanwhile */
 	} else if (ev->end.is_frozen) {
 		s->frozen += s->frozen == 0; /* how many there are is told in a moment */
-		s->is_elsewhere = s->definition.has_two_hosts;
+		s->is_elsewhere = s->definition.has_two_hosts || ev->end.is_given;
 		count_restart(s, ev->now_ns);
 	} else if (role == HF_SUPERVISE_STANDBY) {
 		standby_ended(s, &ev->end, ev->now_ns);

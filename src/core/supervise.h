@@ -63,6 +63,8 @@ enum hf_supervise_place {
 	HF_SUPERVISE_PLACE_STANDBY,
 	HF_SUPERVISE_PLACE_WAIT,
 	HF_SUPERVISE_PLACE_NOTHING,
+	HF_SUPERVISE_PLACE_END, /* it is not wanted on either host: what is here ends, in order */
+	HF_SUPERVISE_PLACE_COUNT
 };
 
 /* A keeper's exit status (docs/man/holdfast-keeper.8); KILLED: by a signal, or nobody knows. */
@@ -83,6 +85,8 @@ struct hf_supervise_end {
 	int code;
 	bool is_frozen; /* it guards a frozen instance now, under another name */
 	bool is_handed_over; /* the VM runs on the other host */
+	bool is_left; /* its policy for what befell it: leave */
+	bool is_given; /* other hosts are asked to run it; RECOVER comes if none will */
 };
 
 struct hf_supervise_definition {

@@ -141,7 +141,7 @@ TEST(a_start_while_it_stops_is_obeyed_afterwards)
 
 TEST(a_stop_that_the_keeper_refuses_has_not_been)
 {
-	run(&second);
+	run(&first);
 	CHECK_EQ(tell(HF_SUPERVISE_EV_STOP), HF_SUPERVISE_DO_STOP);
 	CHECK_EQ(tell(HF_SUPERVISE_EV_STOP_REFUSED), HF_SUPERVISE_DO_NOTHING);
 	CHECK_EQ(s.state, HF_SUPERVISE_UP);
@@ -324,11 +324,40 @@ TEST(a_lease_that_another_host_has_is_no_fault)
 
 TEST(a_crash_that_is_to_be_left_is_left)
 {
+	struct hf_supervise_event ev = { .kind = HF_SUPERVISE_EV_KEEPER_ENDED,
+					 .end = { .code = HF_SUPERVISE_VM_DIED, .is_left = true } };
+
 	run(&single);
-	CHECK_EQ(ended(HF_SUPERVISE_VM_DIED), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(feed(ev), HF_SUPERVISE_DO_NOTHING);
 	CHECK_EQ(s.why, HF_SUPERVISE_CRASHED);
 	CHECK_EQ(later(3600 * S_NS), HF_SUPERVISE_DO_NOTHING);
 	CHECK_EQ(tell(HF_SUPERVISE_EV_START), HF_SUPERVISE_DO_START);
+}
+
+TEST(who_has_nobody_to_go_to_is_started_here)
+{
+	struct hf_supervise_event ev = { .kind = HF_SUPERVISE_EV_KEEPER_ENDED,
+					 .end = { .code = HF_SUPERVISE_VM_DIED,
+						  .is_given = true } };
+
+	run(&single);
+	CHECK_EQ(ended(HF_SUPERVISE_VM_DIED), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(later(S_NS), HF_SUPERVISE_DO_START);
+	(void)up(HF_SUPERVISE_RUN);
+	CHECK_EQ(feed(ev), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(s.why, HF_SUPERVISE_ELSEWHERE);
+	CHECK_EQ(later(S_NS), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_RECOVER), HF_SUPERVISE_DO_START);
+}
+
+TEST(what_is_to_end_ends_when_it_is_up)
+{
+	begin(&first);
+	CHECK_EQ(want(true), HF_SUPERVISE_DO_START);
+	CHECK_EQ(place(HF_SUPERVISE_PLACE_END), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(up(HF_SUPERVISE_RUN), HF_SUPERVISE_DO_STOP);
+	CHECK_EQ(ended(HF_SUPERVISE_ENDED), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(s.state, HF_SUPERVISE_OFF);
 }
 
 TEST(a_standby_that_was_stopped_rests_and_one_that_died_comes_back)
@@ -418,6 +447,7 @@ static void check_step(const struct hf_supervise *was, const struct hf_supervise
 		CHECK(!hf_supervise_has_keeper(was) || ev->kind == HF_SUPERVISE_EV_KEEPER_ENDED);
 	if (action == HF_SUPERVISE_DO_STOP)
 		CHECK(ev->kind == HF_SUPERVISE_EV_STOP ||
+		      (is->place == HF_SUPERVISE_PLACE_END && is->definition.has_two_hosts) ||
 		      (ev->kind == HF_SUPERVISE_EV_WANTED && was->role == HF_SUPERVISE_STANDBY));
 	if (hf_supervise_has_keeper(was))
 		CHECK(hf_supervise_has_keeper(is) || ev->kind == HF_SUPERVISE_EV_KEEPER_ENDED);
@@ -443,7 +473,7 @@ static void check_step(const struct hf_supervise *was, const struct hf_supervise
 	    was->role == HF_SUPERVISE_RUN)
 		CHECK(is->state == HF_SUPERVISE_OFF && !is->is_wanted);
 	/* Whatever is wanted and possible is not forgotten: there is a keeper, a time, or a reason. */
-	if (is->is_wanted && is->place != HF_SUPERVISE_PLACE_NOTHING)
+	if (is->is_wanted && is->place < HF_SUPERVISE_PLACE_NOTHING)
 		CHECK(is->state != HF_SUPERVISE_OFF);
 }
 
@@ -477,6 +507,10 @@ static void try_ends(unsigned int i)
 	}
 	ev.end = (struct hf_supervise_end){ .is_frozen = true };
 	try_event(i, ev);
+	ev.end = (struct hf_supervise_end){ .code = 4, .is_left = true };
+	try_event(i, ev);
+	ev.end = (struct hf_supervise_end){ .code = 4, .is_given = true };
+	try_event(i, ev);
 	ev.end = (struct hf_supervise_end){ .is_handed_over = true };
 	try_event(i, ev);
 }
@@ -504,7 +538,7 @@ static void try_all(unsigned int i)
 				try_event(i, ev);
 			}
 		else if (kind == HF_SUPERVISE_EV_PLACE)
-			for (int where = 0; where <= 4; where++) {
+			for (int where = 0; where < HF_SUPERVISE_PLACE_COUNT; where++) {
 				ev.place = (enum hf_supervise_place)where;
 				try_event(i, ev);
 			}
