@@ -24,8 +24,6 @@
 
 /* An owner redoes its journal before it is ready; storage may be slow, but not for ever. */
 #define READY_MAX_MS 600000
-/* How long an orderly end may take: images are flushed. */
-#define END_MAX_MS 60000
 #define START_AGAIN_MAX 10
 /* Starts that lie so far apart are not in a row. */
 #define STARTS_APART_NS 60000000000ull
@@ -403,35 +401,6 @@ static void process_ready(void *ctx, uint32_t revents __attribute__((unused)))
 	start_again(d);
 }
 
-static void on_cut_timer(void *ctx)
-{
-	struct hf_disks *d = ctx;
-
-	if (d->process.pid < 0)
-		return;
-	hf_event(&d->k->journal, "disk-path-hung", NULL,
-		 "the disk process cannot be killed, but it may write nothing any more: its "
-		 "permission has run out");
-	if (d->ops && d->ops->on_cut)
-		d->ops->on_cut(d->ctx);
-}
-
-/* One that is stuck in storage does not die. On a shared image its permission runs out all the same, and what was begun
- * before has the quarter of the time-out that a standby waits for as well. */
-void hf_disks_cut(struct hf_disks *d)
-{
-	uint64_t permit_ns = atomic_load(&d->shm.words->permit_ns);
-
-	d->is_cut = true;
-	if (d->process.pid >= 0)
-		(void)!hf_process_kill(&d->process, SIGKILL);
-	else if (d->ops && d->ops->on_cut)
-		d->ops->on_cut(d->ctx); /* it had died before, and could not be started again */
-	if (d->process.pid >= 0 && permit_ns != UINT64_MAX)
-		hf_timer_set(&d->cut_timer, &d->k->loop, permit_ns + d->k->set->peer_timeout_ns / 4,
-			     on_cut_timer, d);
-}
-
 /* One that is stopped, or stuck in storage, answers nothing; stuck, it does not even die. */
 static void on_ping_timer(void *ctx)
 {
@@ -647,41 +616,6 @@ int hf_disks_start(struct hf_keeper *k, int inherit_fd, struct hf_err *err)
 	k->disks = d;
 	on_ping_timer(d);
 	return 0;
-}
-
-/* ---- end ---- */
-
-static bool is_ended_within(const struct hf_process *p, int timeout_ms)
-{
-	struct pollfd pfd = { .fd = p->pidfd, .events = POLLIN };
-
-	return poll(&pfd, 1, timeout_ms) > 0;
-}
-
-void hf_disks_free(struct hf_disks *d)
-{
-	struct hf_process_exit how;
-
-	if (!d)
-		return;
-	hf_timer_fini(&d->ping_timer);
-	hf_timer_fini(&d->cut_timer);
-	hf_watch_remove(&d->control_watch);
-	hf_watch_remove(&d->process_watch);
-	hf_watch_remove(&d->notice_watch);
-	if (d->process.pid >= 0) {
-		(void)!hf_process_kill(&d->process, d->is_cut ? SIGKILL : SIGTERM);
-		if (!is_ended_within(&d->process, END_MAX_MS))
-			(void)!hf_process_kill(&d->process, SIGKILL);
-		(void)!hf_process_reap(&d->process, &how);
-	}
-	hf_process_close(&d->process);
-	hf_fd_close(&d->control_fd);
-	hf_fd_close(&d->listen_fd);
-	if (d->socket_path[0])
-		(void)unlink(d->socket_path);
-	hf_diskshm_close(&d->shm);
-	free(d);
 }
 
 void hf_disks_set_ops(struct hf_disks *d, const struct hf_disks_ops *ops, void *ctx)

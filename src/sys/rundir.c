@@ -22,9 +22,26 @@
 /* Each attempt can only be lost to another keeper that closed or opened in just this moment. */
 #define LOCK_ATTEMPTS 8
 
+static bool is_valid_id(const char *id)
+{
+	return strlen(id) == HF_RUNDIR_ID && strspn(id, "0123456789abcdef") == HF_RUNDIR_ID;
+}
+
+/* NAME@ID: no VM can have such a name. */
+static bool is_instance(const char *name)
+{
+	const char *at = strchr(name, '@');
+	char vm[HF_NAME_MAX + 1];
+
+	if (!at || at - name > HF_NAME_MAX || !is_valid_id(at + 1))
+		return false;
+	(void)snprintf(vm, sizeof(vm), "%.*s", (int)(at - name), name);
+	return hf_is_valid_name(vm);
+}
+
 static int set_path(const char *run_dir, const char *name, struct hf_rundir *r, struct hf_err *err)
 {
-	if (!hf_is_valid_name(name) && strcmp(name, HF_RUNDIR_HOST) != 0) {
+	if (!hf_is_valid_name(name) && strcmp(name, HF_RUNDIR_HOST) != 0 && !is_instance(name)) {
 		hf_err_set(err,
 			   "'%.64s' is not a name: 1 to %d of letters, digits, '.', '_' and '-'",
 			   name, HF_NAME_MAX);
@@ -265,6 +282,25 @@ int hf_rundir_connect(const char *run_dir, const char *name, int *ret_fd, struct
 		return explain_connect(e, name, &sun, err);
 	}
 	*ret_fd = fd;
+	return 0;
+}
+
+int hf_rundir_rename(struct hf_rundir *r, const char *id, struct hf_err *err)
+{
+	char path[sizeof(r->path)];
+	int n = snprintf(path, sizeof(path), "%s@%s", r->path, id);
+
+	if (!is_valid_id(id) || n < 0 || (size_t)n >= sizeof(path)) {
+		hf_err_set(err, "'%.64s' is not the id of an instance, or its path is too long",
+			   id);
+		return -EINVAL;
+	}
+	if (rename(r->path, path) < 0) {
+		n = -errno;
+		hf_err_set(err, "%.200s cannot become %.200s: %s", r->path, path, strerror(-n));
+		return n;
+	}
+	memcpy(r->path, path, sizeof(path));
 	return 0;
 }
 

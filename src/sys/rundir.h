@@ -41,13 +41,23 @@ int hf_rundir_open(const char *run_dir, const char *name, struct hf_rundir *ret,
 int hf_rundir_listen(struct hf_rundir *r, struct hf_err *err) HF_MUST_CHECK;
 
 /**
- * hf_rundir_connect() - a client's connection to the keeper of that name
+ * hf_rundir_connect() - a client's connection to the keeper of that name, or instance (NAME@ID)
  * Return: 0 with a blocking, close-on-exec socket that is the caller's; -ESRCH: no keeper of that
  * name runs there; -EACCES; -ENAMETOOLONG; -EINVAL; other -errno. @err is fit for the user. May
  * wait while the keeper's backlog is full.
  */
 int hf_rundir_connect(const char *run_dir, const char *name, int *ret_fd,
 		      struct hf_err *err) HF_MUST_CHECK;
+
+#define HF_RUNDIR_ID 8 /* hex digits of an instance */
+
+/**
+ * hf_rundir_rename() - RUN_DIR/NAME becomes RUN_DIR/NAME@ID, with its lock, socket and clients
+ * What was NAME is now an instance apart: another keeper may be NAME, and clients reach this one by
+ * hf_rundir_connect() of "NAME@ID".
+ * @id: HF_RUNDIR_ID hex digits. Return: 0; -EINVAL; -errno of rename(2), and all is as before.
+ */
+int hf_rundir_rename(struct hf_rundir *r, const char *id, struct hf_err *err) HF_MUST_CHECK;
 
 /* Removes socket, lock file and folder (which stays if others put something there), and lets go of
  * the lock. Takes HF_RUNDIR_NONE. */

@@ -154,3 +154,26 @@ TEST(a_folder_that_is_a_link_or_too_open)
 	}
 	CHECK_EQ(rmdir(dir), 0);
 }
+
+TEST(an_instance_that_is_set_apart_leaves_its_name_free)
+{
+	struct hf_rundir frozen = HF_RUNDIR_NONE;
+	struct hf_rundir fresh = HF_RUNDIR_NONE;
+	struct hf_err err;
+	char dir[64];
+	int client = -1;
+
+	(void)scratch(dir);
+	CHECK_EQ(hf_rundir_open(dir, "vm", &frozen, &err), 0);
+	CHECK_EQ(hf_rundir_listen(&frozen, &err), 0);
+	CHECK_EQ(hf_rundir_rename(&frozen, "../x", &err), -EINVAL);
+	CHECK_EQ(hf_rundir_rename(&frozen, "0123abcd", &err), 0);
+	CHECK_EQ(hf_rundir_open(dir, "vm", &fresh, &err), 0);
+	CHECK_EQ(hf_rundir_connect(dir, "vm", &client, &err), -ESRCH);
+	CHECK_EQ(hf_rundir_connect(dir, "vm@0123abcd", &client, &err), 0);
+	hf_fd_close(&client);
+	CHECK_EQ(hf_rundir_connect(dir, "vm@0123", &client, &err), -EINVAL);
+	hf_rundir_close(&frozen);
+	hf_rundir_close(&fresh);
+	CHECK_EQ(rmdir(dir), 0);
+}

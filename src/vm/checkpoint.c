@@ -53,7 +53,7 @@ static void fail(struct hf_checkpoint *c, const char *why)
 	c->step = HF_CHECKPOINT_IDLE;
 	close_stream(c);
 	/* QEMU runs on by itself after most failures; `cont` of a running VM does no harm. */
-	if (c->was_running)
+	if (c->was_running && !c->is_held)
 		(void)!hf_qmp_call(c->qmp, "cont", NULL, on_cont_after_failure, NULL);
 	c->ops->on_failed(c->ctx, why);
 }
@@ -209,7 +209,7 @@ static void on_cont_reply(void *ctx, struct json_object *ret __attribute__((unus
 		return;
 	if (error_class && strcmp(error_class, HF_QMP_CLASS_LOST) == 0)
 		return; /* QEMU is dead; its end is reported elsewhere */
-	if (error_class && ++c->cont_tries < CONT_TRIES_MAX) {
+	if (error_class && !c->is_held && ++c->cont_tries < CONT_TRIES_MAX) {
 		try_cont(c);
 		return;
 	}
@@ -231,6 +231,10 @@ static void try_cont(struct hf_checkpoint *c)
 void hf_checkpoint_resume(struct hf_checkpoint *c)
 {
 	assert(c->step == HF_CHECKPOINT_STANDSTILL);
+	if (c->is_held) {
+		hf_checkpoint_stay(c);
+		return;
+	}
 	c->step = HF_CHECKPOINT_RESUMING;
 	try_cont(c);
 }
@@ -240,6 +244,11 @@ void hf_checkpoint_stay(struct hf_checkpoint *c)
 	assert(c->step == HF_CHECKPOINT_STANDSTILL);
 	c->step = HF_CHECKPOINT_FINISHING;
 	finish_if_over(c);
+}
+
+void hf_checkpoint_hold(struct hf_checkpoint *c)
+{
+	c->is_held = true;
 }
 
 void hf_checkpoint_abort(struct hf_checkpoint *c)

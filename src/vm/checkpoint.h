@@ -56,6 +56,7 @@ struct hf_checkpoint {
 	int stream_fd; /* -1 when none */
 	bool is_stream_ended;
 	bool was_running; /* before: else it is not resumed after a failure */
+	bool is_held; /* the VM is not to run again: no `cont` any more */
 	unsigned int cont_tries;
 	uint8_t *state;
 	size_t state_len;
@@ -85,6 +86,9 @@ void hf_checkpoint_resume(struct hf_checkpoint *c);
 
 /* In STANDSTILL: finish, and leave the VM stopped. */
 void hf_checkpoint_stay(struct hf_checkpoint *c);
+
+/* From now on the VM is never told to run on: what is under way ends with the VM stopped. */
+void hf_checkpoint_hold(struct hf_checkpoint *c);
 
 /* QEMU is gone: no callback comes any more. */
 void hf_checkpoint_abort(struct hf_checkpoint *c);

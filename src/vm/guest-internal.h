@@ -22,6 +22,7 @@ struct hf_guest {
 	int incoming_fd;
 	struct hf_guest_net *net;
 	size_t net_count;
+	size_t cut_count; /* nets that were cut: only their downscripts are left */
 	struct hf_guest_identity identity;
 	struct hf_report report;
 	bool has_disks;

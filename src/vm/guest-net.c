@@ -145,9 +145,19 @@ static void close_net(struct hf_guest_net *net)
 
 void hf_guest_nets_close(struct hf_guest *g)
 {
-	for (size_t i = 0; i < g->net_count; i++)
+	for (size_t i = 0; i < g->net_count + g->cut_count; i++)
 		close_net(&g->net[i]);
 	free(g->net);
 	g->net = NULL;
+	g->net_count = g->cut_count = 0;
+}
+
+void hf_guest_cut_nets(struct hf_guest *g)
+{
+	for (size_t i = 0; i < g->net_count; i++) {
+		hf_nettap_free(g->net[i].nettap);
+		g->net[i].nettap = NULL;
+	}
+	g->cut_count += g->net_count;
 	g->net_count = 0;
 }

@@ -98,6 +98,11 @@ struct hf_nettap *hf_guest_net(struct hf_guest *g, size_t i);
 const char *hf_guest_net_id(const struct hf_guest *g, size_t i); /* QEMU's id of it */
 const char *hf_guest_net_ifname(const struct hf_guest *g, size_t i); /* its TAP interface */
 
+/* Both sides of each tap are closed, for good: no frame leaves or comes any more, and a TAP device of ours
+ * is gone. Afterwards there are no nets. The descriptors must be out of the loop. Downscripts run with
+ * hf_guest_free(). */
+void hf_guest_cut_nets(struct hf_guest *g);
+
 /* Where RAM is mapped in QEMU. Without the library's word it was looked up from outside, and
  * tracking_errno is ENOSYS. */
 const struct hf_report *hf_guest_report(const struct hf_guest *g);
