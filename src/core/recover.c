@@ -55,13 +55,13 @@ static void say(struct hf_place_verdict *ret, enum hf_place place, enum hf_place
  * what may be the only copy. */
 static void place_unwanted(const struct hf_place_facts *f, struct hf_place_verdict *ret)
 {
+	bool is_standby = f->here != HF_HAVE_NOTHING && f->here != HF_HAVE_RUNNING;
+
 	if (f->here == HF_HAVE_NOTHING)
 		say(ret, HF_PLACE_NOTHING, HF_PLACE_NOT_WANTED);
-	else if (f->here == HF_HAVE_RUNNING)
-		say(ret, HF_PLACE_END, HF_PLACE_NOT_WANTED);
-	else if (!f->is_peer_up)
+	else if (is_standby && !f->is_peer_up)
 		say(ret, HF_PLACE_NOTHING, HF_PLACE_PEER_SILENT);
-	else if (f->there == HF_HAVE_RUNNING)
+	else if (is_standby && f->there == HF_HAVE_RUNNING)
 		say(ret, HF_PLACE_NOTHING, HF_PLACE_PEER_ENDS);
 	else
 		say(ret, HF_PLACE_END, HF_PLACE_NOT_WANTED);
