@@ -18,21 +18,23 @@
 struct hf_cgroup {
 	char path[PATH_MAX]; /* "": none */
 	int dir_fd; /* -1: none */
+	int procs_fd; /* -1: none */
 	int events_fd; /* cgroup.events: EPOLLPRI when it changes; -1: v1, which has to be looked at */
 	bool is_v1;
 };
 
-#define HF_CGROUP_NONE ((struct hf_cgroup){ .dir_fd = -1, .events_fd = -1 })
+#define HF_CGROUP_NONE ((struct hf_cgroup){ .dir_fd = -1, .procs_fd = -1, .events_fd = -1 })
 
 /**
- * hf_cgroup_open() - make (or find: a dead keeper's, which must be empty) a cgroup
- * @name: a name of our own: "holdfast-NAME"; with a number behind it if that is not empty
+ * hf_cgroup_open() - make a cgroup
+ * @name: a name of our own: "holdfast-NAME"; one that is left over and empty is removed and made anew; with
+ * a number behind it if it is not empty
  * Return: 0; -ENOTSUP with @err: no cgroups here that can be written to; other -errno.
  */
 int hf_cgroup_open(const char *name, struct hf_cgroup *ret, struct hf_err *err) HF_MUST_CHECK;
 
-/* To place a child before it runs its program: to be given to hf_process_spawn() (cgroup_fd of its
- * spec), which writes itself into it. Stays the cgroup's. v2: cgroup.procs, open for writing; v1: the same. */
+/* To place a child before it runs its program: cgroup.procs, open for writing, for hf_process_spawn()
+ * (cgroup_procs_fd of its spec), whose child writes itself into it. Stays the cgroup's. */
 int hf_cgroup_procs_fd(const struct hf_cgroup *c);
 
 /* Freezing is asynchronous: is_frozen says when, events_fd that it may have changed. 0 or -errno. */
@@ -46,6 +48,13 @@ int hf_cgroup_is_empty(const struct hf_cgroup *c) HF_MUST_CHECK;
 
 /* Lets go of it; removes it if nothing is left in it and @is_removed. Takes HF_CGROUP_NONE. */
 void hf_cgroup_close(struct hf_cgroup *c, bool is_removed);
+
+/* The cgroup of this process, as a folder: of v2's hierarchy, or of v1's freezer. -ENOTSUP: there is none. */
+int hf_cgroup_own(bool is_v1, char ret[PATH_MAX]) HF_MUST_CHECK;
+
+/* As hf_cgroup_open(), in a given folder. -ENOTSUP: what is made there cannot be frozen. */
+int hf_cgroup_open_in(const char *folder, const char *name, struct hf_cgroup *ret,
+		      struct hf_err *err) HF_MUST_CHECK;
 
 /* The same by path alone, for who was not its maker (a new keeper, the command line). */
 int hf_cgroup_find(const char *path, struct hf_cgroup *ret, struct hf_err *err) HF_MUST_CHECK;

@@ -39,7 +39,7 @@
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-enum step { STEP_DEATH_SIGNAL, STEP_DESCRIPTORS, STEP_EXEC };
+enum step { STEP_DEATH_SIGNAL, STEP_CGROUP, STEP_DESCRIPTORS, STEP_EXEC };
 
 /* What the child tells the parent through the pipe when it fails. */
 struct report {
@@ -152,6 +152,13 @@ static void write_own_pid(char *entry)
 	memcpy(strchr(entry, '\0'), p, (size_t)(digits + sizeof(digits) - p));
 }
 
+/* "0" is whoever writes it, in both versions (linux/kernel/cgroup/cgroup.c,
+ * cgroup_procs_write_start()). */
+static int enter_cgroup(const struct hf_process_spec *spec)
+{
+	return !spec->has_cgroup || write(spec->cgroup_procs_fd, "0", 1) == 1 ? 0 : -1;
+}
+
 /* Past libc, which does not let its own two real-time signals be touched: whoever started this
  * program may have left them ignored. All zeroes, whatever the layout, is SIG_DFL. */
 static int set_default_signals(void)
@@ -219,6 +226,8 @@ __attribute__((noreturn)) static void run_child(struct plan *plan)
 		_exit(127);
 	if (plan->spec->is_own_group)
 		(void)setpgid(0, 0); /* of one that was just made it cannot fail */
+	if (enter_cgroup(plan->spec) < 0)
+		fail_child(report_fd, STEP_CGROUP);
 	if (place_fds(plan) < 0)
 		fail_child(plan->report_fd >= 0 ? plan->report_fd : report_fd, STEP_DESCRIPTORS);
 	if (plan->spec->env_pid)
@@ -256,6 +265,7 @@ static int read_report(int fd, const char *path, struct hf_err *err)
 {
 	static const char *const what[] = {
 		[STEP_DEATH_SIGNAL] = "cannot tie it to this process",
+		[STEP_CGROUP] = "cannot be put into its cgroup",
 		[STEP_DESCRIPTORS] = "cannot pass it its descriptors",
 		[STEP_EXEC] = "cannot be executed",
 	};

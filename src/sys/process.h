@@ -35,6 +35,10 @@ struct hf_process_spec {
 	size_t n_fds;
 	/* In a process group of its own: the terminal's Ctrl-C is its parent's to deal with. */
 	bool is_own_group;
+	/* It places itself into the cgroup whose cgroup.procs this is (hf_cgroup_procs_fd()), before
+	 * it runs its program: it has no thread outside of it, ever. */
+	bool has_cgroup;
+	int cgroup_procs_fd;
 };
 
 /* pid -1 and pidfd -1 when there is none. */
@@ -54,7 +58,8 @@ struct hf_process {
  * long as the file system answers). Allocates and frees.
  * Return: 0; -errno with @err: -ENOENT (no such program: says where it was looked for), -EACCES,
  * what else execve(2) gave, -EAGAIN/-ENOMEM (no process could be made), -EINVAL (more descriptors
- * than HF_PROCESS_FDS_MAX, or an env_pid that is too long). No child is left behind.
+ * than HF_PROCESS_FDS_MAX, or an env_pid that is too long), what write(2) gave for the cgroup
+ * (-ENODEV: it was removed). No child is left behind.
  */
 int hf_process_spawn(const struct hf_process_spec *spec, struct hf_process *ret,
 		     struct hf_err *err) HF_MUST_CHECK;
