@@ -16,7 +16,7 @@
 #include "keeper/disks.h"
 #include "keeper/meeting.h"
 #include "keeper/ownership.h"
-#include "keeper/settings.h"
+#include "settings/settings.h"
 #include "service/journal.h"
 #include "service/loop.h"
 #include "sys/rundir.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the user asked of a keeper: options, the definition file and the defaults, in one struct.
- * Layer: keeper. Any thread. Allocates. Blocks only for reading the definition file.
+ * Layer: settings. Any thread. Allocates. Blocks only for reading the definition file.
  *
  * One table (settings-table.c) names each setting once: its option, its key in the file, its type,
  * range, default and help; parsing, --help and the manual page come from it.

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "keeper/settings-table.h"
-#include "keeper/settings.h"
+#include "settings/settings-table.h"
+#include "settings/settings.h"
 
 #define COLUMNS 79
 #define TEXT_COLUMN 28

@@ -7,8 +7,8 @@
 
 #include "codec/words.h"
 #include "core/disk.h"
-#include "keeper/settings-table.h"
-#include "keeper/settings.h"
+#include "settings/settings-table.h"
+#include "settings/settings.h"
 #include "vm/tracker.h"
 
 #define MS UINT64_C(1000000)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "keeper/settings-table.h"
+#include "settings/settings-table.h"
 
 #include <assert.h>
 #include <ctype.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The definition file of a VM. Layer: keeper, private to settings. Any thread. Allocates; reading it
+ * The definition file of a VM. Layer: settings. Any thread. Allocates; reading it
  * blocks.
  */
 #pragma once
@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
-#include "keeper/settings.h"
+#include "settings/settings.h"
 
 /**
  * hf_settings_read_file() - read a file's text whole

@@ -5,7 +5,7 @@
  * [protection], then the own [host]. The other [host] is applied to settings of its own, of which only
  * the address is used: as the peer.
  */
-#include "keeper/settings-file.h"
+#include "settings/settings-file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 
 #include "base/text.h"
 #include "codec/conf.h"
-#include "keeper/settings-table.h"
+#include "settings/settings-table.h"
 
 #define HOSTS_MAX 2
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The command line of a keeper, and how its parts come together. */
-#include "keeper/settings.h"
+#include "settings/settings.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,8 +11,8 @@
 
 #include "base/text.h"
 #include "codec/words.h"
-#include "keeper/settings-file.h"
-#include "keeper/settings-table.h"
+#include "settings/settings-file.h"
+#include "settings/settings-table.h"
 
 #define OPTIONS_MAX 256
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The settings: one row each. settings-table.h says what a row is. */
-#include "keeper/settings-table.h"
+#include "settings/settings-table.h"
 
 #include "core/disk.h"
 #include "vm/tracker.h"

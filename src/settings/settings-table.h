@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The table of settings, for what is made from it. Layer: keeper. Any thread.
+ * The table of settings, for what is made from it. Layer: settings. Any thread.
  */
 #pragma once
 
@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
-#include "keeper/settings.h"
+#include "settings/settings.h"
 
 enum hf_setting_type {
 	HF_SETTING_FLAG, /* bool; on the command line without a value */
