@@ -29,15 +29,24 @@ static const struct {
 	{ "usb-host", "the standby has not got this host's USB device" },
 };
 
+const char *hf_cmdline_foreign_device(const char *driver)
+{
+	for (size_t i = 0; driver && i < sizeof(foreign) / sizeof(foreign[0]); i++)
+		if (strncmp(driver, foreign[i].prefix, strlen(foreign[i].prefix)) == 0)
+			return foreign[i].reason;
+	return NULL;
+}
+
 static void check_device(struct hf_cmdline *cmd, const struct hf_keyval *kv)
 {
 	const char *driver = hf_keyval_get(kv, "driver");
 	const char *id = hf_keyval_get(kv, "id");
 
-	for (size_t i = 0; driver && i < sizeof(foreign) / sizeof(foreign[0]); i++)
-		if (strncmp(driver, foreign[i].prefix, strlen(foreign[i].prefix)) == 0)
-			hf_cmdline_problem(cmd, "device", id ? id : driver, "%s (%s); leave it out",
-					   foreign[i].reason, driver);
+	const char *why = hf_cmdline_foreign_device(driver);
+
+	if (why)
+		hf_cmdline_problem(cmd, "device", id ? id : driver, "%s (%s); leave it out", why,
+				   driver);
 }
 
 static void check_files(struct hf_cmdline *cmd, const struct hf_keyval *kv)

@@ -17,6 +17,7 @@ enum hf_cmdline_fate {
 	HF_FATE_DROP,
 	HF_FATE_NET, /* becomes a stream netdev: the one numbered net */
 	HF_FATE_RAM, /* becomes our memory backend */
+	HF_FATE_ARG, /* keeps its name and gets the argument `instead` */
 	HF_FATE_DISK, /* its node at @leaf becomes an NBD client: the disk numbered disk */
 };
 
@@ -30,6 +31,7 @@ struct hf_cmdline_entry {
 	size_t net;
 	size_t disk;
 	char *leaf;
+	char *instead;
 };
 
 /* The next entry of this kind, or NULL. Start with NULL for @after. */
@@ -58,6 +60,14 @@ void hf_cmdline_check_ram(struct hf_cmdline *cmd, const struct hf_cmdline_want *
 void hf_cmdline_check_nets(struct hf_cmdline *cmd, const struct hf_cmdline_want *want);
 void hf_cmdline_check_disks(struct hf_cmdline *cmd, const struct hf_cmdline_want *want);
 void hf_cmdline_check_devices(struct hf_cmdline *cmd);
+/* For an examination: what leads outside goes, or is refused. After all others. */
+void hf_cmdline_isolate(struct hf_cmdline *cmd);
+
+/* Why a device of this driver has a part of itself outside of QEMU; NULL: it has not. */
+const char *hf_cmdline_foreign_device(const char *driver);
+
+/* Hubs of which nobody else has a port. */
+#define HF_CMDLINE_HUB_FIRST ((size_t)100000)
 
 /*
  * A node of QEMU's block graph as an option spells it: its keys begin with @prefix, "" or "file." or

@@ -372,6 +372,12 @@ void hf_cmdline_check_ram(struct hf_cmdline *cmd, const struct hf_cmdline_want *
 	if (take_old_options(cmd, want, id != NULL) &&
 	    (hf_keyval_remove(&rest, "prealloc"), hf_keyval_add(&rest, "prealloc", "on")) < 0)
 		cmd->has_failed = true;
+	/* It would copy all of RAM, or keep it out of a dump. */
+	if (cmd->is_inspection) {
+		(void)hf_keyval_remove(&rest, "prealloc");
+		(void)hf_keyval_remove(&rest, "dump");
+		(void)hf_keyval_remove(&rest, "reserve");
+	}
 	if (want->page_bytes)
 		cmd->page_bytes = want->page_bytes;
 	if (cmd->ram_id) {

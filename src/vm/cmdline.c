@@ -278,6 +278,8 @@ static void note_additions(struct hf_cmdline *cmd)
 	hf_cmdline_note(cmd,
 			"-chardev and -mon " HF_CMDLINE_QMP_ID ": added: holdfast's way to command "
 			"QEMU, which nobody else can open");
+	if (cmd->is_inspection)
+		return;
 	if (!cmd->is_paused && !cmd->is_standby)
 		hf_cmdline_note(cmd, "-S: added: holdfast starts the guest once all is in place");
 	if (cmd->is_standby)
@@ -286,13 +288,18 @@ static void note_additions(struct hf_cmdline *cmd)
 
 static int examine(struct hf_cmdline *cmd, const struct hf_cmdline_want *want, struct hf_err *err)
 {
+	int r;
+
 	cmd->is_paused = hf_cmdline_has(cmd, HF_OPT_PAUSED);
 	hf_cmdline_check_devices(cmd);
 	hf_cmdline_check_ram(cmd, want);
 	hf_cmdline_check_nets(cmd, want);
 	hf_cmdline_check_disks(cmd, want);
 	note_additions(cmd);
-	return cmd->has_failed ? -ENOMEM : apply_wishes(cmd, want, err);
+	r = cmd->has_failed ? -ENOMEM : apply_wishes(cmd, want, err);
+	if (!r && cmd->is_inspection)
+		hf_cmdline_isolate(cmd);
+	return r ? r : cmd->has_failed ? -ENOMEM : 0;
 }
 
 int hf_cmdline_parse(char *const *argv, const struct hf_cmdline_want *want, struct hf_cmdline **ret,
@@ -304,6 +311,7 @@ int hf_cmdline_parse(char *const *argv, const struct hf_cmdline_want *want, stru
 	if (!cmd)
 		return -ENOMEM;
 	cmd->is_standby = want->is_standby;
+	cmd->is_inspection = want->is_inspection;
 	r = read_line(cmd, argv, err);
 	if (!r)
 		r = cmd->has_failed ? -ENOMEM : examine(cmd, want, err);
@@ -373,7 +381,11 @@ static void put_ram(struct writer *w, const struct hf_cmdline *cmd,
 		    const struct hf_cmdline_fds *fds)
 {
 	put(w, "-object");
-	put(w, "%s,mem-path=/proc/self/fd/%d,share=on", cmd->ram_object, fds->ram);
+	if (cmd->is_inspection)
+		put(w, "%s,mem-path=/proc/self/fd/%d,share=off%s", cmd->ram_object, fds->ram,
+		    cmd->page_bytes ? ",reserve=off" : "");
+	else
+		put(w, "%s,mem-path=/proc/self/fd/%d,share=on", cmd->ram_object, fds->ram);
 }
 
 static void put_net(struct writer *w, const struct hf_cmdline_net *net, int fd)
@@ -389,7 +401,8 @@ static void put_disk(struct writer *w, const struct hf_cmdline_entry *e,
 
 	if (w->result < 0)
 		return;
-	w->result = hf_cmdline_swap_disk(e, fds->disk_socket, &arg);
+	w->result = hf_cmdline_swap_disk(
+		e, fds->disk_sockets ? fds->disk_sockets[e->disk] : fds->disk_socket, &arg);
 	put(w, "%s", e->word);
 	put(w, "%s", arg);
 	free(arg);
@@ -407,6 +420,10 @@ static void put_entry(struct writer *w, const struct hf_cmdline *cmd,
 	case HF_FATE_NET:
 		put_net(w, &cmd->net[e->net], fds->net[e->net]);
 		break;
+	case HF_FATE_ARG:
+		put(w, "%s", e->word);
+		put(w, "%s", e->instead);
+		break;
 	case HF_FATE_RAM:
 		put_ram(w, cmd, fds);
 		break;
@@ -416,6 +433,44 @@ static void put_entry(struct writer *w, const struct hf_cmdline *cmd,
 	case HF_FATE_DROP:
 		break;
 	}
+}
+
+/* The rest of what makes an examination: see hf_cmdline_want. */
+static void put_isolation(struct writer *w, const struct hf_cmdline *cmd,
+			  const struct hf_cmdline_fds *fds)
+{
+	const char *console = cmd->console_id ? cmd->console_id : HF_CMDLINE_CONSOLE_ID;
+	static const char *const words[] = {
+		"-S",
+		"-incoming",
+		"defer",
+		"-display",
+		"none",
+		"-monitor",
+		"none",
+		"-sandbox",
+		"on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+	};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		put(w, "%s", words[i]);
+	put(w, "-chardev");
+	if (fds->console)
+		put(w, "socket,id=%s,fd=%d", console, fds->console);
+	else
+		put(w, "null,id=%s", console);
+	if (cmd->is_console_added) {
+		put(w, "-serial");
+		put(w, "chardev:" HF_CMDLINE_CONSOLE_ID);
+	}
+	if (cmd->is_snapshot_added)
+		put(w, "-snapshot");
+	if (!fds->gdb)
+		return;
+	put(w, "-chardev");
+	put(w, "socket,id=" HF_CMDLINE_GDB_ID ",fd=%d,server=on,wait=off", fds->gdb);
+	put(w, "-gdb");
+	put(w, "chardev:" HF_CMDLINE_GDB_ID);
 }
 
 static void put_additions(struct writer *w, const struct hf_cmdline *cmd,
@@ -432,6 +487,10 @@ static void put_additions(struct writer *w, const struct hf_cmdline *cmd,
 	put(w, "socket,id=" HF_CMDLINE_QMP_ID ",fd=%d", fds->qmp);
 	put(w, "-mon");
 	put(w, "chardev=" HF_CMDLINE_QMP_ID ",mode=control");
+	if (cmd->is_inspection) {
+		put_isolation(w, cmd, fds);
+		return;
+	}
 	/* A standby's QEMU runs on by itself as soon as it has the state: no command's time is lost. */
 	if (!cmd->is_paused && !cmd->is_standby)
 		put(w, "-S");
@@ -454,7 +513,7 @@ int hf_cmdline_render(const struct hf_cmdline *cmd, const struct hf_cmdline_fds 
 			   first ? first->text : "QEMU's command line has too many problems");
 		return -EPERM;
 	}
-	if (cmd->disk_count && !fds->disk_socket) {
+	if (cmd->disk_count && !fds->disk_socket && !fds->disk_sockets) {
 		hf_err_set(err, "disk '%s': nobody serves it", cmd->disk[0].id);
 		return -EINVAL;
 	}
@@ -494,6 +553,7 @@ void hf_cmdline_free(struct hf_cmdline *cmd)
 		free(cmd->entry[i].word);
 		free(cmd->entry[i].arg);
 		free(cmd->entry[i].leaf);
+		free(cmd->entry[i].instead);
 		hf_keyval_fini(&cmd->entry[i].kv);
 	}
 	for (size_t i = 0; i < cmd->problem_count; i++) {
@@ -511,6 +571,7 @@ void hf_cmdline_free(struct hf_cmdline *cmd)
 	hf_words_free(cmd->notes);
 	free(cmd->program);
 	free(cmd->ram_id);
+	free(cmd->console_id);
 	free(cmd->ram_object);
 	free(cmd);
 }

@@ -24,6 +24,8 @@
 /* Ids that holdfast gives to what it adds. The user's line may not use them. */
 #define HF_CMDLINE_QMP_ID "holdfast-qmp"
 #define HF_CMDLINE_RAM_ID "holdfast-ram"
+#define HF_CMDLINE_CONSOLE_ID "holdfast-console" /* of an examination */
+#define HF_CMDLINE_GDB_ID "holdfast-gdb"
 
 /* What QEMU gives a PC when the line has no -m (hw/i386: default_ram_size). */
 #define HF_CMDLINE_RAM_DEFAULT_BYTES (UINT64_C(128) << 20)
@@ -31,6 +33,9 @@
 /**
  * struct hf_cmdline_want - what the line is to become
  * @is_standby: QEMU waits for a state to come in instead of starting a guest
+ * @is_inspection: it is to be examined, isolated: QEMU waits for its state as a standby's does and stands
+ *	still when it has it; RAM is a private copy of the file, what leads outside is exchanged for what leads
+ *	nowhere, or refused; the first serial port is the console
  * @hold_net: ids of the netdevs whose frames are to be held; NULL-terminated; NULL: none
  * @unprotected: ids of problems that the user lets through; NULL-terminated; NULL: none
  * @page_bytes: size of the pages of guest RAM; 0: as the line says
@@ -40,6 +45,7 @@
  */
 struct hf_cmdline_want {
 	bool is_standby;
+	bool is_inspection;
 	char *const *hold_net;
 	char *const *unprotected;
 	uint64_t page_bytes;
@@ -113,6 +119,7 @@ struct hf_cmdline_entry;
  * @net, @net_count: the held netdevs, in the order of the line; at most
  *	HF_WIRE_NETDEVS_MAX
  * @disk, @disk_count: the protected disks; at most HF_WIRE_DISKS_MAX
+ * @has_tap: an examination needs the right to make a TAP in its own namespace
  * @problem, @problem_count: all of them, also those let through
  * @refused_count: those not let through: with any, the line cannot be rendered
  * @notes: what was added, changed and left out, a sentence each; NULL-terminated, may be NULL
@@ -125,6 +132,7 @@ struct hf_cmdline {
 	size_t net_count;
 	struct hf_cmdline_disk *disk;
 	size_t disk_count;
+	bool has_tap;
 	struct hf_cmdline_problem *problem;
 	size_t problem_count;
 	size_t refused_count;
@@ -139,17 +147,28 @@ struct hf_cmdline {
 	bool is_ram_placed; /* it takes the place of the user's */
 	bool is_ram_of_numa; /* a NUMA node names it, so -machine must not */
 	bool is_standby;
+	bool is_inspection;
+	bool has_console;
+	bool is_console_added; /* the serial port that QEMU would make by itself */
+	char *console_id; /* chardev that the console takes the place of; NULL: our own id */
+	bool is_snapshot_added;
 	bool has_failed; /* out of memory at some point */
 };
 
 /* Descriptors that QEMU inherits: they must be open in the child, without close-on-exec.
  * @net has one for each of hf_cmdline.net, in that order.
- * @disk_socket: path of the unix socket on which the disks are served; may be NULL without disks */
+ * @disk_socket: path of the unix socket on which the disks are served; may be NULL without disks
+ * @disk_sockets: instead: one for each of hf_cmdline.disk
+ * @console: of an examination: a connected socket for the first serial port; 0: it goes nowhere
+ * @gdb: of an examination: a listening socket for gdb; 0: none */
 struct hf_cmdline_fds {
 	int qmp;
 	int ram;
 	const int *net;
 	const char *disk_socket;
+	const char *const *disk_sockets;
+	int console;
+	int gdb;
 };
 
 /**
