@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""VMs to be frozen, and what stands outside of them: QEMU's own monitor, certificates, and a watcher
-that proves that a frozen VM changes nothing.
+"""VMs to be frozen, and what stands outside of them: QEMU's own monitor, certificates, and a
+watcher that proves that a frozen VM changes nothing.
 
 Theory of operation. TinyVm is a guest without a kernel (tests/guest/tiny.S), at work within a
 fraction of a second: for all that does not need one. Its orders are NMIs, sent through a QMP socket
@@ -321,7 +321,7 @@ class Tracer:
 def gdb_call(pid: int, *expressions: str) -> str:
     """A debugger attaches, has the process call its own functions, and lets go. What gdb said."""
     words = [word for e in expressions for word in ("-ex", e)]
-    done = subprocess.run(["gdb", "-nx", "-batch", "-p", str(pid), "-ex", "set confirm off", *words],
+    done = subprocess.run(["gdb", "-nx", "-batch", "-p", str(pid), *words],
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
     return done.stdout
@@ -329,8 +329,9 @@ def gdb_call(pid: int, *expressions: str) -> str:
 
 def exports(program: Path, symbol: str) -> bool:
     """Can a debugger find this function without debug symbols?"""
-    done = subprocess.run(["nm", "-D", str(program)], stdout=subprocess.PIPE, text=True, check=False)
-    return any(line.split()[-1:] == [symbol] for line in done.stdout.splitlines())
+    text = subprocess.run(["nm", "-D", str(program)], stdout=subprocess.PIPE, text=True,
+                          check=False).stdout
+    return any(line.split()[-1:] == [symbol] for line in text.splitlines())
 
 
 # --- the watcher ----------------------------------------------------------------------------------
@@ -351,8 +352,8 @@ class ImageState:
 
 
 class Frames:
-    """The frames of a card (its MAC address) that reach a port of the switch, with the time at which
-    the kernel saw each."""
+    """The frames of a card (its MAC address) that reach a port of the switch, with the time at
+    which the kernel saw each."""
 
     def __init__(self, lab: Lab, host: str, mac: str):
         self._sock = lab.socket(SWITCH, socket.SOCK_RAW, socket.AF_PACKET, socket.htons(ETH_P_ALL))

@@ -99,8 +99,8 @@ def enter_script() -> str:
     place = cgroup_mount()
     if place is None:
         return ENTER
-    room = "" if place == CGROUP else f"mount -t tmpfs -o mode=755 hf {CGROUP} && mkdir -p {place} && "
-    return f"{room}mount -t cgroup2 hf {place} && {ENTER}"
+    room = f"mount -t tmpfs -o mode=755 hf {CGROUP} && mkdir -p {place} && "
+    return f"{room if place != CGROUP else ''}mount -t cgroup2 hf {place} && {ENTER}"
 
 
 # --- death ---------------------------------------------------------------------------------------

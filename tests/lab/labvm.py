@@ -132,6 +132,7 @@ class Vm:
     append: str = ""
     port: int = KEEPER_PORT
     extra: Sequence[str] = ()
+    serial: str = ""  # instead of a file, which a frozen QEMU may not have open
     qemu: str = field(default_factory=lambda: os.environ.get("QEMU", "qemu-system-x86_64"))
 
     @property
@@ -157,7 +158,7 @@ class Vm:
         return [self.qemu, *data, "-accel", os.environ.get("QEMU_ACCEL", "tcg"),
                 "-machine", self.machine, "-m", str(self.mem_mib), "-smp", str(self.smp),
                 "-nodefaults", "-display", "none",
-                "-serial", f"file:{self.lab.self_dir}/{self.name}.console",
+                "-serial", self.serial or f"file:{self.lab.self_dir}/{self.name}.console",
                 "-kernel", str(self.guest_dir / "vmlinuz"),
                 "-initrd", str(self.guest_dir / "guest.img"), "-append", append,
                 "-netdev", f"tap,id=net0,ifname={self.tap}{netdev_options}",
