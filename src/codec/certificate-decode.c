@@ -301,6 +301,8 @@ static const char *bad_names(const struct hf_certificate *c)
 		return "\"id\" is not the beginning of \"instance\"";
 	if (*c->cgroup && *c->cgroup != '/')
 		return "\"cgroup\" is not an absolute path";
+	if (*c->cwd && *c->cwd != '/')
+		return "\"cwd\" is not an absolute path";
 	return NULL;
 }
 

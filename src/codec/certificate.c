@@ -82,6 +82,7 @@ const struct hf_member hf_certificate_members[] = {
 	{ "device_state_bytes", HF_MEMBER_U64, AT(hf_certificate, device_state_bytes) },
 	{ "qemu_version", HF_MEMBER_TEXT, TEXT(hf_certificate, qemu_version) },
 	{ "machine", HF_MEMBER_TEXT, TEXT(hf_certificate, machine) },
+	{ "cwd", HF_MEMBER_TEXT, TEXT(hf_certificate, cwd) },
 	{ "argv", HF_MEMBER_LIST, AT(hf_certificate, argv) },
 	{ "hold_net", HF_MEMBER_LIST, AT(hf_certificate, hold_net) },
 	{ "unprotected", HF_MEMBER_LIST, AT(hf_certificate, unprotected) },

@@ -100,6 +100,7 @@ struct hf_certificate {
 
 	char qemu_version[64];
 	char machine[64];
+	char cwd[PATH_MAX]; /* where relative paths of argv begin; "": not known */
 	char **argv; /* the user's QEMU line; NULL-terminated, owned */
 	char **hold_net; /* ids of the held netdevs; NULL-terminated or NULL, owned */
 	char **unprotected; /* as above: what was let through */

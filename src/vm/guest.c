@@ -231,8 +231,8 @@ static size_t list_fds(const struct hf_guest *g, const struct ends *ends,
 	return n;
 }
 
-static int run_line(struct hf_guest *g, char **argv, const struct ends *ends,
-		    const struct environment *env, struct hf_err *err)
+static int run_line(struct hf_guest *g, const struct hf_cgroup *cgroup, char **argv,
+		    const struct ends *ends, const struct environment *env, struct hf_err *err)
 {
 	struct hf_process_fd fds[HF_PROCESS_FDS_MAX];
 	struct hf_process_spec spec = {
@@ -241,6 +241,8 @@ static int run_line(struct hf_guest *g, char **argv, const struct ends *ends,
 		.env_unset = env->unset,
 		.fds = fds,
 		.n_fds = list_fds(g, ends, fds),
+		.has_cgroup = cgroup,
+		.cgroup_procs_fd = cgroup ? hf_cgroup_procs_fd(cgroup) : -1,
 	};
 
 	return hf_process_spawn(&spec, &g->process, err);
@@ -263,7 +265,7 @@ static int spawn(struct hf_guest *g, const struct hf_guest_config *config, const
 	if (r == 0)
 		r = hf_cmdline_render(config->cmdline, &numbers, &argv, err);
 	if (r == 0)
-		r = run_line(g, argv, ends, &env, err);
+		r = run_line(g, config->cgroup, argv, ends, &env, err);
 	hf_words_free(argv);
 	free_env(&env);
 	return r;

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "preload/report.h"
+#include "sys/cgroup.h"
 #include "sys/memfd.h"
 #include "sys/process.h"
 #include "vm/cmdline.h"
@@ -31,6 +32,7 @@ struct hf_guest_config {
 	bool is_standby; /* as the line was parsed for */
 	const char *disk_socket; /* where the disks are served; NULL: there are none to serve */
 	uint64_t net_limit_bytes; /* of each tap; 0: the default, see nettap.h */
+	const struct hf_cgroup *cgroup; /* in which QEMU is born; NULL: in the caller's */
 
 	/* Each may be NULL. Events of the start come during hf_guest_start() already. */
 	hf_qmp_event *on_event;
