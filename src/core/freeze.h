@@ -23,8 +23,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* In the order in which they are begun; LATCH and STOP run side by side, as do DISKS and STATE where the
- * driver can. */
+/* In the order in which they are begun. LATCH and STOP run side by side; so do DISKS and CGROUP, after
+ * STATE. LEASE comes after VERIFY: to let go of the lease lets another host start the VM, which nothing
+ * less than the proof may do. */
 enum hf_freeze_step {
 	HF_FREEZE_LATCH, /* "freezing" is written and durable: a crash from here on ends as frozen */
 	HF_FREEZE_STOP, /* vCPUs stop: QMP `stop`; fallback: the cgroup */
@@ -32,8 +33,8 @@ enum hf_freeze_step {
 	HF_FREEZE_STATE, /* device state saved; fallback: none is kept */
 	HF_FREEZE_DISKS, /* what was promised is flushed, the disk process ends; fallback: SIGKILL */
 	HF_FREEZE_CGROUP, /* QEMU's threads frozen; fallback: SIGKILL to QEMU */
+	HF_FREEZE_VERIFY, /* P1 to P3 looked at from outside, in /proc and /sys */
 	HF_FREEZE_LEASE, /* let go, or left to the standby's claim; fallback: told that it is still held */
-	HF_FREEZE_VERIFY, /* P1 to P4 looked at from outside, in /proc and /sys */
 	HF_FREEZE_CERTIFY, /* the certificate is durable */
 	HF_FREEZE_STEP_COUNT
 };
@@ -45,6 +46,7 @@ enum hf_freeze_result {
 	HF_FREEZE_FELL_BACK, /* done the harder way */
 	HF_FREEZE_SKIPPED, /* there was nothing to do: no disks, no lease, QEMU is dead... */
 	HF_FREEZE_FAILED, /* not done, and not needed for the proof */
+	HF_FREEZE_RESULT_COUNT
 };
 
 enum hf_freeze_state {
@@ -52,6 +54,7 @@ enum hf_freeze_state {
 	HF_FREEZE_WORKING,
 	HF_FREEZE_STUCK, /* something that must die does not: stuck_on says what */
 	HF_FREEZE_CERTIFIED,
+	HF_FREEZE_STATE_COUNT
 };
 
 /* What there is to freeze, as of BEGIN. */
@@ -78,14 +81,20 @@ struct hf_freeze_limits { /* ns; 0: the default */
 #define HF_FREEZE_CGROUP_NS 1000000000ull
 #define HF_FREEZE_LEASE_NS 3000000000ull
 #define HF_FREEZE_KILL_NS 2000000000ull /* after a SIGKILL: then STUCK is told */
+#define HF_FREEZE_VERIFY_NS                                                                        \
+	2000000000ull /* no answer, or none that pleases: QEMU is killed, STUCK told */
+#define HF_FREEZE_CERTIFY_NS 2000000000ull /* STUCK is told; tried on */
+#define HF_FREEZE_RETRY_NS 100000000ull /* between two attempts to VERIFY or to CERTIFY */
 
 enum hf_freeze_event_kind {
 	HF_FREEZE_EV_BEGIN, /* given, limits */
-	HF_FREEZE_EV_DONE, /* step: as it was ordered */
-	HF_FREEZE_EV_FAILED, /* step: it cannot be done that way */
+	/* step: as it was ordered. Of DISKS: flushed and told to end; DISKS_DEAD ends the step. Of STATE: QEMU
+	 * has given it all, and its file is written, in the order of the actions, until CERTIFY. */
+	HF_FREEZE_EV_DONE,
+	HF_FREEZE_EV_FAILED, /* step: it cannot be done that way; of DISKS: kill it. CERTIFY: tried again */
 	HF_FREEZE_EV_QEMU_DEAD, /* reaped, or known by pidfd */
 	HF_FREEZE_EV_DISKS_DEAD,
-	HF_FREEZE_EV_VERIFIED, /* P1 to P4 hold */
+	HF_FREEZE_EV_VERIFIED, /* P1 to P3 hold */
 	HF_FREEZE_EV_REFUTED, /* one does not: `refuted` says which (bit 0 is P1) */
 	HF_FREEZE_EV_WOKEN, /* the cgroup thawed, or QEMU said RESUME: after STOP/CGROUP, or CERTIFIED */
 	HF_FREEZE_EV_TIME,
@@ -102,6 +111,8 @@ struct hf_freeze_event {
 };
 
 enum hf_freeze_action {
+	/* Files (LATCH, STATE's, CERTIFY, AMEND) are written one after the other, in the order of the actions,
+	 * however late: a latch must never land over the certificate. */
 	HF_FREEZE_DO_LATCH,
 	HF_FREEZE_DO_STOP,
 	HF_FREEZE_DO_NETS, /* synchronous: report DONE at once */
@@ -116,7 +127,7 @@ enum hf_freeze_action {
 	HF_FREEZE_DO_CERTIFY,
 	HF_FREEZE_DO_TELL, /* only now: the event, the peer, the daemon */
 	HF_FREEZE_DO_TELL_STUCK,
-	HF_FREEZE_DO_AMEND, /* it was woken after the proof, and QEMU was killed for it: on record */
+	HF_FREEZE_DO_AMEND, /* QEMU has died after the proof (woken, or not): on record */
 	HF_FREEZE_ACTION_COUNT
 };
 #define HF_FREEZE_ACTIONS_MAX 8
@@ -138,15 +149,24 @@ struct hf_freeze {
 	struct hf_freeze_record step[HF_FREEZE_STEP_COUNT];
 	bool is_qemu_dead, is_qemu_killed; /* killed: ordered */
 	bool are_disks_dead, are_disks_killed;
-	enum hf_freeze_step stuck_on;
+	enum hf_freeze_step stuck_on; /* DISKS; CGROUP: QEMU does not die; VERIFY; CERTIFY */
+	uint32_t overdue; /* bit per step: told as stuck, and not over yet */
+	bool is_stale; /* VERIFY or CERTIFY is under way with facts that have changed */
 	uint64_t killed_qemu_ns, killed_disks_ns;
+	uint64_t retry_verify_ns, retry_certify_ns; /* 0: no attempt is due */
+	uint32_t refuted; /* by the last verification */
 	unsigned int verifications;
 	unsigned int awakenings; /* after the proof */
 };
 
 void hf_freeze_init(struct hf_freeze *f);
 
-/* Actions in the order in which they are to be carried out. */
+/**
+ * hf_freeze_step() - take an event, say what to do
+ * @ret: actions in the order in which they are to be carried out; none may block the caller's loop but
+ * those that are called synchronous
+ * A report about a step that is not under way (late, double, of one that fell back) changes nothing.
+ */
 void hf_freeze_step(struct hf_freeze *f, const struct hf_freeze_event *ev,
 		    struct hf_freeze_actions *ret);
 
@@ -157,3 +177,7 @@ uint64_t hf_freeze_deadline_ns(const struct hf_freeze *f);
 const char *hf_freeze_step_name(enum hf_freeze_step step);
 const char *hf_freeze_result_name(enum hf_freeze_result result);
 const char *hf_freeze_state_name(enum hf_freeze_state state);
+const char *hf_freeze_action_name(enum hf_freeze_action action);
+/* -1: no such name */
+int hf_freeze_step_find(const char *name);
+int hf_freeze_result_find(const char *name);

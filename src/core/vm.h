@@ -47,7 +47,13 @@ enum hf_vm_cause {
 	HF_VM_CAUSE_COUNT
 };
 
-enum hf_vm_severity { HF_VM_INFO, HF_VM_CORRECTED, HF_VM_RECOVERABLE, HF_VM_FATAL };
+enum hf_vm_severity {
+	HF_VM_INFO,
+	HF_VM_CORRECTED,
+	HF_VM_RECOVERABLE,
+	HF_VM_FATAL,
+	HF_VM_SEVERITY_COUNT
+};
 
 /* What is done about a cause. */
 enum hf_vm_policy_word {
@@ -66,6 +72,7 @@ enum hf_vm_pause {
 	HF_VM_PAUSE_FAULT, /* hf_vm.cause says which; policy LEAVE */
 	HF_VM_PAUSE_LEASE, /* the host's lease has run out: goes on when it is valid */
 	HF_VM_PAUSE_GUEST, /* the guest sleeps: S3 */
+	HF_VM_PAUSE_COUNT
 };
 
 struct hf_vm_policy {
@@ -74,7 +81,8 @@ struct hf_vm_policy {
 	uint64_t restart_window_ns;
 };
 
-/* PANIC, INTERNAL, HANG, HARDWARE, WATCHDOG: FREEZE. IO_ERROR: AUTO. KILLED, ABORTED: FREEZE. LEASE: FREEZE.
+/* PANIC, INTERNAL, HANG, HARDWARE, WATCHDOG, ABORTED: FREEZE. IO_ERROR: AUTO. KILLED, LEASE: FAIL_OVER (to
+ * keep the memory of a QEMU that was killed for want of memory would be the worst answer).
  * restarts_max 3 in 10 minutes. */
 void hf_vm_policy_default(struct hf_vm_policy *ret);
 
@@ -82,16 +90,18 @@ enum hf_vm_event_kind {
 	HF_VM_EV_START, /* order: start it here */
 	HF_VM_EV_START_STANDBY,
 	HF_VM_EV_START_SAVED, /* order: resume it from its file */
-	HF_VM_EV_STARTED, /* QEMU is there; is_running */
+	HF_VM_EV_STARTED, /* QEMU is there (after HANDING_OVER: is called off); is_running, pause */
 	HF_VM_EV_START_FAILED,
-	HF_VM_EV_RESUMED, /* QEMU's RESUME */
-	HF_VM_EV_STOPPED, /* QEMU's STOP that no checkpoint asked for; cause, pause */
-	HF_VM_EV_FAULT, /* cause; severity */
-	HF_VM_EV_ENDED, /* QEMU has ended; cause: SHUTDOWN, ORDER, KILLED, ABORTED */
+	HF_VM_EV_RESUMED, /* QEMU's RESUME that no checkpoint asked for */
+	/* QEMU's STOP that no checkpoint asked for; cause, pause. It only pauses: what is done about a
+	 * fault is decided when FAULT tells of it, before or after. */
+	HF_VM_EV_STOPPED,
+	HF_VM_EV_FAULT, /* cause; severity: INFO stands for the usual one, but of HARDWARE */
+	HF_VM_EV_ENDED, /* QEMU has ended; cause: SHUTDOWN, REBOOT, ORDER, KILLED, ABORTED */
 	HF_VM_EV_PROMOTED, /* the standby has gone live; is_running */
 	HF_VM_EV_HANDING_OVER,
 	HF_VM_EV_HANDED_OVER, /* it runs elsewhere now */
-	HF_VM_EV_ORDER_FREEZE,
+	HF_VM_EV_ORDER_FREEZE, /* cause: NONE stands for ORDER; severity */
 	HF_VM_EV_ORDER_SAVE,
 	HF_VM_EV_FROZEN, /* core/freeze.h says CERTIFIED */
 	HF_VM_EV_SAVED,
@@ -117,10 +127,11 @@ enum hf_vm_action {
 	HF_VM_DO_FREEZE, /* begin core/freeze.h's machine; the end is failed over by it */
 	HF_VM_DO_RESET, /* boot anew in the same QEMU: reset, run */
 	HF_VM_DO_RESTART, /* QEMU is gone: the whole VM is to be started again here */
-	HF_VM_DO_END, /* kill QEMU; then it is DO_FAIL_OVER's turn if is_failing_over */
+	HF_VM_DO_END, /* kill QEMU, and report ENDED: what then follows is that one's action */
 	HF_VM_DO_FAIL_OVER, /* tell whoever can go on: the standby, the host's daemon */
 	HF_VM_DO_SAVE,
 	HF_VM_DO_REFUSE, /* the order cannot be obeyed in this state */
+	HF_VM_ACTION_COUNT
 };
 
 struct hf_vm {
@@ -129,8 +140,12 @@ struct hf_vm {
 	enum hf_vm_cause cause; /* why it is in this state; NONE: in order */
 	enum hf_vm_severity severity;
 	enum hf_vm_pause pause;
-	bool is_failing_over;
-	uint32_t restarts; /* within the window */
+	bool is_failing_over; /* it goes on elsewhere, as far as this host is concerned */
+	bool is_ending; /* DO_END was said */
+	bool is_restarting; /* ... and DO_RESTART is to follow */
+	bool is_saving;
+	uint32_t
+		restarts; /* within the window, which begins with the first one after a quiet one */
 	uint64_t window_began_ns;
 	uint64_t since_ns;
 };
@@ -150,5 +165,9 @@ const char *hf_vm_cause_name(enum hf_vm_cause cause);
 const char *hf_vm_severity_name(enum hf_vm_severity severity);
 const char *hf_vm_pause_name(enum hf_vm_pause pause);
 const char *hf_vm_policy_name(enum hf_vm_policy_word word);
+const char *hf_vm_action_name(enum hf_vm_action action);
 /* -1: no such name */
+int hf_vm_state_find(const char *name);
 int hf_vm_cause_find(const char *name);
+int hf_vm_severity_find(const char *name);
+int hf_vm_policy_find(const char *name);
