@@ -175,37 +175,40 @@ static enum hf_vm_action clear(struct hf_vm *vm, const struct hf_vm_event *ev)
 
 /* ---- news ---- */
 
-static void started(struct hf_vm *vm, const struct hf_vm_event *ev)
+static enum hf_vm_action started(struct hf_vm *vm, const struct hf_vm_event *ev)
 {
 	/* DO_END may be on its way: then only the end counts. */
 	if (!vm->is_ending && (vm->state == HF_VM_STARTING || vm->state == HF_VM_INCOMING ||
 			       vm->state == HF_VM_MIGRATING))
 		enter_running(vm, ev);
+	return HF_VM_DO_NOTHING;
 }
 
-static void start_failed(struct hf_vm *vm, const struct hf_vm_event *ev)
+static enum hf_vm_action start_failed(struct hf_vm *vm, const struct hf_vm_event *ev)
 {
 	if (vm->state == HF_VM_INCOMING)
 		enter_in_order(vm, HF_VM_SAVED, ev->cause, ev); /* its file is still there */
 	else if (vm->state == HF_VM_STARTING || vm->state == HF_VM_STANDBY)
 		enter_in_order(vm, HF_VM_FAILED, ev->cause, ev);
+	return HF_VM_DO_NOTHING;
 }
 
-static void resumed(struct hf_vm *vm, const struct hf_vm_event *ev)
+static enum hf_vm_action resumed(struct hf_vm *vm, const struct hf_vm_event *ev)
 {
 	if (vm->is_ending)
-		return;
+		return HF_VM_DO_NOTHING;
 	if (vm->state == HF_VM_PAUSED || vm->state == HF_VM_MIGRATING)
 		enter_in_order(vm, HF_VM_RUNNING, HF_VM_CAUSE_NONE, ev);
+	return HF_VM_DO_NOTHING;
 }
 
-static void stopped(struct hf_vm *vm, const struct hf_vm_event *ev)
+static enum hf_vm_action stopped(struct hf_vm *vm, const struct hf_vm_event *ev)
 {
 	bool is_saving = vm->is_saving;
 	enum hf_vm_pause pause = ev->pause;
 
 	if (vm->state != HF_VM_RUNNING && vm->state != HF_VM_PAUSED)
-		return;
+		return HF_VM_DO_NOTHING;
 	if (is_fault(ev->cause) && vm->cause != ev->cause)
 		befall(vm, ev);
 	if (!pause)
@@ -215,31 +218,42 @@ static void stopped(struct hf_vm *vm, const struct hf_vm_event *ev)
 		vm->pause = pause;
 	enter(vm, HF_VM_PAUSED, ev);
 	vm->is_saving = is_saving;
+	return HF_VM_DO_NOTHING;
 }
 
-static void promoted(struct hf_vm *vm, const struct hf_vm_event *ev)
+static enum hf_vm_action promoted(struct hf_vm *vm, const struct hf_vm_event *ev)
 {
 	if (vm->state == HF_VM_STANDBY && !vm->is_ending)
 		enter_running(vm, ev);
+	return HF_VM_DO_NOTHING;
 }
 
-static void hand_over(struct hf_vm *vm, const struct hf_vm_event *ev)
+static enum hf_vm_action hand_over(struct hf_vm *vm, const struct hf_vm_event *ev)
 {
 	if (vm->is_ending || !is_live(vm))
-		return;
+		return HF_VM_DO_NOTHING;
 	if (ev->kind == HF_VM_EV_HANDED_OVER)
 		enter_in_order(vm, HF_VM_SHUT_OFF, HF_VM_CAUSE_ORDER, ev);
 	else if (vm->state != HF_VM_MIGRATING)
 		enter_in_order(vm, HF_VM_MIGRATING, HF_VM_CAUSE_ORDER, ev);
+	return HF_VM_DO_NOTHING;
 }
 
-static void saved(struct hf_vm *vm, const struct hf_vm_event *ev)
+static enum hf_vm_action saved(struct hf_vm *vm, const struct hf_vm_event *ev)
 {
 	if (!vm->is_saving)
-		return;
+		return HF_VM_DO_NOTHING;
 	vm->is_saving = false;
 	if (ev->kind == HF_VM_EV_SAVED && !vm->is_ending)
 		enter_in_order(vm, HF_VM_SAVED, HF_VM_CAUSE_ORDER, ev);
+	return HF_VM_DO_NOTHING;
+}
+
+static enum hf_vm_action frozen(struct hf_vm *vm, const struct hf_vm_event *ev)
+{
+	if (vm->state == HF_VM_FREEZING)
+		enter(vm, HF_VM_FROZEN, ev);
+	return HF_VM_DO_NOTHING;
 }
 
 static enum hf_vm_action released(struct hf_vm *vm, const struct hf_vm_event *ev)
@@ -400,35 +414,8 @@ static enum hf_vm_action ended(struct hf_vm *vm, const struct hf_vm_event *ev)
 	return HF_VM_DO_NOTHING;
 }
 
-static void news(struct hf_vm *vm, const struct hf_vm_event *ev)
-{
-	switch (ev->kind) {
-	case HF_VM_EV_STARTED:
-		return started(vm, ev);
-	case HF_VM_EV_START_FAILED:
-		return start_failed(vm, ev);
-	case HF_VM_EV_RESUMED:
-		return resumed(vm, ev);
-	case HF_VM_EV_STOPPED:
-		return stopped(vm, ev);
-	case HF_VM_EV_PROMOTED:
-		return promoted(vm, ev);
-	case HF_VM_EV_HANDING_OVER:
-	case HF_VM_EV_HANDED_OVER:
-		return hand_over(vm, ev);
-	case HF_VM_EV_FROZEN:
-		if (vm->state == HF_VM_FREEZING)
-			enter(vm, HF_VM_FROZEN, ev);
-		return;
-	default:
-		assert(ev->kind == HF_VM_EV_SAVED || ev->kind == HF_VM_EV_SAVE_FAILED);
-		return saved(vm, ev);
-	}
-}
-
 enum hf_vm_action hf_vm_step(struct hf_vm *vm, const struct hf_vm_event *ev)
 {
-	assert(ev->kind < HF_VM_EVENT_COUNT);
 	assert(ev->cause < HF_VM_CAUSE_COUNT);
 	assert(ev->severity < HF_VM_SEVERITY_COUNT);
 	assert(ev->pause < HF_VM_PAUSE_COUNT);
@@ -437,20 +424,39 @@ enum hf_vm_action hf_vm_step(struct hf_vm *vm, const struct hf_vm_event *ev)
 	case HF_VM_EV_START_STANDBY:
 	case HF_VM_EV_START_SAVED:
 		return start(vm, ev);
+	case HF_VM_EV_STARTED:
+		return started(vm, ev);
+	case HF_VM_EV_START_FAILED:
+		return start_failed(vm, ev);
+	case HF_VM_EV_RESUMED:
+		return resumed(vm, ev);
+	case HF_VM_EV_STOPPED:
+		return stopped(vm, ev);
 	case HF_VM_EV_FAULT:
 		return fault(vm, ev);
 	case HF_VM_EV_ENDED:
 		return ended(vm, ev);
+	case HF_VM_EV_PROMOTED:
+		return promoted(vm, ev);
+	case HF_VM_EV_HANDING_OVER:
+	case HF_VM_EV_HANDED_OVER:
+		return hand_over(vm, ev);
 	case HF_VM_EV_ORDER_FREEZE:
 		return order_freeze(vm, ev);
 	case HF_VM_EV_ORDER_SAVE:
 		return order_save(vm);
+	case HF_VM_EV_FROZEN:
+		return frozen(vm, ev);
+	case HF_VM_EV_SAVED:
+	case HF_VM_EV_SAVE_FAILED:
+		return saved(vm, ev);
 	case HF_VM_EV_RELEASED:
 		return released(vm, ev);
 	case HF_VM_EV_CLEARED:
 		return clear(vm, ev);
-	default:
-		news(vm, ev);
-		return HF_VM_DO_NOTHING;
+	case HF_VM_EVENT_COUNT:
+		break;
 	}
+	assert(false);
+	return HF_VM_DO_NOTHING;
 }
