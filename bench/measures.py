@@ -34,11 +34,13 @@ class Plan:
     host_deaths: int = 5
     sanlock_deaths: tuple[int, ...] = (1, 3)  # by T; each takes 8T + 60 s
     schedules: int = 10000
+    freezes: int = 50
+    herd: int = 200
 
 
 QUICK = Plan(rounds=1, pause_s=1.5, ping_s=1.0, job_s=1.5, disk_s=1.0, failovers=2, scans=20,
              leases=10, leases_watched=5, idle_s=2.0, host_deaths=1, sanlock_deaths=(),
-             schedules=200)
+             schedules=200, freezes=5, herd=6)
 
 
 @dataclass
