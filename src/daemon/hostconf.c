@@ -16,7 +16,16 @@
 #define COLUMNS 79
 #define TEXT_COLUMN 26
 
-enum type { TYPE_NAME, TYPE_ID, TYPE_AREA, TYPE_PATH, TYPE_DURATION, TYPE_LOG };
+enum type {
+	TYPE_NAME,
+	TYPE_ID,
+	TYPE_AREA,
+	TYPE_PATH,
+	TYPE_DURATION,
+	TYPE_LOG,
+	TYPE_ADDR,
+	TYPE_TLS
+};
 
 static const struct row {
 	const char *section;
@@ -58,19 +67,30 @@ static const struct row {
 	  .metavar = "DIR", .help = "folder for sockets and state, the same as the keepers'" },
 	{ "paths", "vms", "vms", TYPE_PATH, FIELD(vms), .def = "/etc/holdfast/vms",
 	  .metavar = "DIR", .help = "folder of the VMs' definitions" },
+	{ "peers", "listen", "peers-listen", TYPE_ADDR, FIELD(peers_listen), .def = ":7399",
+	  .metavar = "ADDR[:PORT]",
+	  .help = "where the daemons of hosts with which VMs are shared may connect" },
+	{ "peers", "encryption", "peers-encryption", TYPE_TLS, FIELD(is_plain), .def = "tls",
+	  .metavar = "tls|plain",
+	  .help = "plain: whoever is in the network between them can give orders for these VMs" },
+	{ "peers", "pki-dir", "pki-dir", TYPE_PATH, FIELD(pki_dir), .def = "/etc/pki/holdfast",
+	  .metavar = "DIR",
+	  .help = "folder with ca-cert.pem and this host's certificates and keys" },
 #undef FIELD
 };
 
 #define ROWS (sizeof(table) / sizeof(table[0]))
+#define SECTIONS 4
 
 struct file {
 	const char *name;
 	struct hf_hostconf *conf;
 	unsigned int key_lines[ROWS]; /* 0: not given */
-	unsigned int section_lines[3];
+	unsigned int section_lines[SECTIONS];
+	unsigned int address_line; /* of the [peer] that is open */
 };
 
-static const char *const sections[] = { "host", "lease", "paths" };
+static const char *const sections[SECTIONS] = { "host", "lease", "paths", "peers" };
 
 static int set_name(char *field, const char *text, struct hf_err *err)
 {
@@ -157,6 +177,20 @@ static int set_log(enum hf_log_level *field, const char *text, struct hf_err *er
 	return -EINVAL;
 }
 
+static int set_addr(struct hf_addr *field, const char *text, struct hf_err *err)
+{
+	return hf_addr_parse(text, HF_HOSTCONF_PEER_PORT, field, err) < 0 ? -EINVAL : 0;
+}
+
+static int set_tls(bool *is_plain, const char *text, struct hf_err *err)
+{
+	*is_plain = strcmp(text, "plain") == 0;
+	if (*is_plain || strcmp(text, "tls") == 0)
+		return 0;
+	hf_err_set(err, "'%.80s' is given, but it is one of tls, plain", text);
+	return -EINVAL;
+}
+
 static int set(const struct row *row, struct hf_hostconf *c, const char *text, struct hf_err *err)
 {
 	void *field = (char *)c + row->offset;
@@ -173,6 +207,10 @@ static int set(const struct row *row, struct hf_hostconf *c, const char *text, s
 		return set_duration(row, field, text, err);
 	case TYPE_LOG:
 		return set_log(field, text, err);
+	case TYPE_ADDR:
+		return set_addr(field, text, err);
+	case TYPE_TLS:
+		return set_tls(field, text, err);
 	}
 	return -EINVAL;
 }
@@ -191,9 +229,58 @@ static int apply_defaults(struct hf_hostconf *c, const char *nodename, struct hf
 
 /* ---- the file ---- */
 
+static int open_peer(struct file *f, const struct hf_conf_item *it, struct hf_err *err)
+{
+	struct hf_hostconf *c = f->conf;
+	struct hf_hostconf_peer *grown;
+
+	if (!hf_is_valid_name(it->name))
+		hf_err_set(err, "%s:%u:1: a peer is written [peer NAME]", f->name, it->line);
+	else if (hf_hostconf_find_peer(c, it->name))
+		hf_err_set(err, "%s:%u:1: [peer %s] again", f->name, it->line, it->name);
+	else if (c->n_peers == HF_HOSTCONF_PEERS_MAX)
+		hf_err_set(err, "%s:%u:1: more than %d peers", f->name, it->line,
+			   HF_HOSTCONF_PEERS_MAX);
+	else {
+		grown = realloc(c->peers, (c->n_peers + 1) * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		c->peers = grown;
+		f->address_line = 0;
+		memset(&grown[c->n_peers], 0, sizeof(*grown));
+		(void)snprintf(grown[c->n_peers++].name, sizeof(grown->name), "%s", it->name);
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* The only key of a [peer NAME]. */
+static int take_peer_key(struct file *f, const struct hf_conf_item *it, struct hf_err *err)
+{
+	struct hf_hostconf_peer *peer = &f->conf->peers[f->conf->n_peers - 1];
+	struct hf_err why = { "" };
+
+	if (strcmp(it->key, "address") != 0)
+		hf_err_set(err, "%s:%u:1: [peer %s] takes only 'address', not '%.64s'", f->name,
+			   it->line, peer->name, it->key);
+	else if (f->address_line)
+		hf_err_set(err, "%s:%u:1: 'address' again: it is already in line %u", f->name,
+			   it->line, f->address_line);
+	else if (set_addr(&peer->addr, it->value, &why) < 0 || !peer->addr.host[0])
+		hf_err_set(err, "%s:%u:%u: address: %s", f->name, it->line, it->value_column,
+			   why.text[0] ? why.text : "a host is needed");
+	else {
+		f->address_line = it->line;
+		return 0;
+	}
+	return -EINVAL;
+}
+
 static int open_section(struct file *f, const struct hf_conf_item *it, struct hf_err *err)
 {
-	for (unsigned int i = 0; i < 3; i++) {
+	if (strcmp(it->kind, "peer") == 0)
+		return open_peer(f, it, err);
+	for (unsigned int i = 0; i < SECTIONS; i++) {
 		if (strcmp(it->kind, sections[i]) != 0)
 			continue;
 		if (it->name[0])
@@ -207,7 +294,8 @@ static int open_section(struct file *f, const struct hf_conf_item *it, struct hf
 		return f->section_lines[i] == it->line ? 0 : -EINVAL;
 	}
 	hf_err_set(err,
-		   "%s:%u:1: no section is called [%.64s]: there are [host], [lease] and [paths]",
+		   "%s:%u:1: no section is called [%.64s]: there are [host], [lease], [paths], "
+		   "[peers] and [peer NAME]",
 		   f->name, it->line, it->kind);
 	return -EINVAL;
 }
@@ -239,6 +327,8 @@ static int take(void *data, const struct hf_conf_item *it, struct hf_err *err)
 
 	if (!it->key)
 		return open_section(f, it, err);
+	if (strcmp(it->kind, "peer") == 0)
+		return take_peer_key(f, it, err);
 	row = find_key(f, it, err);
 	if (!row)
 		return -EINVAL;
@@ -423,12 +513,22 @@ int hf_hostconf_load(int argc, char **argv, const char *nodename, struct hf_host
 	return r < 0 ? r : verdict;
 }
 
+const struct hf_hostconf_peer *hf_hostconf_find_peer(const struct hf_hostconf *c, const char *name)
+{
+	for (unsigned int i = 0; i < c->n_peers; i++)
+		if (strcmp(c->peers[i].name, name) == 0)
+			return &c->peers[i];
+	return NULL;
+}
+
 void hf_hostconf_fini(struct hf_hostconf *c)
 {
 	free(c->area);
 	free(c->watchdog);
 	free(c->run_dir);
 	free(c->vms);
+	free(c->pki_dir);
+	free(c->peers);
 	memset(c, 0, sizeof(*c));
 }
 

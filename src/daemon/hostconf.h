@@ -12,10 +12,21 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "base/text.h"
 #include "core/lease.h"
 #include "service/loglevel.h"
+#include "sys/addr.h"
 
 #define HF_HOSTCONF_FILE "/etc/holdfast/holdfastd.conf"
+
+#define HF_HOSTCONF_PEERS_MAX 64
+#define HF_HOSTCONF_PEER_PORT 7399
+
+/* [peer NAME] */
+struct hf_hostconf_peer {
+	char name[HF_NAME_MAX + 1];
+	struct hf_addr addr; /* host "": not given */
+};
 
 struct hf_hostconf {
 	char name[HF_LEASE_NAME_BYTES + 1];
@@ -30,6 +41,11 @@ struct hf_hostconf {
 	char *run_dir;
 	char *vms;
 	enum hf_log_level log_level;
+	struct hf_addr peers_listen;
+	bool is_plain; /* to peers: without TLS */
+	char *pki_dir;
+	struct hf_hostconf_peer *peers;
+	unsigned int n_peers;
 };
 
 enum hf_hostconf_verdict {
@@ -54,5 +70,8 @@ void hf_hostconf_fini(struct hf_hostconf *c);
 int hf_hostconf_apply_text(struct hf_hostconf *c, const char *file, const char *text, size_t len,
 			   struct hf_err *err) HF_MUST_CHECK;
 int hf_hostconf_check(const struct hf_hostconf *c, struct hf_err *err) HF_MUST_CHECK;
+
+/* [peer NAME]; NULL: there is none. */
+const struct hf_hostconf_peer *hf_hostconf_find_peer(const struct hf_hostconf *c, const char *name);
 
 void hf_hostconf_help(FILE *to);

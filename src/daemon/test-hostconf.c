@@ -65,6 +65,57 @@ TEST(a_whole_file)
 	hf_hostconf_fini(&c);
 }
 
+TEST(peers)
+{
+	struct hf_hostconf c;
+	struct hf_err err;
+
+	CHECK_EQ(LOAD(&c, &err, W("--config"),
+		      file_of(WHOLE "[peers]\nlisten = 192.0.2.1\nencryption = plain\n"
+				    "pki-dir = /etc/x\n[peer b]\naddress = [2001:db8::1]:99\n"
+				    "[peer c]\naddress = c.example\n")),
+		 HF_HOSTCONF_RUN);
+	CHECK_STR(c.peers_listen.host, "192.0.2.1");
+	CHECK_EQ(c.peers_listen.port, HF_HOSTCONF_PEER_PORT);
+	CHECK(c.is_plain);
+	CHECK_STR(c.pki_dir, "/etc/x");
+	CHECK_EQ(c.n_peers, 2);
+	CHECK_EQ(hf_hostconf_find_peer(&c, "b")->addr.port, 99);
+	CHECK_STR(hf_hostconf_find_peer(&c, "c")->addr.host, "c.example");
+	CHECK(!hf_hostconf_find_peer(&c, "d"));
+	hf_hostconf_fini(&c);
+	CHECK_EQ(LOAD(&c, &err, W("--config"), file_of(WHOLE)), HF_HOSTCONF_RUN);
+	CHECK(!c.is_plain && c.n_peers == 0 && c.peers_listen.port == HF_HOSTCONF_PEER_PORT);
+	CHECK_STR(c.peers_listen.host, "");
+	hf_hostconf_fini(&c);
+}
+
+TEST(bad_peers)
+{
+	static const char *const bad[][2] = {
+		{ "[peer]\n", "15:1: a peer is written" },
+		{ "[peer a b]\n", "15:" },
+		{ "[peer b]\n[peer b]\n", "16:1: [peer b] again" },
+		{ "[peer b]\nport = 7\n", "16:1: [peer b] takes only 'address'" },
+		{ "[peer b]\naddress = :7\n", "16:11: address: a host" },
+		{ "[peer b]\naddress = ::1:7\n", "16:11: address:" },
+		{ "[peer b]\naddress = x\naddress = y\n", "17:1: 'address' again" },
+		{ "[peers]\nencryption = none\n", "one of tls, plain" },
+		{ "[peers]\naddress = x\n", "16:1: no setting" },
+	};
+	struct hf_hostconf c;
+	struct hf_err err;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char text[512];
+
+		(void)snprintf(text, sizeof(text), "%s%s", WHOLE, bad[i][0]);
+		CHECK_EQ(LOAD(&c, &err, W("--config"), file_of(text)), -EINVAL);
+		CHECK_CONTAINS(err.text, bad[i][1]);
+		hf_hostconf_fini(&c);
+	}
+}
+
 TEST(defaults)
 {
 	struct hf_hostconf c;
@@ -125,7 +176,7 @@ static const struct {
 	{ "[host]\nid = 1\nid = 2\n", ":3:1: 'id' again: it is already in line 2" },
 	{ "[host]\n[host]\n", ":2:1: [host] again: it is already in line 1" },
 	{ "[host a]\n", ":1:1: [host] has no name of its own, so not 'a'" },
-	{ "[vm]\n", ":1:1: no section is called [vm]: there are [host], [lease] and [paths]" },
+	{ "[vm]\n", ":1:1: no section is called [vm]: there are [host], [lease], [paths]" },
 	{ "[host]\narea = /x\n", ":2:1: 'area' belongs into [lease], not into [host]" },
 	{ "[host]\ncolour = red\n", ":2:1: no setting is called 'colour'" },
 	{ "[host]\nname = a b\n", ":2:8: name: 'a b' is not a name" },
