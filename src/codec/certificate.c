@@ -71,6 +71,7 @@ const struct hf_member hf_certificate_members[] = {
 	{ "disks", HF_MEMBER_PROCESS, AT(hf_certificate, disks) },
 	{ "qemu_fate", HF_MEMBER_WORD, AT(hf_certificate, qemu_fate), .words = &remains },
 	{ "cgroup", HF_MEMBER_TEXT, TEXT(hf_certificate, cgroup) },
+	{ "cgroup_id", HF_MEMBER_U64, AT(hf_certificate, cgroup_id) },
 	{ "lease", HF_MEMBER_TEXT, TEXT(hf_certificate, lease_fate) },
 	{ "lver", HF_MEMBER_U64, AT(hf_certificate, lver) },
 	{ "ram", HF_MEMBER_WORD, AT(hf_certificate, ram), .words = &remains },

@@ -83,6 +83,7 @@ struct hf_certificate {
 	struct hf_process_id keeper, qemu, disks;
 	enum hf_remains qemu_fate; /* PROCESS or NONE */
 	char cgroup[PATH_MAX]; /* directory; "": none */
+	uint64_t cgroup_id; /* hf_cgroup.id: not to take one made anew for it */
 	char net[HF_CERTIFICATE_NETS_MAX][16]; /* names of the TAP interfaces */
 	unsigned int n_nets;
 	char lease_fate[32]; /* "none", "released", "pledged", "held", "unknown" */

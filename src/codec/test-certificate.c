@@ -36,6 +36,7 @@ static void fill(struct hf_certificate *c)
 		.cgroup = "/sys/fs/cgroup/x/holdfast-web.1",
 		.net = { "tap0", "tap1" },
 		.n_nets = 2,
+		.cgroup_id = 4711,
 		.lease_fate = "pledged",
 		.lver = 7,
 		.ram = HF_REMAINS_PROCESS,

@@ -215,10 +215,11 @@ static int event_value(const struct hf_cgroup *c, const char *key)
 static int open_dir(const char *path, struct hf_cgroup *ret, struct hf_err *err)
 {
 	struct hf_cgroup c = HF_CGROUP_NONE;
+	struct stat st = { 0 };
 	int r = 0;
 
 	c.dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (c.dir_fd < 0)
+	if (c.dir_fd < 0 || fstat(c.dir_fd, &st) < 0)
 		r = -errno;
 	if (r == 0 && has_file(&c, "cgroup.freeze")) {
 		c.events_fd = openat(c.dir_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
@@ -238,6 +239,7 @@ static int open_dir(const char *path, struct hf_cgroup *ret, struct hf_err *err)
 		return r;
 	}
 	(void)snprintf(c.path, sizeof(c.path), "%s", path);
+	c.id = st.st_ino;
 	*ret = c;
 	return 0;
 }
@@ -368,6 +370,26 @@ int hf_cgroup_kill(const struct hf_cgroup *c)
 	if (r >= 0 && c->is_v1)
 		r = write_file(c, "freezer.state", "THAWED");
 	return r < 0 ? r : 0;
+}
+
+int hf_cgroup_has_thread(const struct hf_cgroup *c, pid_t tid)
+{
+	int fd = openat(c->dir_fd, c->is_v1 ? "tasks" : "cgroup.threads", O_RDONLY | O_CLOEXEC);
+	FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+	char line[32];
+	int r = 0;
+
+	if (!f) {
+		r = -errno;
+		hf_fd_close(&fd);
+		return r;
+	}
+	while (r == 0 && fgets(line, sizeof(line), f))
+		r = strtol(line, NULL, 10) == tid;
+	if (r == 0 && ferror(f))
+		r = -EIO;
+	(void)fclose(f);
+	return r;
 }
 
 int hf_cgroup_is_empty(const struct hf_cgroup *c)

@@ -11,6 +11,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -21,6 +22,7 @@ struct hf_cgroup {
 	int procs_fd; /* -1: none */
 	int events_fd; /* cgroup.events: EPOLLPRI when it changes; -1: v1, which has to be looked at */
 	bool is_v1;
+	uint64_t id; /* inode of the folder: one made anew under the same path has another */
 };
 
 #define HF_CGROUP_NONE ((struct hf_cgroup){ .dir_fd = -1, .procs_fd = -1, .events_fd = -1 })
@@ -43,6 +45,8 @@ int hf_cgroup_freeze(const struct hf_cgroup *c, bool is_wanted) HF_MUST_CHECK;
 int hf_cgroup_is_frozen(const struct hf_cgroup *c) HF_MUST_CHECK;
 /* SIGKILL to all in it, frozen or not. 0 or -errno. */
 int hf_cgroup_kill(const struct hf_cgroup *c) HF_MUST_CHECK;
+/* Is this thread in it? Takes a thread's number, so a process's for its first one. 1, 0 or -errno. */
+int hf_cgroup_has_thread(const struct hf_cgroup *c, pid_t tid) HF_MUST_CHECK;
 /* 1: no process is left; 0; -errno. */
 int hf_cgroup_is_empty(const struct hf_cgroup *c) HF_MUST_CHECK;
 

@@ -76,6 +76,20 @@ int hf_procstat_read(pid_t pid, pid_t tid, struct hf_procstat *ret)
 	return r < 0 ? r : parse(text, ret);
 }
 
+int hf_procstat_boot_id(char ret[HF_BOOT_ID_TEXT])
+{
+	char text[HF_BOOT_ID_TEXT + 1] = "";
+	int r = read_text("/proc/sys/kernel/random/boot_id", text, sizeof(text));
+
+	if (r < 0)
+		return r;
+	text[strcspn(text, "\n")] = '\0';
+	if (strlen(text) != HF_BOOT_ID_TEXT - 1)
+		return -EPROTO;
+	memcpy(ret, text, HF_BOOT_ID_TEXT);
+	return 0;
+}
+
 /* Its first thread may have ended before the others: then it is a zombie that works. */
 static bool has_other_threads(pid_t pid)
 {

@@ -22,6 +22,11 @@ struct hf_procstat {
 /* @tid: 0, or one of its threads. 0; -ESRCH: there is none; -errno. */
 int hf_procstat_read(pid_t pid, pid_t tid, struct hf_procstat *ret) HF_MUST_CHECK;
 
+/* Of this boot of the host: numbers of processes and their start times mean something within it alone.
+ * 0 or -errno. */
+#define HF_BOOT_ID_TEXT 37
+int hf_procstat_boot_id(char ret[HF_BOOT_ID_TEXT]) HF_MUST_CHECK;
+
 /* Does (pid, start_ticks) live? What is dead and only not reaped yet does not: it has let go of
  * everything. */
 bool hf_procstat_is_alive(pid_t pid, uint64_t start_ticks);
