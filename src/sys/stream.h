@@ -85,6 +85,13 @@ bool hf_stream_has_input(const struct hf_stream *s);
 int hf_stream_read(struct hf_stream *s, void *buf, size_t size, size_t *ret_n) HF_MUST_CHECK;
 
 /**
+ * hf_stream_read_kept() - as hf_stream_read(), but asks the socket for nothing
+ * For those who bound what they read at a time: call it after that until HF_FD_AGAIN, which comes after
+ * at most 128 KiB. Whatever there is then makes an event.
+ */
+int hf_stream_read_kept(struct hf_stream *s, void *buf, size_t size, size_t *ret_n) HF_MUST_CHECK;
+
+/**
  * hf_stream_writev() - take as much of @iov as goes now
  * What is taken is copied: the caller may change it. TLS may keep up to 256 KiB that the socket did not
  * take, and sends them with the next call, or when written to with @n == 0 (which hf_stream_events()
@@ -104,6 +111,11 @@ bool hf_stream_is_ready(const struct hf_stream *s);
 /* The one of @names that the peer's certificate carries; NULL while it is not ready, and for a plain
  * stream. The stream's. */
 const char *hf_stream_peer_name(const struct hf_stream *s);
+
+/* Does the peer's certificate carry @name too? False while it is not ready, and for a plain stream. */
+bool hf_stream_peer_has_name(const struct hf_stream *s, const char *name);
+
+bool hf_stream_is_tls(const struct hf_stream *s);
 
 /*
  * Why TLS came to nothing: "it shows a certificate of hostb, hostb.example, not of hosta", "its
