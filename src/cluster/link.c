@@ -5,7 +5,7 @@
  * Sending. What waits is a ring of segments in the order in which it has to leave. A segment is
  * either control messages, whose bytes lie in a ring buffer of their own (mapped twice, so that
  * each stretch is contiguous), or one borrowed bulk message. Neighbouring control messages share
- * one segment. sendmsg() takes up to 64 segments, but no more than about BATCH_BYTES: a borrowed
+ * one segment. One write takes up to 64 segments, but no more than about BATCH_BYTES: a borrowed
  * message is sealed when it enters a batch, and the peer should not wait for checksums of what the
  * socket cannot take yet anyway.
  *
@@ -25,7 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "sys/fd.h"
@@ -45,7 +44,7 @@ struct segment {
 };
 
 struct hf_link {
-	int fd;
+	struct hf_stream *stream;
 	bool is_paused, is_dispatching, is_over;
 	bool is_mute; /* nothing may be written any more, by the caller's own wish */
 	enum hf_conn_end end; /* once is_over */
@@ -62,17 +61,13 @@ struct hf_link {
 	uint64_t bulk_done, sent_bytes, received_bytes;
 };
 
-int hf_link_new(int fd, struct hf_link **ret)
+int hf_link_new(struct hf_stream *stream, struct hf_link **ret)
 {
-	struct hf_link *link;
-	int r = hf_fd_set_nonblocking(fd);
+	struct hf_link *link = calloc(1, sizeof(*link));
+	int r;
 
-	if (r < 0)
-		return r;
-	link = calloc(1, sizeof(*link));
 	if (!link)
 		return -ENOMEM;
-	link->fd = -1;
 	link->ring_cap = SEGMENTS_FIRST;
 	link->ring = calloc(link->ring_cap, sizeof(*link->ring));
 	link->read_buf = malloc(READ_BUFFER_BYTES);
@@ -83,7 +78,7 @@ int hf_link_new(int fd, struct hf_link **ret)
 		return r;
 	}
 	hf_wire_reader_init(&link->reader, link->read_buf, READ_BUFFER_BYTES);
-	link->fd = fd;
+	link->stream = stream;
 	*ret = link;
 	return 0;
 }
@@ -93,7 +88,7 @@ void hf_link_free(struct hf_link *link)
 	if (!link)
 		return;
 	assert(!link->is_dispatching);
-	hf_fd_close(&link->fd);
+	hf_stream_free(link->stream);
 	hf_mirror_close(&link->control);
 	free(link->read_buf);
 	free(link->ring);
@@ -102,16 +97,26 @@ void hf_link_free(struct hf_link *link)
 
 int hf_link_fd(const struct hf_link *link)
 {
-	return link->fd;
+	return hf_stream_fd(link->stream);
+}
+
+bool hf_link_is_ready(const struct hf_link *link)
+{
+	return hf_stream_is_ready(link->stream);
+}
+
+const char *hf_link_error(const struct hf_link *link)
+{
+	return hf_stream_error(link->stream);
 }
 
 /* With a write error EPOLLOUT comes at once, so that the end is found even if nothing else tells.
  * */
 uint32_t hf_link_events(const struct hf_link *link)
 {
-	uint32_t events = link->is_paused ? 0 : EPOLLIN;
+	uint32_t events = hf_stream_events(link->stream, !link->is_paused, link->n_segments > 0);
 
-	if (link->n_segments > 0 || (link->write_error && !link->is_paused))
+	if (link->write_error && !link->is_paused)
 		events |= EPOLLOUT;
 	return events;
 }
@@ -245,23 +250,19 @@ static int gather(struct hf_link *link, struct iovec iov[IOVECS_MAX], size_t *re
 	return n;
 }
 
-/* What could be written of one batch; less than @ret_wanted: the socket is full or has failed. */
+/* What could be written of one batch; less than @ret_wanted: the stream is full or has failed. */
 static size_t write_batch(struct hf_link *link, size_t *ret_wanted)
 {
 	struct iovec iov[IOVECS_MAX];
-	struct msghdr msg = { .msg_iov = iov };
-	ssize_t n;
+	size_t n = 0;
+	int r = hf_stream_writev(link->stream, iov, gather(link, iov, ret_wanted), &n);
 
-	msg.msg_iovlen = (size_t)gather(link, iov, ret_wanted);
-	do
-		n = sendmsg(link->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
-	if (n >= 0) {
-		advance(link, (size_t)n);
-		return (size_t)n;
+	if (r == 0) {
+		advance(link, n);
+		return n;
 	}
-	if (errno != EAGAIN) {
-		link->write_error = -errno;
+	if (r < 0) {
+		link->write_error = r;
 		forget_queue(link);
 	}
 	return 0;
@@ -370,6 +371,7 @@ static int deliver(struct hf_link *link, hf_link_on_message *on_message, void *c
 /* @read_result: HF_FD_EOF, HF_FD_AGAIN after a failed write, or -errno. */
 static int finish(struct hf_link *link, int read_result, struct hf_err *err)
 {
+	const char *why = hf_stream_error(link->stream);
 	int error = read_result < 0 ? read_result : 0;
 
 	if (read_result == HF_FD_AGAIN || (read_result == HF_FD_EOF && link->write_error != -EPIPE))
@@ -377,32 +379,36 @@ static int finish(struct hf_link *link, int read_result, struct hf_err *err)
 	link->end = hf_conn_end_of(error);
 	forget_queue(link);
 	if (link->end == HF_CONN_OTHER) {
-		hf_err_set(err, "the replication link failed: %s", strerror(-error));
+		hf_err_set(err, "%s", *why ? why : strerror(-error));
+		hf_err_prefix(err, "the replication link failed");
 		return error;
 	}
 	link->is_over = true;
-	hf_err_set(err, "the replication link was %s", hf_conn_end_text(link->end));
+	hf_err_set(err, "%s%s", *why ? "" : "the replication link was ",
+		   *why ? why : hf_conn_end_text(link->end));
 	return HF_LINK_ENDED;
 }
 
-static int read_once(struct hf_link *link, size_t *ret_n, bool *ret_is_short)
+static int read_once(struct hf_link *link, bool is_kept_only, size_t *ret_n, bool *ret_is_short)
 {
 	uint8_t *space;
 	size_t size;
 	int r;
 
 	hf_wire_reader_space(&link->reader, &space, &size);
-	r = hf_fd_read(link->fd, space, size, ret_n);
+	r = is_kept_only ? hf_stream_read_kept(link->stream, space, size, ret_n)
+			 : hf_stream_read(link->stream, space, size, ret_n);
 	if (r != 0)
 		return r;
 	hf_wire_reader_commit(&link->reader, *ret_n);
 	link->received_bytes += *ret_n;
-	*ret_is_short = *ret_n < size;
+	*ret_is_short = *ret_n < size && !hf_stream_has_input(link->stream);
 	return 0;
 }
 
-/* A short read means that the socket is empty, which saves the call that would say so. After a
- * failed write that has to be known for sure: then nothing is going to come any more. */
+/* A short read means that the stream is empty, which saves the call that would say so. After a
+ * failed write that has to be known for sure: then nothing is going to come any more. What TLS has
+ * taken from the socket makes no event, so a turn ends only when that has been read. */
 static int receive(struct hf_link *link, bool is_readable, hf_link_on_message *on_message,
 		   void *ctx, struct hf_err *err)
 {
@@ -410,11 +416,14 @@ static int receive(struct hf_link *link, bool is_readable, hf_link_on_message *o
 	bool is_short = false;
 	size_t n = 0;
 
-	for (size_t total = 0; is_readable && r == DELIVERED_ALL && total < HF_LINK_TURN_BYTES &&
-			       (!is_short || link->write_error);
-	     total += n) {
-		r = read_once(link, &n, &is_short);
-		if (r == HF_FD_AGAIN && !link->write_error)
+	for (size_t total = 0;
+	     is_readable && r == DELIVERED_ALL && (!is_short || link->write_error); total += n) {
+		bool is_enough = total >= HF_LINK_TURN_BYTES;
+
+		if (is_enough && !hf_stream_has_input(link->stream))
+			return 0;
+		r = read_once(link, is_enough, &n, &is_short);
+		if (r == HF_FD_AGAIN && (is_enough || !link->write_error))
 			return 0;
 		if (r != 0)
 			return finish(link, r, err);
@@ -423,10 +432,22 @@ static int receive(struct hf_link *link, bool is_readable, hf_link_on_message *o
 	return r == DELIVER_BAD ? HF_LINK_BAD : 0;
 }
 
+/* Also what the stream still keeps of what it took before. */
+static void send_on(struct hf_link *link)
+{
+	size_t n;
+
+	if (link->n_segments > 0)
+		hf_link_flush(link);
+	else if (hf_stream_unsent_bytes(link->stream) > 0)
+		(void)!hf_stream_writev(link->stream, NULL, 0, &n);
+}
+
 int hf_link_dispatch(struct hf_link *link, uint32_t revents, hf_link_on_message *on_message,
 		     void *ctx, struct hf_err *err)
 {
-	bool is_readable = revents & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP);
+	bool is_readable = revents & (EPOLLIN | EPOLLHUP | EPOLLERR | EPOLLRDHUP) ||
+			   hf_stream_has_input(link->stream);
 	int r;
 
 	assert(!link->is_dispatching);
@@ -437,7 +458,7 @@ int hf_link_dispatch(struct hf_link *link, uint32_t revents, hf_link_on_message 
 	link->is_dispatching = true;
 	r = receive(link, is_readable || link->write_error, on_message, ctx, err);
 	if (r == 0 && revents & EPOLLOUT)
-		hf_link_flush(link);
+		send_on(link);
 	link->is_dispatching = false;
 	return r;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * One connection between two keepers: messages in and out of a stream socket. Layer: cluster. One
+ * One connection between two keepers: messages in and out of a stream. Layer: cluster. One
  * thread, that of the caller's event loop, which waits on hf_link_fd() for hf_link_events() and
  * then calls hf_link_dispatch(). Nothing blocks. Messages: codec/wire.h; docs/wire-format.md.
  *
@@ -18,6 +18,7 @@
 #include "codec/wire-msg.h"
 #include "codec/wire.h"
 #include "sys/sock.h"
+#include "sys/stream.h"
 
 /* Control messages that wait to be sent, in bytes; and pieces of both kinds in the queue. */
 #define HF_LINK_CONTROL_MAX ((size_t)1024 * 1024)
@@ -29,13 +30,13 @@
 struct hf_link;
 
 /**
- * hf_link_new() - take over a connected stream socket
- * @fd: made non-blocking; the link's on success, still the caller's on failure
+ * hf_link_new() - take over a stream, ready or not
+ * @stream: the link's on success, still the caller's on failure
  * Allocates about 1.1 MiB for receiving, of which only what is used is touched, and more for a long
  * queue.
  * Return: 0 or -errno.
  */
-int hf_link_new(int fd, struct hf_link **ret) HF_MUST_CHECK;
+int hf_link_new(struct hf_stream *stream, struct hf_link **ret) HF_MUST_CHECK;
 
 /* Closes the connection. Borrowed messages are the caller's again. Takes NULL. Not from inside
  * hf_link_dispatch(): let on_message() return false there. */
@@ -43,6 +44,9 @@ void hf_link_free(struct hf_link *link);
 
 /* Stays the link's. */
 int hf_link_fd(const struct hf_link *link);
+
+/* Has the peer proven who it is? Plain: always. */
+bool hf_link_is_ready(const struct hf_link *link);
 
 /* What to wait for now; to be asked again after each call of hf_link_*(). 0 (paused, nothing to
  * send): take the descriptor out of the event loop, which would report its hang-up for ever. */
@@ -68,10 +72,14 @@ typedef bool hf_link_on_message(void *ctx, const struct hf_wire_view *view);
  * hf_link_dispatch() - read, give out each whole message, write
  * @revents: what epoll reported
  * Return: 0; HF_LINK_ENDED with @err, also for each later call; HF_LINK_BAD with @err (messages
- * before it have been given out; sending still works); -errno with @err: the socket is unusable.
+ * before it have been given out; sending still works); -errno with @err: the stream is unusable
+ * (-EPROTO: TLS came to nothing).
  */
 int hf_link_dispatch(struct hf_link *link, uint32_t revents, hf_link_on_message *on_message,
 		     void *ctx, struct hf_err *err) HF_MUST_CHECK;
+
+/* Why TLS came to nothing: hf_stream_error(); "" otherwise. The link's. */
+const char *hf_link_error(const struct hf_link *link);
 
 /* How it ended; only after HF_LINK_ENDED. */
 enum hf_conn_end hf_link_end(const struct hf_link *link);
@@ -98,20 +106,20 @@ int hf_link_send(struct hf_link *link, const struct hf_wire_msg *msg,
  */
 int hf_link_send_bulk(struct hf_link *link, uint8_t *message, size_t len) HF_MUST_CHECK;
 
-/* Writes as much as the kernel takes, up to HF_LINK_TURN_BYTES; the rest follows with EPOLLOUT. */
+/* Writes as much as the stream takes, up to HF_LINK_TURN_BYTES; the rest follows with EPOLLOUT. */
 void hf_link_flush(struct hf_link *link);
 
-/* Borrowed messages that the kernel has not yet taken whole; 0 once the connection has failed, as
+/* Borrowed messages that the stream has not yet taken whole; 0 once the connection has failed, as
  * nothing will be read from them any more. */
 size_t hf_link_bulk_pending(const struct hf_link *link);
 
-/* Borrowed messages that the kernel has taken whole, since hf_link_new(). They go in order. */
+/* Borrowed messages that the stream has taken whole, since hf_link_new(). They go in order. */
 uint64_t hf_link_bulk_done(const struct hf_link *link);
 
 /* Gives all borrowed messages back at once. Ends sending for good, since a message may have been
  * cut in the middle: only for a link that is going to be freed. */
 void hf_link_drop_bulk(struct hf_link *link);
 
-/* Bytes that went through the socket. The peer lives as long as the second grows. */
+/* Bytes that went through the stream. The peer lives as long as the second grows. */
 uint64_t hf_link_sent_bytes(const struct hf_link *link);
 uint64_t hf_link_received_bytes(const struct hf_link *link);

@@ -261,13 +261,16 @@ TEST(epochs_with_disk_writes_through_a_link)
 	struct receiver rx = { .w = w };
 	struct hf_outbox out = { .base_len = 0 };
 	struct hf_link *a = NULL, *b = NULL;
+	struct hf_stream *ends[2] = { NULL };
 	uint64_t records = 0;
 	uint32_t crc = 0;
 	int fds[2];
 
 	CHECK_EQ(hf_fd_pair(SOCK_STREAM, fds), 0);
-	CHECK_EQ(hf_link_new(fds[0], &a), 0);
-	CHECK_EQ(hf_link_new(fds[1], &b), 0);
+	for (int i = 0; i < 2; i++)
+		CHECK_EQ(hf_stream_new_plain(fds[i], &ends[i]), 0);
+	CHECK_EQ(hf_link_new(ends[0], &a), 0);
+	CHECK_EQ(hf_link_new(ends[1], &b), 0);
 	for (uint64_t epoch = 1; epoch <= 20; epoch++) {
 		clear_script(&w->script);
 		w->after.disk_crc = crc;

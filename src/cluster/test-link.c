@@ -54,9 +54,11 @@ static void wait_for(int fd, short events)
 
 static struct hf_link *link_of(int fd)
 {
+	struct hf_stream *stream = NULL;
 	struct hf_link *link = NULL;
 
-	CHECK_EQ(hf_link_new(fd, &link), 0);
+	CHECK_EQ(hf_stream_new_plain(fd, &stream), 0);
+	CHECK_EQ(hf_link_new(stream, &link), 0);
 	CHECK_EQ(hf_link_fd(link), fd);
 	return link;
 }

@@ -373,9 +373,8 @@ static int start_meetings(struct hf_keeper *k, struct hf_err *err)
 		add_note(k, "started without --peer: the primary's death could not be proven, so "
 			    "there is no "
 			    "failover by itself, and no protection after one");
-	return hf_meetings_new(&k->loop, &k->journal, &k->set->listen.addr,
-			       k->set->peer.is_set ? &k->set->peer.addr : NULL, &hf_question_ops,
-			       NULL, &k->meetings, err);
+	return hf_meetings_new(&k->loop, &k->journal, k->set, &hf_question_ops, NULL, &k->meetings,
+			       err);
 }
 
 /* On shared storage the port stays open until the disk process is dead, too: so a closed one proves that no

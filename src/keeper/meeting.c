@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 
 #include "cluster/hello.h"
+#include "service/doorlog.h"
 #include "sys/fd.h"
 #include "sys/sock.h"
 
@@ -31,6 +32,7 @@ struct meeting {
 	bool is_over; /* to be freed once the dispatch is done */
 	bool has_met; /* the role is to be asked once the dispatch is done */
 	bool is_taken;
+	char from[HF_ADDR_TEXT]; /* a guest's address, without its port */
 	struct hf_wire_hello theirs; /* numbers only */
 };
 
@@ -44,10 +46,13 @@ struct hf_meetings {
 	struct hf_sockaddr peer;
 	bool has_peer;
 	char peer_text[HF_ADDR_TEXT];
+	char peer_host[HF_ADDR_TEXT]; /* as struct meeting's from */
+	struct hf_tls *tls; /* NULL: plain connections */
+	char peer_name[256]; /* that its certificate must carry */
 	struct meeting *dial; /* the one that we dialled, or NULL; not among the guests */
-	struct meeting *guests[HF_MEETING_GUESTS_MAX];
+	struct meeting *guests[HF_MEETING_GUESTS_MAX]; /* the oldest first */
 	unsigned int n_guests;
-	char last_stranger[HF_ERR_MAX]; /* why the last one was turned away */
+	struct hf_doorlog doorlog;
 };
 
 static const struct hf_sock_options options = {
@@ -65,7 +70,8 @@ static void meeting_free(struct meeting *g)
 	for (unsigned int i = 0; i < m->n_guests; i++) {
 		if (m->guests[i] != g)
 			continue;
-		m->guests[i] = m->guests[--m->n_guests];
+		m->n_guests--;
+		memmove(&m->guests[i], &m->guests[i + 1], (m->n_guests - i) * sizeof(g));
 		break;
 	}
 	hf_watch_remove(&g->watch);
@@ -76,13 +82,11 @@ static void meeting_free(struct meeting *g)
 	free(g);
 }
 
-/* Each reason once in a row: whoever knocks without end must not fill the log. */
-static void turn_away(struct hf_meetings *m, const char *text)
+static void turn_away(struct meeting *g, const char *text)
 {
-	if (strcmp(m->last_stranger, text) == 0)
-		return;
-	(void)snprintf(m->last_stranger, sizeof(m->last_stranger), "%s", text);
-	hf_log(m->journal, HF_LOG_INFO, "a connection was turned away: %s", text);
+	struct hf_meetings *m = g->all;
+
+	(void)hf_doorlog_tell(&m->doorlog, m->journal, hf_now_ns(), g->from, text);
 }
 
 /* The dial is over before the callback runs, so that it may dial again at once. */
@@ -94,7 +98,7 @@ static void miss(struct meeting *g, enum hf_meeting_miss why, const char *text)
 	hf_err_set(&copy, "%s", text);
 	g->is_over = true;
 	if (!g->we_dialled && g->step == STEP_GREETING)
-		turn_away(m, copy.text);
+		turn_away(g, copy.text);
 	if (!g->we_dialled || g->step == STEP_LINGER)
 		return;
 	if (m->dial == g)
@@ -165,7 +169,7 @@ static void on_hello(struct meeting *g, const struct hf_wire_hello *theirs)
 		if (g->we_dialled)
 			miss(g, HF_MEETING_TURNED_AWAY, err.text);
 		else
-			hf_log(m->journal, HF_LOG_INFO, "a keeper was turned away: %s", err.text);
+			turn_away(g, err.text);
 		g->step = STEP_LINGER;
 		return;
 	}
@@ -226,27 +230,48 @@ static bool on_message(void *ctx, const struct hf_wire_view *view)
 	return !g->is_over && !g->has_met;
 }
 
+/* From a connected socket to a link; without TLS that is all there is to it. */
+static int open_link(struct meeting *g)
+{
+	struct hf_meetings *m = g->all;
+	const char *const names[] = { m->peer_name, NULL };
+	struct hf_stream *stream;
+	struct hf_err err = { "" };
+	int r;
+
+	if (m->tls)
+		r = hf_stream_new_tls(g->fd, m->tls,
+				      g->we_dialled ? HF_STREAM_DIALLED : HF_STREAM_ACCEPTED, names,
+				      &stream, &err);
+	else
+		r = hf_stream_new_plain(g->fd, &stream);
+	if (r < 0)
+		return r;
+	g->fd = -1;
+	r = hf_link_new(stream, &g->link);
+	if (r < 0)
+		hf_stream_free(stream);
+	else
+		g->step = STEP_GREETING;
+	return r;
+}
+
 static void on_connected(struct meeting *g)
 {
 	int r = hf_sock_connect_result(g->fd);
+	bool is_refused = r < 0 && hf_conn_end_of(r) == HF_CONN_REFUSED;
 
 	if (r == HF_SOCK_PENDING)
 		return;
 	if (!r) {
 		hf_watch_remove(&g->watch);
-		r = hf_link_new(g->fd, &g->link);
+		r = open_link(g);
 	}
-	if (!r) {
-		g->fd = -1;
-		g->step = STEP_GREETING;
+	if (!r)
 		r = send_hello(g);
-	}
-	if (r < 0) {
-		enum hf_conn_end end = hf_conn_end_of(r);
-
-		miss(g, end == HF_CONN_REFUSED ? HF_MEETING_REFUSED_PORT : HF_MEETING_NO_ANSWER,
-		     hf_conn_end_text(end));
-	}
+	if (r < 0)
+		miss(g, is_refused ? HF_MEETING_REFUSED_PORT : HF_MEETING_NO_ANSWER,
+		     hf_conn_end_text(hf_conn_end_of(r)));
 }
 
 static uint32_t wanted(void *ctx)
@@ -267,6 +292,17 @@ static void watch_link(struct meeting *g)
 		miss(g, HF_MEETING_NO_ANSWER, "too many connections");
 }
 
+static const char *why_not(const struct meeting *g, int result, struct hf_err *err)
+{
+	if (*hf_link_error(g->link))
+		return hf_link_error(g->link);
+	if (result != HF_LINK_BAD)
+		return "it closed the connection";
+	if (!g->all->tls)
+		hf_err_prefix(err, "it does not speak the plain protocol; is its encryption=tls?");
+	return err->text;
+}
+
 /* Returns false when the meeting is over. */
 static bool dispatch(struct meeting *g, uint32_t revents)
 {
@@ -274,8 +310,8 @@ static bool dispatch(struct meeting *g, uint32_t revents)
 	int r = hf_link_dispatch(g->link, revents, on_message, g, &err);
 
 	if (r && !g->is_over && !g->has_met)
-		miss(g, HF_MEETING_NO_ANSWER,
-		     r == HF_LINK_BAD ? err.text : "it closed the connection");
+		miss(g, *hf_link_error(g->link) ? HF_MEETING_TURNED_AWAY : HF_MEETING_NO_ANSWER,
+		     why_not(g, r, &err));
 	return !g->is_over;
 }
 
@@ -304,7 +340,9 @@ static void on_impatience(void *ctx)
 {
 	struct meeting *g = ctx;
 
-	miss(g, HF_MEETING_NO_ANSWER, "no answer");
+	miss(g, HF_MEETING_NO_ANSWER,
+	     g->link && !hf_link_is_ready(g->link) ? "it stopped in the middle of the TLS handshake"
+						   : "no answer");
 	meeting_free(g);
 }
 
@@ -381,27 +419,69 @@ static uint32_t door_wanted(void *ctx __attribute__((unused)))
 	return EPOLLIN;
 }
 
-/* When too many stand in the door the one who has waited longest makes room: a flood of strangers
- * must not keep the peer out. */
+/* The address without its port, IPv4 as such also where it came through an IPv6 socket. */
+static void format_host(const struct hf_sockaddr *sa, char ret[HF_ADDR_TEXT])
+{
+	static const char mapped[] = "[::ffff:";
+	char text[HF_ADDR_TEXT];
+	char *port, *start = text;
+
+	(void)hf_sockaddr_format(sa, text, sizeof(text));
+	port = strrchr(text, ':');
+	if (port)
+		*port = '\0';
+	if (strncmp(text, mapped, strlen(mapped)) == 0 && strchr(text, '.')) {
+		start = text + strlen(mapped);
+		start[strcspn(start, "]")] = '\0';
+	}
+	(void)snprintf(ret, HF_ADDR_TEXT, "%s", start);
+}
+
+/* How much there is to a guest: a flood of strangers must not keep the peer out. */
+static int rank(const struct meeting *g)
+{
+	const struct hf_meetings *m = g->all;
+
+	if (m->tls && hf_link_is_ready(g->link))
+		return 2;
+	return m->has_peer && strcmp(g->from, m->peer_host) == 0;
+}
+
+/* When too many stand in the door, of the least the one who has waited longest makes room. */
+static void make_room(struct hf_meetings *m)
+{
+	unsigned int least = 0;
+
+	if (m->n_guests < HF_MEETING_GUESTS_MAX)
+		return;
+	for (unsigned int i = 1; i < m->n_guests; i++)
+		if (rank(m->guests[i]) < rank(m->guests[least]))
+			least = i;
+	meeting_free(m->guests[least]);
+}
+
 static void door_ready(void *ctx, uint32_t revents __attribute__((unused)))
 {
 	struct hf_meetings *m = ctx;
+	struct hf_sockaddr from;
 	struct meeting *g;
 	int fd;
 
-	if (hf_sock_accept(m->listen_fd, &fd, NULL) != 0)
+	if (hf_sock_accept(m->listen_fd, &fd, &from) != 0)
 		return;
-	if (m->n_guests == HF_MEETING_GUESTS_MAX)
-		meeting_free(m->guests[0]);
+	make_room(m);
 	g = meeting_new(m, /* we_dialled= */ false);
-	if (!g || hf_link_new(fd, &g->link) < 0) {
+	if (!g) {
 		hf_fd_close(&fd);
-		if (g)
-			meeting_free(g);
+		return;
+	}
+	g->fd = fd;
+	format_host(&from, g->from);
+	if (open_link(g) < 0) {
+		meeting_free(g);
 		return;
 	}
 	m->guests[m->n_guests++] = g;
-	g->step = STEP_GREETING;
 	watch_link(g);
 	if (g->is_over)
 		meeting_free(g);
@@ -423,31 +503,69 @@ static int start_listening(struct hf_meetings *m, const struct hf_addr *own, str
 	return r;
 }
 
-int hf_meetings_new(struct hf_loop *loop, struct hf_journal *journal, const struct hf_addr *own,
-		    const struct hf_addr *peer, const struct hf_meeting_ops *ops, void *ctx,
-		    struct hf_meetings **ret, struct hf_err *err)
+/* Without a definition that names the hosts, what leads to the peer is its name. */
+static int read_certificates(struct hf_meetings *m, const struct hf_settings *set,
+			     struct hf_err *err)
+{
+	const char *name = set->peer_name     ? set->peer_name
+			   : set->peer.is_set ? set->peer.addr.host
+					      : "";
+	int r;
+
+	if (set->encryption == HF_ENCRYPTION_PLAIN)
+		return 0;
+	if (!*name || strlen(name) >= sizeof(m->peer_name)) {
+		hf_err_set(err,
+			   "whose certificate is to be accepted? Give --peer-name, the name of "
+			   "the other host");
+		return -EINVAL;
+	}
+	(void)snprintf(m->peer_name, sizeof(m->peer_name), "%s", name);
+	r = hf_tls_new(set->pki_dir, &m->tls, err);
+	if (r == -ENOENT)
+		hf_err_prefix(err, "no certificates for talking to the other host (see "
+				   "holdfast-pki(1), or --encryption plain)");
+	return r;
+}
+
+int hf_meetings_new(struct hf_loop *loop, struct hf_journal *journal, const struct hf_settings *set,
+		    const struct hf_meeting_ops *ops, void *ctx, struct hf_meetings **ret,
+		    struct hf_err *err)
 {
 	struct hf_meetings *m = calloc(1, sizeof(*m));
-	int r = 0;
+	int r;
 
 	if (!m)
 		return -ENOMEM;
 	*m = (struct hf_meetings){
 		.loop = loop, .journal = journal, .ops = ops, .ctx = ctx, .listen_fd = -1
 	};
-	if (peer) {
-		r = hf_addr_resolve(peer, /* is_listening= */ false, &m->peer, err);
+	r = read_certificates(m, set, err);
+	if (!r && set->peer.is_set) {
+		r = hf_addr_resolve(&set->peer.addr, /* is_listening= */ false, &m->peer, err);
 		m->has_peer = !r;
-		(void)hf_addr_format(peer, m->peer_text, sizeof(m->peer_text));
+		(void)hf_addr_format(&set->peer.addr, m->peer_text, sizeof(m->peer_text));
+		if (m->has_peer)
+			format_host(&m->peer, m->peer_host);
 	}
 	if (!r)
-		r = start_listening(m, own, err);
+		r = start_listening(m, &set->listen.addr, err);
 	if (r < 0) {
 		hf_meetings_free(m);
 		return r;
 	}
 	*ret = m;
 	return 0;
+}
+
+bool hf_meetings_note(struct hf_meetings *m, struct hf_err *ret)
+{
+	return m->tls && hf_tls_note(m->tls, ret);
+}
+
+const char *hf_meetings_encryption(const struct hf_meetings *m)
+{
+	return m->tls ? "tls" : "plain";
 }
 
 void hf_meetings_free(struct hf_meetings *m)
@@ -460,6 +578,7 @@ void hf_meetings_free(struct hf_meetings *m)
 		meeting_free(m->guests[i]);
 	hf_watch_remove(&m->watch);
 	hf_fd_close(&m->listen_fd);
+	hf_tls_free(m->tls);
 	free(m);
 }
 

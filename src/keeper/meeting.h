@@ -4,8 +4,9 @@
  *
  * A keeper listens on its address from before it takes part in a session until it dies, whatever its
  * role: that its port is closed is what proves to others that it is dead (docs/adr/0002). The primary
- * dials; a standby dials only to inquire. The dialler speaks first (HELLO), the other answers with
- * its own or with REFUSE. What comes of it is told through the callbacks; a connection that nobody
+ * dials; a standby dials only to inquire. First comes TLS, unless plain connections are wanted by name:
+ * both prove to be the host that the other one expects. The dialler speaks first (HELLO), the other
+ * answers with its own or with REFUSE. What comes of it is told through the callbacks; a connection that nobody
  * takes over is closed after a while.
  */
 #pragma once
@@ -16,11 +17,13 @@
 #include "codec/wire-msg.h"
 #include "service/journal.h"
 #include "service/loop.h"
+#include "settings/settings.h"
 #include "sys/addr.h"
 
-/* Strangers that may stand in the door at once; each has HF_MEETING_PATIENCE_NS to introduce itself. */
+/* Strangers that may stand in the door at once; each has HF_MEETING_PATIENCE_NS to introduce itself, TLS
+ * included. One more, and the oldest goes that has not proven who it is. */
 #define HF_MEETING_GUESTS_MAX 8
-#define HF_MEETING_PATIENCE_NS 5000000000ull
+#define HF_MEETING_PATIENCE_NS HF_STREAM_HANDSHAKE_NS
 /* A silent connection is given up after so many times the peer's time-out: by a primary always, by a
  * standby while it holds nothing that could be promoted. */
 #define HF_MEETING_SILENCE_MAX 5
@@ -30,7 +33,7 @@
 enum hf_meeting_miss {
 	HF_MEETING_REFUSED_PORT, /* that host says: nobody listens there. Proof of death. */
 	HF_MEETING_NO_ANSWER, /* nothing is known */
-	HF_MEETING_TURNED_AWAY, /* a keeper answered, and the two do not fit */
+	HF_MEETING_TURNED_AWAY, /* somebody answered, and the two do not fit: nothing is known */
 };
 
 struct hf_meeting_ops {
@@ -54,13 +57,14 @@ struct hf_meeting_ops {
 struct hf_meetings;
 
 /**
- * hf_meetings_new() - listen on @own
- * @peer: where to dial, or NULL
- * Blocks for name resolution. Return: 0 or -errno with @err.
+ * hf_meetings_new() - listen
+ * @set: borrowed for the call: where to listen, where to dial, the certificates and whose name the
+ *	other's has to carry
+ * Blocks for name resolution and for reading the certificates. Return: 0 or -errno with @err.
  */
-int hf_meetings_new(struct hf_loop *loop, struct hf_journal *journal, const struct hf_addr *own,
-		    const struct hf_addr *peer, const struct hf_meeting_ops *ops, void *ctx,
-		    struct hf_meetings **ret, struct hf_err *err) HF_MUST_CHECK;
+int hf_meetings_new(struct hf_loop *loop, struct hf_journal *journal, const struct hf_settings *set,
+		    const struct hf_meeting_ops *ops, void *ctx, struct hf_meetings **ret,
+		    struct hf_err *err) HF_MUST_CHECK;
 
 void hf_meetings_free(struct hf_meetings *m);
 
@@ -80,3 +84,9 @@ bool hf_meetings_is_dialling(const struct hf_meetings *m);
 
 /* "10.0.0.2:7400" or "-". */
 const char *hf_meetings_peer_text(const struct hf_meetings *m);
+
+/* hf_tls_note() of the certificates; false where connections are plain. */
+bool hf_meetings_note(struct hf_meetings *m, struct hf_err *ret);
+
+/* "tls" or "plain". */
+const char *hf_meetings_encryption(const struct hf_meetings *m);
