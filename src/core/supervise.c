@@ -251,7 +251,7 @@ static void keeper_up(struct hf_supervise *s, const struct hf_supervise_event *e
 {
 	if (s->state != HF_SUPERVISE_STOPPING) {
 		set_state(s, HF_SUPERVISE_UP, HF_SUPERVISE_IN_ORDER);
-		s->is_wanted = true; /* also what was started by hand */
+		s->is_wanted |= ev->role == HF_SUPERVISE_RUN; /* also what was started by hand */
 	}
 	s->role = ev->role;
 	s->is_ordered = false;
@@ -265,6 +265,13 @@ static void keeper_up(struct hf_supervise *s, const struct hf_supervise_event *e
 	}
 }
 
+/* Not what an order could not do: that may be ordered again. */
+static bool needs_clearing(const struct hf_supervise *s)
+{
+	return s->state == HF_SUPERVISE_FAILED &&
+	       (s->why == HF_SUPERVISE_TOO_OFTEN || s->why == HF_SUPERVISE_CRASHED);
+}
+
 static enum hf_supervise_action order_start(struct hf_supervise *s,
 					    const struct hf_supervise_event *ev)
 {
@@ -274,7 +281,7 @@ static enum hf_supervise_action order_start(struct hf_supervise *s,
 		s->is_wanted = true; /* once it has ended */
 		return HF_SUPERVISE_DO_NOTHING;
 	}
-	if (!s->is_defined || hf_supervise_has_keeper(s))
+	if (!s->is_defined || hf_supervise_has_keeper(s) || needs_clearing(s))
 		return HF_SUPERVISE_DO_REFUSE;
 	if (s->frozen && !may_freshen && s->place != HF_SUPERVISE_PLACE_STANDBY)
 		return HF_SUPERVISE_DO_REFUSE;
@@ -335,7 +342,8 @@ static enum hf_supervise_action wanted(struct hf_supervise *s, const struct hf_s
 	s->is_wanted = ev->is_wanted;
 	if (!was_wanted && ev->is_wanted)
 		clear(s);
-	if (ev->is_wanted || s->role != HF_SUPERVISE_STANDBY || s->state != HF_SUPERVISE_UP)
+	if (ev->is_wanted || s->role != HF_SUPERVISE_STANDBY || s->state != HF_SUPERVISE_UP ||
+	    s->place != HF_SUPERVISE_PLACE_OWN)
 		return settle(s, ev->now_ns);
 	s->state = HF_SUPERVISE_STOPPING;
 	return HF_SUPERVISE_DO_STOP;

@@ -10,7 +10,7 @@
  *     OFF ------------> WAITING ------> STARTING ------> UP ------> STOPPING
  *      ^    (HELD: something is in the way)  |            |             |
  *      +-------------------------------------+------------+-------------+
- *                      the keeper has ended  +--> FAILED (too often; until CLEAR or START)
+ *                      the keeper has ended  +--> FAILED (too often...; until CLEAR)
  *
  * Rules, each beside the line that implements it:
  *   R1  a keeper that is here is touched by an order to stop alone
@@ -37,7 +37,7 @@ enum hf_supervise_state {
 	HF_SUPERVISE_STARTING, /* a keeper was started, or found, and does not serve yet */
 	HF_SUPERVISE_UP, /* a keeper serves, in `role` */
 	HF_SUPERVISE_STOPPING, /* it was ordered to stop */
-	HF_SUPERVISE_FAILED, /* `why`; until CLEAR or START */
+	HF_SUPERVISE_FAILED, /* `why`; until CLEAR, some also until START */
 	HF_SUPERVISE_STATE_COUNT
 };
 
@@ -50,7 +50,7 @@ enum hf_supervise_why {
 	HF_SUPERVISE_NOT_YET, /* it is not known what the other host does */
 	HF_SUPERVISE_RESTING, /* the standby was stopped by an order */
 	HF_SUPERVISE_TOO_OFTEN, /* FAILED: restarts_max */
-	HF_SUPERVISE_NO_START, /* FAILED: an order to start it was not obeyed */
+	HF_SUPERVISE_NO_START, /* FAILED: an order to start it came to nothing; may be given again */
 	HF_SUPERVISE_BAD_DEFINITION, /* FAILED: the keeper says so */
 	HF_SUPERVISE_CRASHED, /* FAILED: it died, and its policy is not to start it again */
 	HF_SUPERVISE_WHY_COUNT

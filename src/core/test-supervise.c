@@ -197,6 +197,7 @@ TEST(who_ordered_the_start_hears_that_it_failed)
 	CHECK_EQ(ended(HF_SUPERVISE_CANNOT), HF_SUPERVISE_DO_NOTHING);
 	CHECK_EQ(s.state, HF_SUPERVISE_FAILED);
 	CHECK_EQ(s.why, HF_SUPERVISE_NO_START);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_START), HF_SUPERVISE_DO_START);
 	/* ... and a boot tries again: what it needs may not have been there yet */
 	begin(&single);
 	CHECK_EQ(want(true), HF_SUPERVISE_DO_START);
@@ -331,7 +332,8 @@ TEST(a_crash_that_is_to_be_left_is_left)
 	CHECK_EQ(feed(ev), HF_SUPERVISE_DO_NOTHING);
 	CHECK_EQ(s.why, HF_SUPERVISE_CRASHED);
 	CHECK_EQ(later(3600 * S_NS), HF_SUPERVISE_DO_NOTHING);
-	CHECK_EQ(tell(HF_SUPERVISE_EV_START), HF_SUPERVISE_DO_START);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_START), HF_SUPERVISE_DO_REFUSE);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_CLEAR), HF_SUPERVISE_DO_START); /* it is wanted still */
 }
 
 TEST(who_has_nobody_to_go_to_is_started_here)
