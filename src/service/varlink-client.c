@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "sys/fd.h"
+#include "sys/stream.h"
 
 struct call {
 	hf_varlink_answer *answer;
@@ -19,7 +20,7 @@ struct call {
 
 struct hf_varlink_client {
 	struct hf_watch watch;
-	int fd;
+	struct hf_stream *stream;
 	struct hf_varlink_parser parser;
 	hf_varlink_ended *ended;
 	void *ctx;
@@ -57,18 +58,22 @@ static void client_free(struct hf_varlink_client *c)
 {
 	hf_watch_remove(&c->watch);
 	hf_varlink_parser_fini(&c->parser);
-	hf_fd_close(&c->fd);
+	hf_stream_free(c->stream);
 	free(c->out);
 	free(c);
 }
 
+/* Also what the stream itself has not sent yet. */
 static int flush(struct hf_varlink_client *c)
 {
 	size_t n;
 	int r;
 
-	while (c->n_out) {
-		r = hf_fd_send(c->fd, c->out, c->n_out, &n);
+	do {
+		const struct iovec iov = { .iov_base = c->out, .iov_len = c->n_out };
+
+		n = 0;
+		r = hf_stream_writev(c->stream, &iov, c->n_out ? 1 : 0, &n);
 		if (r == HF_FD_AGAIN)
 			return 0;
 		/* What the service said before it closed is still to be read. */
@@ -80,7 +85,7 @@ static int flush(struct hf_varlink_client *c)
 			return r;
 		memmove(c->out, c->out + n, c->n_out - n);
 		c->n_out -= n;
-	}
+	} while (c->n_out);
 	return 0;
 }
 
@@ -102,24 +107,11 @@ static int take_reply(struct hf_varlink_client *c, const struct hf_varlink_reply
 	return 0;
 }
 
-static int receive(struct hf_varlink_client *c, struct hf_err *err)
+static int take_replies(struct hf_varlink_client *c, struct hf_err *err)
 {
 	struct hf_varlink_reply reply;
-	size_t n;
-	char *at;
-	int r = hf_varlink_parser_space(&c->parser, &at, &n);
+	int r;
 
-	if (!r)
-		r = hf_fd_read(c->fd, at, n, &n);
-	if (r == HF_FD_AGAIN)
-		return 0;
-	if (r) {
-		r = r == HF_FD_EOF ? -ECONNRESET : r;
-		hf_err_set(err, "the connection has ended: %s",
-			   r == -ECONNRESET ? "the other side has closed it" : strerror(-r));
-		return r;
-	}
-	hf_varlink_parser_commit(&c->parser, n);
 	while ((r = hf_varlink_parser_next_reply(&c->parser, &reply, err)) == 1) {
 		r = take_reply(c, &reply, err);
 		hf_varlink_reply_fini(&reply);
@@ -129,13 +121,46 @@ static int receive(struct hf_varlink_client *c, struct hf_err *err)
 	return r;
 }
 
+static void say_end(const struct hf_varlink_client *c, int error, struct hf_err *err)
+{
+	const char *why = hf_stream_error(c->stream);
+
+	hf_err_set(err, "the connection has ended: %s",
+		   why[0]                 ? why
+		   : error == -ECONNRESET ? "the other side has closed it"
+					  : strerror(-error));
+}
+
+static int receive(struct hf_varlink_client *c, struct hf_err *err)
+{
+	size_t n;
+	char *at;
+	int r;
+
+	do {
+		r = hf_varlink_parser_space(&c->parser, &at, &n);
+		if (!r)
+			r = hf_stream_read(c->stream, at, n, &n);
+		if (r == HF_FD_AGAIN)
+			return 0;
+		if (r) {
+			r = r == HF_FD_EOF ? -ECONNRESET : r;
+			say_end(c, r, err);
+			return r;
+		}
+		hf_varlink_parser_commit(&c->parser, n);
+		r = take_replies(c, err);
+	} while (!r && !c->is_closed && hf_stream_has_input(c->stream));
+	return r;
+}
+
 static uint32_t wanted(void *ctx)
 {
 	const struct hf_varlink_client *c = ctx;
 
 	if (c->is_over)
 		return 0;
-	return EPOLLIN | (c->n_out ? EPOLLOUT : 0u);
+	return hf_stream_events(c->stream, /* wants_read= */ true, c->n_out > 0);
 }
 
 static void ready(void *ctx, uint32_t revents)
@@ -145,9 +170,10 @@ static void ready(void *ctx, uint32_t revents)
 	int r = 0;
 
 	c->is_inside = true;
-	if (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
+	/* TLS may wait for either to do the other. */
+	if (revents & (EPOLLIN | EPOLLHUP | EPOLLERR) || !hf_stream_is_ready(c->stream))
 		r = receive(c, &err);
-	if (!r && !c->is_closed)
+	if (!r && !c->is_closed && hf_stream_is_ready(c->stream))
 		r = flush(c);
 	if (r < 0 && !c->is_closed) {
 		c->is_over = true;
@@ -158,8 +184,8 @@ static void ready(void *ctx, uint32_t revents)
 		client_free(c);
 }
 
-int hf_varlink_client_open(struct hf_loop *loop, const char *path, hf_varlink_ended *ended,
-			   void *ctx, struct hf_varlink_client **ret, struct hf_err *err)
+int hf_varlink_client_adopt(struct hf_loop *loop, struct hf_stream *stream, hf_varlink_ended *ended,
+			    void *ctx, struct hf_varlink_client **ret)
 {
 	struct hf_varlink_client *c = calloc(1, sizeof(*c));
 	int r;
@@ -168,19 +194,43 @@ int hf_varlink_client_open(struct hf_loop *loop, const char *path, hf_varlink_en
 		return -ENOMEM;
 	c->ended = ended;
 	c->ctx = ctx;
-	c->fd = -1;
+	c->stream = stream;
 	hf_varlink_parser_init(&c->parser, HF_VARLINK_REPLY_MAX);
-	r = connect_unix(path, &c->fd);
-	if (r < 0)
-		hf_err_set(err, "cannot connect to %.300s: %s", path, strerror(-r));
-	else
-		r = hf_watch_add(&c->watch, loop, c->fd, HF_PRIORITY_LINK, wanted, ready, c);
+	r = hf_watch_add(&c->watch, loop, hf_stream_fd(stream), HF_PRIORITY_LINK, wanted, ready, c);
 	if (r < 0) {
+		c->stream = NULL;
 		client_free(c);
 		return r;
 	}
 	*ret = c;
 	return 0;
+}
+
+int hf_varlink_client_open(struct hf_loop *loop, const char *path, hf_varlink_ended *ended,
+			   void *ctx, struct hf_varlink_client **ret, struct hf_err *err)
+{
+	struct hf_stream *stream = NULL;
+	int fd = -1;
+	int r = connect_unix(path, &fd);
+
+	if (r < 0) {
+		hf_err_set(err, "cannot connect to %.300s: %s", path, strerror(-r));
+		return r;
+	}
+	r = hf_stream_new_plain(fd, &stream);
+	if (r < 0) {
+		hf_fd_close(&fd);
+		return r;
+	}
+	r = hf_varlink_client_adopt(loop, stream, ended, ctx, ret);
+	if (r < 0)
+		hf_stream_free(stream);
+	return r;
+}
+
+const struct hf_stream *hf_varlink_client_stream(const struct hf_varlink_client *c)
+{
+	return c->stream;
 }
 
 void hf_varlink_client_close(struct hf_varlink_client *c)
@@ -233,6 +283,7 @@ int hf_varlink_client_call(struct hf_varlink_client *c, const char *method,
 	c->calls[(c->first + c->n_calls++) % HF_VARLINK_CLIENT_CALLS_MAX] =
 		(struct call){ .answer = answer, .ctx = ctx };
 	/* At once: nothing else may wake the loop. An error is met again in ready(). */
-	(void)flush(c);
+	if (hf_stream_is_ready(c->stream))
+		(void)flush(c);
 	return 0;
 }

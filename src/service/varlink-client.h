@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A connection to a Varlink service that never blocks: calls are queued, replies come as callbacks.
- * Layer: service. Main thread only. To connect again after an end is the caller's.
+ * Layer: service. Main thread only. Over a unix socket, or over a stream to another host. To connect again after an end is the caller's.
  *
  * Replies arrive in the order of the calls, which is Varlink's rule; a call with "more" that has no
  * end (Events) therefore wants a connection of its own.
@@ -12,6 +12,7 @@
 
 #include "codec/varlink.h"
 #include "service/loop.h"
+#include "sys/stream.h"
 
 #define HF_VARLINK_CLIENT_CALLS_MAX 64
 #define HF_VARLINK_CLIENT_QUEUE_MAX_BYTES (1u << 20)
@@ -37,6 +38,18 @@ typedef void hf_varlink_ended(void *ctx, int error, const char *why);
 int hf_varlink_client_open(struct hf_loop *loop, const char *path, hf_varlink_ended *ended,
 			   void *ctx, struct hf_varlink_client **ret,
 			   struct hf_err *err) HF_MUST_CHECK;
+
+/**
+ * hf_varlink_client_adopt() - the same over a connection that was made elsewhere
+ * @stream: connected, plain or TLS, also before its handshake is done: what is called until then waits.
+ *	The client's on success. How long a handshake may take is the caller's to see to.
+ * Return: 0; -errno: @stream is still the caller's.
+ */
+int hf_varlink_client_adopt(struct hf_loop *loop, struct hf_stream *stream, hf_varlink_ended *ended,
+			    void *ctx, struct hf_varlink_client **ret) HF_MUST_CHECK;
+
+/* Its connection, to look at. */
+const struct hf_stream *hf_varlink_client_stream(const struct hf_varlink_client *c);
 
 /* Calls nobody back any more. Takes NULL. */
 void hf_varlink_client_close(struct hf_varlink_client *c);

@@ -18,6 +18,7 @@
 
 #include "sys/fd.h"
 #include "sys/sock.h"
+#include "sys/stream.h"
 
 struct bytes {
 	char *at;
@@ -38,7 +39,7 @@ struct hf_varlink_request {
 struct hf_varlink_conn {
 	struct hf_varlink_server *server;
 	struct hf_watch watch;
-	int fd;
+	struct hf_stream *stream;
 	int pid;
 	struct hf_varlink_parser parser;
 	struct hf_varlink_request *oldest;
@@ -101,7 +102,7 @@ static void conn_free(struct hf_varlink_conn *c)
 	if (s->service->closed)
 		s->service->closed(s->ctx, c);
 	hf_varlink_parser_fini(&c->parser);
-	hf_fd_close(&c->fd);
+	hf_stream_free(c->stream);
 	free(c->out.at);
 	free(c);
 }
@@ -112,14 +113,18 @@ static void break_off(struct hf_varlink_conn *c)
 	c->out.n = 0;
 }
 
-/* Returns -errno when the connection is of no use any more. */
+/* Also what the stream itself has not sent yet. Returns -errno when the connection is of no use any
+ * more. */
 static int flush(struct hf_varlink_conn *c)
 {
 	size_t n;
 	int r;
 
-	while (!c->is_broken && c->out.n) {
-		r = hf_fd_send(c->fd, c->out.at, c->out.n, &n);
+	while (!c->is_broken && hf_stream_is_ready(c->stream)) {
+		const struct iovec iov = { .iov_base = c->out.at, .iov_len = c->out.n };
+
+		n = 0;
+		r = hf_stream_writev(c->stream, &iov, c->out.n ? 1 : 0, &n);
 		if (r == HF_FD_AGAIN)
 			return 0;
 		if (r < 0)
@@ -127,6 +132,8 @@ static int flush(struct hf_varlink_conn *c)
 		memmove(c->out.at, c->out.at + n, c->out.n - n);
 		c->out.n -= n;
 		c->n_bytes -= n;
+		if (!c->out.n)
+			break;
 	}
 	return c->is_broken ? -ESHUTDOWN : 0;
 }
@@ -303,22 +310,12 @@ static int begin(struct hf_varlink_conn *c, const struct hf_varlink_call *call, 
 	return c->is_broken ? -ESHUTDOWN : 0;
 }
 
-static int receive(struct hf_varlink_conn *c)
+static int take_calls(struct hf_varlink_conn *c)
 {
 	struct hf_varlink_call call;
 	struct hf_err err;
-	size_t n;
-	char *at;
 	int r;
 
-	r = hf_varlink_parser_space(&c->parser, &at, &n);
-	if (!r)
-		r = hf_fd_read(c->fd, at, n, &n);
-	if (r == HF_FD_AGAIN)
-		return 0;
-	if (r)
-		return r == HF_FD_EOF ? -ESHUTDOWN : r;
-	hf_varlink_parser_commit(&c->parser, n);
 	while ((r = hf_varlink_parser_next_call(&c->parser, &call, &err)) == 1) {
 		r = begin(c, &call, &err);
 		hf_varlink_call_fini(&call);
@@ -330,11 +327,33 @@ static int receive(struct hf_varlink_conn *c)
 	return r;
 }
 
+static int receive(struct hf_varlink_conn *c)
+{
+	size_t n;
+	char *at;
+	int r;
+
+	do {
+		r = hf_varlink_parser_space(&c->parser, &at, &n);
+		if (!r)
+			r = hf_stream_read(c->stream, at, n, &n);
+		if (r == HF_FD_AGAIN)
+			return 0;
+		if (r)
+			return r == HF_FD_EOF ? -ESHUTDOWN : r;
+		hf_varlink_parser_commit(&c->parser, n);
+		r = take_calls(c);
+	} while (!r && hf_stream_has_input(c->stream));
+	return r;
+}
+
 static uint32_t conn_wanted(void *ctx)
 {
 	const struct hf_varlink_conn *c = ctx;
 
-	return EPOLLIN | (c->out.n || c->is_broken ? EPOLLOUT : 0u);
+	if (c->is_broken) /* its watch is to see that */
+		return EPOLLIN | EPOLLOUT;
+	return hf_stream_events(c->stream, /* wants_read= */ true, c->out.n > 0);
 }
 
 static void conn_ready(void *ctx, uint32_t revents)
@@ -342,7 +361,8 @@ static void conn_ready(void *ctx, uint32_t revents)
 	struct hf_varlink_conn *c = ctx;
 	int r = 0;
 
-	if (!c->is_broken && revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
+	if (!c->is_broken &&
+	    (revents & (EPOLLIN | EPOLLHUP | EPOLLERR) || !hf_stream_is_ready(c->stream)))
 		r = receive(c);
 	if (!r)
 		r = flush(c);
@@ -350,26 +370,60 @@ static void conn_ready(void *ctx, uint32_t revents)
 		conn_free(c);
 }
 
-static void accept_one(struct hf_varlink_server *s, int fd)
+int hf_varlink_server_adopt(struct hf_varlink_server *s, struct hf_stream *stream,
+			    struct hf_varlink_conn **ret)
 {
-	struct hf_varlink_conn *c = calloc(1, sizeof(*c));
+	struct hf_varlink_conn *c;
 	struct hf_peer peer;
+	int fd = hf_stream_fd(stream);
+	int r;
 
-	if (!c || s->n_conns == s->service->clients_max) {
-		hf_log(s->journal, HF_LOG_INFO,
-		       "control socket: too many clients, one was refused");
-		free(c);
-		hf_fd_close(&fd);
-		return;
-	}
+	if (s->n_conns == s->service->clients_max)
+		return -EBUSY;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
 	c->server = s;
-	c->fd = fd;
+	c->stream = stream;
 	c->pid = hf_sock_peer(fd, &peer) == 0 ? peer.pid : 0;
 	hf_varlink_parser_init(&c->parser, HF_VARLINK_CALL_MAX);
+	r = hf_watch_add(&c->watch, s->loop, fd, HF_PRIORITY_CONTROL, conn_wanted, conn_ready, c);
+	if (r < 0) {
+		hf_varlink_parser_fini(&c->parser);
+		free(c);
+		return r;
+	}
 	s->conns[s->n_conns++] = c;
-	if (hf_watch_add(&c->watch, s->loop, fd, HF_PRIORITY_CONTROL, conn_wanted, conn_ready, c) <
-	    0)
-		conn_free(c);
+	if (ret)
+		*ret = c;
+	return 0;
+}
+
+void hf_varlink_conn_close(struct hf_varlink_conn *c)
+{
+	(void)flush(c);
+	break_off(c);
+}
+
+const struct hf_stream *hf_varlink_conn_stream(const struct hf_varlink_conn *c)
+{
+	return c->stream;
+}
+
+static void accept_one(struct hf_varlink_server *s, int fd)
+{
+	struct hf_stream *stream = NULL;
+	int r = hf_stream_new_plain(fd, &stream);
+
+	if (r < 0)
+		hf_fd_close(&fd);
+	else
+		r = hf_varlink_server_adopt(s, stream, NULL);
+	if (r == -EBUSY)
+		hf_log(s->journal, HF_LOG_INFO,
+		       "control socket: too many clients, one was refused");
+	if (r < 0)
+		hf_stream_free(stream);
 }
 
 static uint32_t listener_wanted(void *ctx __attribute__((unused)))
@@ -401,8 +455,9 @@ int hf_varlink_server_new(struct hf_loop *loop, int listen_fd, struct hf_journal
 	s->service = service;
 	s->ctx = ctx;
 	s->listen_fd = listen_fd;
-	r = hf_watch_add(&s->watch, loop, listen_fd, HF_PRIORITY_CONTROL, listener_wanted,
-			 listener_ready, s);
+	r = listen_fd < 0 ? 0
+			  : hf_watch_add(&s->watch, loop, listen_fd, HF_PRIORITY_CONTROL,
+					 listener_wanted, listener_ready, s);
 	if (r < 0) {
 		free(s);
 		return r;

@@ -18,6 +18,7 @@
 #include "codec/varlink.h"
 #include "service/journal.h"
 #include "service/loop.h"
+#include "sys/stream.h"
 
 #define HF_VARLINK_SERVER_CLIENTS_MAX 512
 #define HF_VARLINK_SERVER_REQUESTS_MAX 64
@@ -50,6 +51,7 @@ struct hf_varlink_service {
 
 /**
  * hf_varlink_server_new() - serve @listen_fd, which stays the caller's
+ * @listen_fd: -1: only connections that are adopted
  * @journal: what clients do wrong is logged there
  * @service: borrowed as long as the server lives
  * Return: 0 or -errno.
@@ -57,6 +59,16 @@ struct hf_varlink_service {
 int hf_varlink_server_new(struct hf_loop *loop, int listen_fd, struct hf_journal *journal,
 			  const struct hf_varlink_service *service, void *ctx,
 			  struct hf_varlink_server **ret) HF_MUST_CHECK;
+
+/**
+ * hf_varlink_server_adopt() - serve a connection that was accepted elsewhere
+ * @stream: plain or TLS, also before its handshake is done; the server's on success. How long that may
+ *	take is the caller's to see to, by hf_varlink_conn_close().
+ * @ret: may be NULL
+ * Return: 0; -EBUSY: clients_max; other -errno. On failure @stream is still the caller's.
+ */
+int hf_varlink_server_adopt(struct hf_varlink_server *s, struct hf_stream *stream,
+			    struct hf_varlink_conn **ret) HF_MUST_CHECK;
 
 /* Sends what can be sent without waiting, then lets go of all clients. Takes NULL. */
 void hf_varlink_server_free(struct hf_varlink_server *s);
@@ -79,6 +91,12 @@ bool hf_varlink_request_has_more(const struct hf_varlink_request *rq);
 /* The connection has ended with @rq open: @gone(@data) is called before closed(), then @rq is gone.
  * All NULL: no longer. */
 void hf_varlink_request_watch(struct hf_varlink_request *rq, void (*gone)(void *data), void *data);
+
+/* Ends a connection, soon: closed() is called from the loop. What was answered is sent if that goes
+ * without waiting. */
+void hf_varlink_conn_close(struct hf_varlink_conn *conn);
+/* Over what it goes, to look at. */
+const struct hf_stream *hf_varlink_conn_stream(const struct hf_varlink_conn *conn);
 
 /* What the owner keeps for a connection; NULL at first. */
 void hf_varlink_conn_set_data(struct hf_varlink_conn *conn, void *data);
