@@ -32,9 +32,9 @@ from stage import poll_until
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path[:0] = [str(TESTS / "lab"), str(TESTS / "integration")]
 # pylint: disable=wrong-import-position
-from lab import Lab, Proc, tool  # noqa: E402
-from labfreeze import TinyVm, cpu_ms, event_ns, instances, pss_kib, remove_cgroups  # noqa: E402
-from lablease import Call  # noqa: E402
+from lab import Lab, Proc  # noqa: E402
+from labfreeze import (LoneDaemon, TinyVm, cpu_ms, event_ns, instances, pss_kib,  # noqa: E402
+                       remove_cgroups)
 from protected import Control  # noqa: E402
 
 NAMES = ("freeze", "panic_to_event", "panic_to_certificate", "idle_cpu_200vm", "rss_per_vm",
@@ -189,26 +189,18 @@ class Herd:
     def __init__(self, lab: Lab, count: int):
         self.lab = lab
         self.vms = [TinyVm(lab, f"{lab.prefix}vm{i}") for i in range(count)]
-        folder = lab.host_dir(HOST)
-        (folder / "vms").mkdir()
+        self.daemon = LoneDaemon(lab, HOST)
         for vm in self.vms:
-            (folder / "vms" / f"{vm.name}.conf").write_text(definition(vm))
-        (folder / "holdfastd.conf").write_text(
-            f"[host]\nname = {HOST}\nid = 1\n[paths]\nrun-dir = {lab.self_dir}/run\n"
-            f"state-dir = {lab.self_dir}/state\nvms = {lab.self_dir}/vms\n")
-        self.daemon = lab.spawn(HOST, [tool("src/daemon/holdfastd"), "--config",
-                                       f"{lab.self_dir}/holdfastd.conf"], name="holdfastd")
-        self.path = folder / "run" / ".host" / "control"
-        poll_until("holdfastd", self._is_there, START_S)
+            self.daemon.define(vm, autostart="no")
+        self.daemon.start()
+        poll_until("all are known", lambda: len(self.view()) == count, START_S)
 
-    def _is_there(self) -> bool:
-        if not self.daemon.is_running():
-            raise SystemExit(f"holdfastd: {self.daemon.log_tail()}")
-        return len(self.view()) == len(self.vms)
+    @property
+    def daemon_pid(self) -> int:
+        return self.daemon.proc.pid
 
     def view(self) -> list[dict[str, Any]]:
-        with Call(self.path) as call:
-            return call("Vms", HERD_S)["vms"]
+        return self.daemon.vms(HERD_S)
 
     def start(self) -> float:
         began = time.monotonic()
@@ -217,8 +209,7 @@ class Herd:
         return (time.monotonic() - began) * 1e3
 
     def _start(self, vm: TinyVm) -> None:
-        with Call(self.path) as call:
-            call("Start", HERD_S, vm=vm.name)
+        self.daemon.call("Start", HERD_S, vm=vm.name)
 
     def status_ms(self) -> float:
         began_ns = time.monotonic_ns()
@@ -239,13 +230,6 @@ class Herd:
         began = time.monotonic()
         times = in_parallel(self.freeze_ms, self.vms)
         return (time.monotonic() - began) * 1e3, times
-
-
-def definition(vm: TinyVm) -> str:
-    program, *args = vm.qemu_argv()
-    words = " ".join(f'"{word}"' for word in args)
-    return (f"[vm]\nname = {vm.name}\nqemu = {program}\nlease = no\nautostart = no\n"
-            f"run-dir = {vm.run_dir}\nstate-dir = {vm.state_dir}\nargs = {words}\n")
 
 
 def herd_rows(plan: Plan, wanted: set[str]) -> Iterator[Row]:
@@ -274,7 +258,7 @@ def herd_parts(herd: Herd, plan: Plan, wanted: set[str], bare_start_ms: float,
     if "rss_per_vm" in wanted:
         sizes = [pss_kib(pid) / 1024 for pid in keepers]
         yield Row("rss_per_vm", median(sizes), "MiB", quantile(sizes, 0.99), n)
-        daemon = pss_kib(herd.daemon.pid) / 1024 / n
+        daemon = pss_kib(herd.daemon_pid) / 1024 / n
         yield Row("rss_daemon_per_vm", daemon, "MiB", daemon, n)
     if "status_200vm" in wanted:
         yield timing("status_200vm", [herd.status_ms() for _ in range(plan.freezes)])
@@ -288,7 +272,7 @@ def idle_rows(herd: Herd, plan: Plan, keepers: list[int], qemus: list[int],
               bare_idle_ms: float) -> Iterator[Row]:
     time.sleep(SETTLE_S)
     with ThreadPoolExecutor(2) as pool:
-        ours = pool.submit(spent_ms, [herd.daemon.pid, *keepers], plan.idle_s)
+        ours = pool.submit(spent_ms, [herd.daemon_pid, *keepers], plan.idle_s)
         theirs = pool.submit(spent_ms, qemus, plan.idle_s)
         for name, found in (("idle_cpu_200vm", ours), ("idle_cpu_200vm_qemu", theirs)):
             value = found.result()

@@ -11,7 +11,6 @@ Environment: HF_BUILD_DIR, HF_GUEST_DIR, QEMU; HF_SEED. Exit status: 0, 1, or 77
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -28,9 +27,10 @@ from frozenvm import (HOST, Guarded, GuestVm, cli, expect_discarded, expect_froz
                       expect_ram, expect_refused, guest_vm, ram_path, tiny_vm)
 from lab import Guest, Lab, LabError  # noqa: E402
 from labdisk import Disk  # noqa: E402
-from labfreeze import (COUNTS, MARKER, MARKER_ADDRESS, Instance, MonitorGone,  # noqa: E402
-                       TinyVm, Tracer, Watcher, cgroup_events, instances, is_alive,
+from labfreeze import (COUNTS, MARKER, MARKER_ADDRESS, Instance, LoneDaemon,  # noqa: E402
+                       MonitorGone, TinyVm, Tracer, Watcher, instances, is_alive,
                        is_cgroup_frozen, monitor, remove_cgroups)
+from protected import Control  # noqa: E402
 
 REFUSED = (1, 5)  # exit codes of a start
 STILL_S = 1.0
@@ -308,6 +308,108 @@ def a_reboot_in_its_middle_finds_it_frozen() -> None:
         expect_fresh_runs(g)
 
 
+class Owned:
+    """A VM that the host's daemon runs."""
+
+    def __init__(self, lab: Lab, name: str, **settings: str):
+        self.lab = lab
+        self.vm = TinyVm(lab, f"{lab.prefix}{name}", mode=COUNTS)
+        self.daemon = LoneDaemon(lab, HOST)
+        self.daemon.define(self.vm, **settings)
+        self.daemon.start()
+        self.daemon.call("Start", vm=self.vm.name)
+        self.wait_life("running")
+
+    def wait_life(self, life: str) -> None:
+        poll(lambda: self.daemon.vm(self.vm.name).get("life") == life,
+             f"{self.vm.name} is {life}: {self.daemon.vm(self.vm.name)}", 60.0)
+
+    def keeper_pid(self) -> int:
+        return int(self.daemon.vm(self.vm.name)["keeper_pid"])
+
+    def freeze(self) -> Instance:
+        path = self.lab.host_dir(HOST) / "run" / self.vm.name / "control"
+        with contextlib.closing(Control(path)) as control:
+            control.send("Freeze", reason="a test")
+            expect(control.receive(60.0), "no answer")
+        found = instances(self.lab, HOST, self.vm.name)
+        expect(len(found) == 1 and found[0].is_certified(), found)
+        return found[0]
+
+    def expect_frozen(self, before: str) -> None:
+        """It is kept, the daemon knows, and started it not, though it was asked to run it."""
+        found = instances(self.lab, HOST, self.vm.name)
+        expect([i.is_certified() for i in found] == [True], found)
+        expect(digest(found[0]) == before, "its memory has changed")
+        self.wait_life("frozen")
+        expect_refused(lambda: self.daemon.call("Start", 30.0, vm=self.vm.name), "frozen")
+        expect([i.id for i in instances(self.lab, HOST, self.vm.name)] == [found[0].id], "more")
+
+
+@check
+def the_deaths_of_daemon_and_keeper_start_nothing() -> None:
+    """One after the other, and both at once; and a reboot, after which the daemon starts what is to
+    run: not this one."""
+    with Lab((HOST,)) as lab:
+        owned = Owned(lab, "owned")
+        try:
+            instance = owned.freeze()
+            before, qemu = digest(instance), instance.certificate["qemu"]["pid"]
+            owned.expect_frozen(before)
+            owned.daemon.proc.kill()
+            time.sleep(STILL_S)
+            expect(is_alive(qemu) and is_cgroup_frozen(instance.certificate["cgroup"]),
+                   "the daemon's death has changed something")
+            owned.daemon.start()
+            owned.expect_frozen(before)
+            kill(instance.certificate["keeper"]["pid"])
+            poll(lambda: not is_alive(qemu), "QEMU dies with its keeper")
+            owned.expect_frozen(before)
+            owned.daemon.proc.kill()
+            owned.daemon.start()
+            owned.expect_frozen(before)
+            reboot(lab, owned)
+        finally:
+            lab.kill_host(HOST)
+            remove_cgroups(owned.vm.name)
+
+
+def reboot(lab: Lab, owned: Owned) -> None:
+    lab.kill_host(HOST)
+    lab.boot_host(HOST)
+    owned.daemon.start()
+    owned.wait_life("frozen")
+    time.sleep(STILL_S)
+    expect_refused(lambda: owned.daemon.call("Start", 30.0, vm=owned.vm.name), "frozen")
+    expect(not owned.daemon.vm(owned.vm.name).get("qemu_pid"), owned.daemon.vm(owned.vm.name))
+
+
+@check
+def both_are_killed_while_it_freezes() -> None:
+    """What was latched is finished by whoever comes next."""
+    with Lab((HOST,)) as lab:
+        owned = Owned(lab, "both")
+        try:
+            pid = owned.keeper_pid()
+            path = lab.host_dir(HOST) / "run" / owned.vm.name / "control"
+            with Tracer(lab, pid, "-e", "trace=fsync,fdatasync", "-e",
+                        "inject=fsync,fdatasync:signal=KILL:when=3"), \
+                    contextlib.closing(Control(path)) as control, contextlib.suppress(EOFError):
+                owned.daemon.proc.signal(signal.SIGSTOP)
+                control.send("Freeze", reason="a test")
+                control.receive(30.0)
+            owned.daemon.proc.kill()
+            folder = lab.host_dir(HOST) / "state" / owned.vm.name / "frozen"
+            expect(list(folder.glob("*/certificate.json")), "nothing was latched")
+            owned.daemon.start()
+            poll(lambda: all(i.is_certified() for i in instances(lab, HOST, owned.vm.name)),
+                 "the freeze is brought to its end", 60.0)
+            owned.wait_life("frozen")
+        finally:
+            lab.kill_host(HOST)
+            remove_cgroups(owned.vm.name)
+
+
 # --- death at each step --------------------------------------------------------------------------
 
 CALLS = {
@@ -316,7 +418,6 @@ CALLS = {
     "message": "sendmsg,sendto", "signal": "kill,pidfd_send_signal,tgkill", "wait": "waitid,wait4",
     "fork": "clone,clone3,fork,vfork", "wake": "epoll_wait,epoll_pwait,epoll_pwait2",
 }
-SWEEP_MAX = 400
 
 
 @check
@@ -561,19 +662,24 @@ def suspend(place: Path, is_suspended: bool) -> None:
                    check=is_suspended, stderr=subprocess.DEVNULL)
 
 
-def state_letter(pid: int) -> str:
+def is_in_kernel(pid: int) -> bool:
+    """Does one of its threads wait there for longer than a disk takes, deaf to signals?"""
+    def waiting() -> set[str]:
+        return {path.parent.name for path in Path(f"/proc/{pid}/task").glob("*/stat")
+                if letter(path) == "D"}
+
+    found = waiting()
+    for _ in range(10):
+        time.sleep(0.03)
+        found &= waiting()
+    return bool(found)
+
+
+def letter(path: Path) -> str:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return path.read_text().rsplit(")", 1)[1].split()[0]
     except OSError:
         return ""
-
-
-def threads_in_d(pid: int) -> bool:
-    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
-        with contextlib.suppress(OSError):
-            if path.read_text().rsplit(")", 1)[1].split()[0] == "D":
-                return True
-    return False
 
 
 @check
@@ -594,7 +700,7 @@ def what_cannot_be_killed_is_never_certified() -> None:
 def attack_storage(v: Victim, place: Path) -> None:
     disks = int(v.g.status()["disks"]["pid"])
     suspend(place, True)
-    poll(lambda: threads_in_d(disks), "the disk process hangs in the kernel")
+    poll(lambda: is_in_kernel(disks), "the disk process hangs in the kernel")
     v.g.keeper._control.send("Freeze", reason="a test")  # pylint: disable=protected-access
     v.g.keeper.wait("freeze-stuck", timeout_s=60.0)
     time.sleep(STILL_S)

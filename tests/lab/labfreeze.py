@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
+from lablease import Call
 from labnet import SWITCH, Lab, LabError, Proc, build_dir, cgroup_mount, tool
 
 # tests/guest/tiny.S
@@ -186,6 +187,61 @@ class TinyVm:
             m.close()
 
 
+def definition(vm: TinyVm, **settings: str) -> str:
+    """Its file for holdfastd."""
+    program, *args = vm.qemu_argv()
+    words = " ".join(f'"{word}"' for word in args)
+    rows = {"name": vm.name, "qemu": program, "lease": "no", "run-dir": vm.run_dir,
+            "state-dir": vm.state_dir, "args": words,
+            **{key.replace("_", "-"): value for key, value in settings.items()}}
+    return "[vm]\n" + "".join(f"{key} = {value}\n" for key, value in rows.items())
+
+
+class LoneDaemon:
+    """holdfastd on a host without lease storage, and with VMs that it knows by their files."""
+
+    def __init__(self, lab: Lab, host: str):
+        self.lab, self.host = lab, host
+        self.folder = lab.host_dir(host)
+        (self.folder / "vms").mkdir()
+        (self.folder / "holdfastd.conf").write_text(
+            f"[host]\nname = {host}\nid = 1\n[paths]\nrun-dir = {lab.self_dir}/run\n"
+            f"state-dir = {lab.self_dir}/state\nvms = {lab.self_dir}/vms\n")
+        self.path = self.folder / "run" / ".host" / "control"
+        self.proc: Proc
+
+    def define(self, vm: TinyVm, **settings: str) -> None:
+        (self.folder / "vms" / f"{vm.name}.conf").write_text(definition(vm, **settings))
+
+    def start(self, timeout_s: float = 60.0) -> None:
+        self.proc = self.lab.spawn(self.host, [tool("src/daemon/holdfastd"), "--config",
+                                               f"{self.lab.self_dir}/holdfastd.conf"],
+                                   name="holdfastd")
+        deadline = time.monotonic() + timeout_s
+        while not self._answers():
+            if time.monotonic() > deadline or not self.proc.is_running():
+                raise LabError(f"holdfastd: {self.proc.log_tail()}")
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            self.vms()
+        except LabError:
+            return False
+        return True
+
+    def call(self, method: str, timeout_s: float = 60.0, **parameters: Any) -> dict[str, Any]:
+        with Call(self.path) as call:
+            return call(method, timeout_s, **parameters)
+
+    def vms(self, timeout_s: float = 60.0) -> list[dict[str, Any]]:
+        return self.call("Vms", timeout_s)["vms"]
+
+    def vm(self, name: str) -> dict[str, Any]:
+        """What it says of one; {} if it knows none of that name."""
+        return next((vm for vm in self.vms() if vm["vm"] == name), {})
+
+
 # --- certificates ---------------------------------------------------------------------------------
 
 @dataclass
@@ -252,12 +308,12 @@ def remove_cgroups(vm: str) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """No zombie either."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
+    """Any thread of it: the first one may be a zombie while another hangs in the kernel."""
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if path.read_text().rsplit(")", 1)[1].split()[0] not in "ZX":
+                return True
+    return False
 
 
 def cpu_ms(pid: int) -> float:
