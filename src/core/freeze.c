@@ -342,10 +342,9 @@ static void step_has_expired(struct hf_freeze *f, unsigned int step, uint64_t no
 		end(f, step, HF_FREEZE_FAILED, now_ns);
 		break;
 	default:
-		if (step == HF_FREEZE_VERIFY && !f->is_qemu_dead && !f->is_qemu_killed)
+		if (step == HF_FREEZE_VERIFY)
 			kill_qemu(f, now_ns, ret); /* dead it is easier to look at */
-		else
-			f->overdue |= BIT(step);
+		f->overdue |= BIT(step);
 	}
 }
 
