@@ -6,17 +6,21 @@ event comes, that QEMU's threads stand still, that the disk process is dead, tha
 and that the memory is there is looked at here, in files, /proc and /sys.
 """
 
+import contextlib
+import hashlib
 import os
 import re
+import shutil
+import signal
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 from checks import expect, poll, say
 from lab import Lab, LabError, Proc, Vm
-from labfreeze import (Instance, Monitor, TinyVm, cgroup_pids, cpu_ms, instances, is_alive,
+from labfreeze import (COUNTS, Instance, Monitor, TinyVm, cgroup_pids, cpu_ms, instances, is_alive,
                        is_cgroup_frozen, is_tap_held, monitor, monitor_argv, remove_cgroups)
 from protected import Keeper
 
@@ -259,3 +263,74 @@ def expect_refused(run: Callable[[], Any], pattern: str) -> None:
         expect(re.search(pattern, str(error)), error)
         return
     raise AssertionError(f"not refused: {done}")
+
+
+# --- attacks -------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def counting(name: str, *options: str, **more: Any) -> Iterator[Guarded]:
+    """One that counts in its memory: its content tells whether it runs."""
+    more.setdefault("mode", COUNTS)
+    with Lab((HOST,)) as lab, Guarded(tiny_vm(lab, name, *options, **more)) as g:
+        yield g
+
+
+def freeze(g: Guarded) -> Instance:
+    g.keeper.ask("Freeze", 60.0, reason="a test")
+    g.wait_frozen()
+    return g.instance()
+
+
+def digest(instance: Instance) -> str:
+    """Of its memory."""
+    return hashlib.sha256(ram_path(instance).read_bytes()).hexdigest()
+
+
+def expect_still_frozen(g: Guarded, before: str) -> None:
+    """It is kept, and has not run since."""
+    instance = g.instance()
+    expect(instance.is_certified(), instance.certificate)
+    expect(digest(instance) == before, "its memory has changed")
+
+
+def is_qemu_harmless(instance: Instance) -> bool:
+    c = instance.certificate
+    pid = c["qemu"]["pid"]
+    return not is_alive(pid) or (is_cgroup_frozen(c["cgroup"])
+                                 and f"0::{cgroup_of(c['cgroup'])}" in cgroups_of(pid))
+
+
+def cgroup_of(path: str) -> str:
+    """As /proc names it."""
+    return "/" + path.split("/sys/fs/cgroup/", 1)[1].split("unified/", 1)[-1]
+
+
+def cgroups_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return ""
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def thaw(instance: Instance) -> None:
+    (Path(instance.certificate["cgroup"]) / "cgroup.freeze").write_text("0")
+
+
+def debug(pid: int) -> None:
+    """gdb attaches, and would have it run on."""
+    if not shutil.which("gdb"):
+        say("no gdb")
+        return
+    gdb = subprocess.Popen(["gdb", "-nx", "-batch", "-p", str(pid), "-ex", "continue"],
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
+    try:
+        gdb.wait(5.0)
+    except subprocess.TimeoutExpired:
+        gdb.kill()
+        gdb.wait()
