@@ -14,6 +14,7 @@
 #include "cli/client.h"
 #include "cli/host-call.h"
 #include "cli/lease-verbs.h"
+#include "cli/pki-verbs.h"
 #include "cli/show.h"
 #include "codec/json.h"
 
@@ -239,6 +240,7 @@ static void usage(FILE *to)
 	(void)fputs("usage: holdfast run NAME [options] [-- qemu-system-x86_64 ...]\n"
 		    "       holdfast standby NAME [options] [-- qemu-system-x86_64 ...]\n"
 		    "       holdfast lease VERB ...\n"
+		    "       holdfast pki VERB ...\n"
 		    "       holdfast VERB [NAME] [--json] [--force] [--run-dir DIR]\n\n"
 		    "  run       run a VM here, protected by a standby on another host\n"
 		    "  standby   stand by for a VM that runs on another host\n",
@@ -247,6 +249,7 @@ static void usage(FILE *to)
 		(void)fprintf(to, "  %-9s %s\n", verbs[i].name, verbs[i].help);
 	(void)fputs("  hosts     the hosts of the lockspace, and this one's place in it\n"
 		    "  lease     leases on shared storage; `holdfast lease help` tells more\n"
+		    "  pki       certificates of hosts; `holdfast pki help` tells more\n"
 		    "  version   of this program\n"
 		    "  help      this text; `holdfast help VERB` for one of them\n\n"
 		    "See holdfast(1), holdfast-keeper(8) and holdfast.conf(5).\n",
@@ -406,6 +409,8 @@ int main(int argc, char **argv)
 		return become_keeper(argv);
 	if (strcmp(name, "lease") == 0)
 		return hf_lease_command(argc - 1, argv + 1);
+	if (strcmp(name, "pki") == 0)
+		return hf_pki_command(argc - 1, argv + 1);
 	if (strcmp(name, "hosts") == 0)
 		return run_hosts(argc - 1, argv + 1);
 	if (strcmp(name, "version") == 0 || strcmp(name, "--version") == 0) {
