@@ -6,10 +6,15 @@
 
 #include "codec/json.h"
 
+/* So much may wait in a connection before it is given more: replaying everything must not be taken for
+ * a client that does not read. */
+#define QUEUE_BYTES (128u << 10)
+
 struct follower {
 	struct hf_eventfeed *feed;
 	struct follower *next;
 	struct hf_varlink_request *rq;
+	uint64_t seq; /* of the last that was sent */
 };
 
 struct hf_eventfeed {
@@ -25,12 +30,23 @@ static void send_event(struct hf_varlink_request *rq, struct json_object *event)
 	hf_varlink_continue(rq, o);
 }
 
-static void on_event(void *ctx, struct json_object *event)
+/* As many as there is room for; the rest when the client has read. */
+static void pump(void *data)
+{
+	struct follower *f = data;
+	struct json_object *event;
+
+	while (hf_varlink_request_queued_bytes(f->rq) < QUEUE_BYTES &&
+	       (event = hf_journal_next(f->feed->journal, f->seq, &f->seq)))
+		send_event(f->rq, event);
+}
+
+static void on_event(void *ctx, struct json_object *event __attribute__((unused)))
 {
 	struct hf_eventfeed *feed = ctx;
 
 	for (struct follower *f = feed->followers; f; f = f->next)
-		send_event(f->rq, event);
+		pump(f);
 }
 
 static void on_gone(void *data)
@@ -47,7 +63,6 @@ static void on_gone(void *data)
 void hf_eventfeed_follow(struct hf_eventfeed *feed, struct hf_varlink_request *rq,
 			 const struct json_object *parameters)
 {
-	struct json_object *event;
 	struct follower *f;
 	struct hf_err err;
 	uint64_t seq = 0;
@@ -61,11 +76,11 @@ void hf_eventfeed_follow(struct hf_eventfeed *feed, struct hf_varlink_request *r
 		hf_varlink_done(rq, NULL);
 		return;
 	}
-	while ((event = hf_journal_next(feed->journal, seq, &seq)))
-		send_event(rq, event);
-	*f = (struct follower){ .feed = feed, .next = feed->followers, .rq = rq };
+	*f = (struct follower){ .feed = feed, .next = feed->followers, .rq = rq, .seq = seq };
 	feed->followers = f;
 	hf_varlink_request_watch(rq, on_gone, f);
+	hf_varlink_request_on_room(rq, pump, f);
+	pump(f);
 }
 
 int hf_eventfeed_new(struct hf_journal *journal, struct hf_eventfeed **ret)

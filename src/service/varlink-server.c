@@ -12,13 +12,18 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
+#include "codec/json.h"
 #include "sys/fd.h"
 #include "sys/sock.h"
 #include "sys/stream.h"
+
+#define REFUSED_MAX 64
 
 struct bytes {
 	char *at;
@@ -34,6 +39,8 @@ struct hf_varlink_request {
 	bool is_answered;
 	void (*gone)(void *data);
 	void *gone_data;
+	void (*room)(void *data);
+	void *room_data;
 };
 
 struct hf_varlink_conn {
@@ -41,6 +48,8 @@ struct hf_varlink_conn {
 	struct hf_watch watch;
 	struct hf_stream *stream;
 	int pid;
+	unsigned int uid;
+	bool may_all, may_look;
 	struct hf_varlink_parser parser;
 	struct hf_varlink_request *oldest;
 	unsigned int n_requests;
@@ -56,6 +65,9 @@ struct hf_varlink_server {
 	const struct hf_varlink_service *service;
 	void *ctx;
 	int listen_fd;
+	unsigned int group; /* may look; 0: none */
+	unsigned int refused[REFUSED_MAX]; /* users, of whom it was logged */
+	unsigned int n_refused;
 	struct hf_watch watch;
 	struct hf_varlink_conn *conns[HF_VARLINK_SERVER_CLIENTS_MAX];
 	unsigned int n_conns;
@@ -267,6 +279,134 @@ int hf_varlink_conn_pid(const struct hf_varlink_conn *conn)
 	return conn->pid;
 }
 
+size_t hf_varlink_request_queued_bytes(const struct hf_varlink_request *rq)
+{
+	return rq->conn->n_bytes;
+}
+
+void hf_varlink_request_on_room(struct hf_varlink_request *rq, void (*room)(void *data), void *data)
+{
+	rq->room = room;
+	rq->room_data = data;
+}
+
+/* Something was sent: who has more to say, and was told to wait, may go on. */
+static void give_room(const struct hf_varlink_conn *c)
+{
+	struct hf_varlink_request *next;
+
+	for (struct hf_varlink_request *rq = c->oldest; rq && !c->is_broken; rq = next) {
+		next = rq->next;
+		if (rq->room && !rq->is_answered)
+			rq->room(rq->room_data);
+	}
+}
+
+/* ---- org.varlink.service ---- */
+
+static void get_info(struct hf_varlink_request *rq)
+{
+	const struct hf_varlink_service *service = rq->conn->server->service;
+	struct json_object *o = json_object_new_object();
+	struct json_object *names = json_object_new_array();
+
+	for (size_t i = 0; i < service->n_interfaces; i++)
+		json_object_array_add(names, json_object_new_string(service->interfaces[i].name));
+	json_object_object_add(o, "vendor", json_object_new_string("holdfast"));
+	json_object_object_add(o, "product",
+			       json_object_new_string(rq->conn->server->journal->program));
+	json_object_object_add(o, "version", json_object_new_string(HF_VERSION));
+	json_object_object_add(o, "url", json_object_new_string(""));
+	json_object_object_add(o, "interfaces", names);
+	hf_varlink_done(rq, o);
+}
+
+static void get_description(struct hf_varlink_request *rq, const struct json_object *parameters)
+{
+	const struct hf_varlink_service *service = rq->conn->server->service;
+	struct hf_err err;
+	const char *name;
+
+	if (hf_json_str(parameters, "interface", &name, &err) < 0) {
+		hf_varlink_invalid(rq, &err);
+		return;
+	}
+	for (size_t i = 0; i < service->n_interfaces; i++) {
+		if (strcmp(service->interfaces[i].name, name) != 0)
+			continue;
+		hf_varlink_done(rq, with_string("description", service->interfaces[i].text));
+		return;
+	}
+	hf_varlink_error(rq, "org.varlink.service.InterfaceNotFound",
+			 with_string("interface", name));
+}
+
+static bool answer_itself(struct hf_varlink_request *rq, const struct hf_varlink_call *call)
+{
+	if (!rq->conn->server->service->n_interfaces)
+		return false;
+	if (strcmp(call->method, "org.varlink.service.GetInfo") == 0)
+		get_info(rq);
+	else if (strcmp(call->method, "org.varlink.service.GetInterfaceDescription") == 0)
+		get_description(rq, call->parameters);
+	else
+		return false;
+	return true;
+}
+
+/* ---- permissions ---- */
+
+static void log_refusal(struct hf_varlink_server *s, const struct hf_varlink_conn *c,
+			const char *what)
+{
+	for (unsigned int i = 0; i < s->n_refused; i++)
+		if (s->refused[i] == c->uid)
+			return;
+	if (s->n_refused == REFUSED_MAX)
+		return;
+	s->refused[s->n_refused++] = c->uid;
+	hf_log(s->journal, HF_LOG_ERROR, "control socket: user %u (process %d) was refused: %s",
+	       c->uid, c->pid, what);
+}
+
+static void refuse_call(struct hf_varlink_request *rq, const struct hf_varlink_entry *m)
+{
+	char error[HF_VARLINK_NAME_MAX + 32];
+	const char *dot = strrchr(m->name, '.');
+
+	log_refusal(rq->conn->server, rq->conn, m->name);
+	(void)snprintf(error, sizeof(error), "%.*s.PermissionDenied", (int)(dot - m->name),
+		       m->name);
+	hf_varlink_refuse(rq, error, "only root may do this; you may look");
+}
+
+/* TCP has users of another kind: whoever adopts such a connection sees to them. */
+static void identify(struct hf_varlink_conn *c)
+{
+	int fd = hf_stream_fd(c->stream);
+	struct hf_peer peer = { .pid = 0 };
+
+	if (!hf_sock_is_unix(fd)) {
+		c->may_all = true;
+		return;
+	}
+	if (hf_sock_peer(fd, &peer) < 0)
+		return;
+	c->pid = peer.pid;
+	c->uid = peer.uid;
+	c->may_all = peer.uid == 0 || peer.uid == geteuid();
+	c->may_look = c->server->group && hf_sock_peer_is_in_group(fd, c->server->group);
+}
+
+static bool is_welcome(const struct hf_varlink_server *s, const struct hf_varlink_conn *c)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < s->n_conns; i++)
+		n += !s->conns[i]->may_all && s->conns[i]->uid == c->uid;
+	return c->may_all || (c->may_look && n < HF_VARLINK_SERVER_USER_MAX);
+}
+
 static void dispatch(struct hf_varlink_request *rq, const struct hf_varlink_call *call)
 {
 	const struct hf_varlink_server *s = rq->conn->server;
@@ -276,14 +416,17 @@ static void dispatch(struct hf_varlink_request *rq, const struct hf_varlink_call
 
 		if (strcmp(m->name, call->method) != 0)
 			continue;
-		if (m->needs_more && !call->is_more)
+		if (!rq->conn->may_all && !m->is_looking)
+			refuse_call(rq, m);
+		else if (m->needs_more && !call->is_more)
 			hf_varlink_error(rq, "org.varlink.service.ExpectedMore", NULL);
 		else
 			m->call(s->ctx, rq, call->parameters);
 		return;
 	}
-	hf_varlink_error(rq, "org.varlink.service.MethodNotFound",
-			 with_string("method", call->method));
+	if (!answer_itself(rq, call))
+		hf_varlink_error(rq, "org.varlink.service.MethodNotFound",
+				 with_string("method", call->method));
 }
 
 static int begin(struct hf_varlink_conn *c, const struct hf_varlink_call *call, struct hf_err *err)
@@ -366,6 +509,8 @@ static void conn_ready(void *ctx, uint32_t revents)
 		r = receive(c);
 	if (!r)
 		r = flush(c);
+	if (!r && revents & EPOLLOUT)
+		give_room(c);
 	if (r < 0)
 		conn_free(c);
 }
@@ -374,7 +519,6 @@ int hf_varlink_server_adopt(struct hf_varlink_server *s, struct hf_stream *strea
 			    struct hf_varlink_conn **ret)
 {
 	struct hf_varlink_conn *c;
-	struct hf_peer peer;
 	int fd = hf_stream_fd(stream);
 	int r;
 
@@ -385,7 +529,12 @@ int hf_varlink_server_adopt(struct hf_varlink_server *s, struct hf_stream *strea
 		return -ENOMEM;
 	c->server = s;
 	c->stream = stream;
-	c->pid = hf_sock_peer(fd, &peer) == 0 ? peer.pid : 0;
+	identify(c);
+	if (!is_welcome(s, c)) {
+		log_refusal(s, c, c->may_look ? "too many connections" : "not of the group");
+		free(c);
+		return -EACCES;
+	}
 	hf_varlink_parser_init(&c->parser, HF_VARLINK_CALL_MAX);
 	r = hf_watch_add(&c->watch, s->loop, fd, HF_PRIORITY_CONTROL, conn_wanted, conn_ready, c);
 	if (r < 0) {
@@ -455,6 +604,7 @@ int hf_varlink_server_new(struct hf_loop *loop, int listen_fd, struct hf_journal
 	s->service = service;
 	s->ctx = ctx;
 	s->listen_fd = listen_fd;
+	s->group = listen_fd >= 0 ? hf_sock_group(listen_fd) : 0;
 	r = listen_fd < 0 ? 0
 			  : hf_watch_add(&s->watch, loop, listen_fd, HF_PRIORITY_CONTROL,
 					 listener_wanted, listener_ready, s);

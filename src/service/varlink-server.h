@@ -7,6 +7,10 @@
  * arrive behind one that is still open are handled as they arrive, so that one can cancel another;
  * but what they answer is held back until the earlier ones have been answered, as Varlink demands.
  *
+ * Who may do what, on a unix socket: root, and the user who runs this, everything. If the socket is a
+ * group's (its file's group may write), its members may call what is_looking; anything else is refused
+ * with the interface's error PermissionDenied, and logged once for each user. Nobody else is served.
+ *
  * A connection ends when its client closes it, says what is no Varlink, has more than
  * HF_VARLINK_SERVER_REQUESTS_MAX calls open, or does not read while HF_VARLINK_SERVER_QUEUE_MAX_BYTES
  * wait for it. It is never freed inside of a function below: a pointer to it holds until closed().
@@ -23,6 +27,8 @@
 #define HF_VARLINK_SERVER_CLIENTS_MAX 512
 #define HF_VARLINK_SERVER_REQUESTS_MAX 64
 #define HF_VARLINK_SERVER_QUEUE_MAX_BYTES (1u << 20)
+/* Connections of one user who may only look. */
+#define HF_VARLINK_SERVER_USER_MAX 16
 
 struct hf_varlink_server;
 struct hf_varlink_conn; /* one client's connection */
@@ -39,12 +45,23 @@ struct hf_varlink_entry {
 	const char *name; /* "org.example.Interface.Method" */
 	hf_varlink_method *call;
 	bool needs_more; /* refused without "more": org.varlink.service.ExpectedMore */
+	bool is_looking; /* for those, too, who may only look */
+};
+
+/* An interface, for org.varlink.service: its definition as people read it (varlink.org, "Interface
+ * Definition"). */
+struct hf_varlink_interface {
+	const char *name;
+	const char *text;
 };
 
 struct hf_varlink_service {
 	const struct hf_varlink_entry *methods;
 	size_t n_methods;
 	unsigned int clients_max; /* at most HF_VARLINK_SERVER_CLIENTS_MAX */
+	/* What GetInfo() and GetInterfaceDescription() tell; none: these two are not served. */
+	const struct hf_varlink_interface *interfaces;
+	size_t n_interfaces;
 	/* The connection has ended, its open requests are gone; forget it. May be NULL. */
 	void (*closed)(void *ctx, struct hf_varlink_conn *conn);
 };
@@ -91,6 +108,11 @@ bool hf_varlink_request_has_more(const struct hf_varlink_request *rq);
 /* The connection has ended with @rq open: @gone(@data) is called before closed(), then @rq is gone.
  * All NULL: no longer. */
 void hf_varlink_request_watch(struct hf_varlink_request *rq, void (*gone)(void *data), void *data);
+
+/* How much waits to be sent on its connection; and to be told when that has become less. NULL: no longer. */
+size_t hf_varlink_request_queued_bytes(const struct hf_varlink_request *rq);
+void hf_varlink_request_on_room(struct hf_varlink_request *rq, void (*room)(void *data),
+				void *data);
 
 /* Ends a connection, soon: closed() is called from the loop. What was answered is sent if that goes
  * without waiting. */

@@ -65,9 +65,18 @@ static int check_dir(const struct hf_rundir *r, struct hf_err *err)
 			   st.st_uid, geteuid());
 		return -EPERM;
 	}
-	if (st.st_mode & 077 && fchmod(r->dir_fd, 0700) < 0)
+	if (r->gid && (fchown(r->dir_fd, (uid_t)-1, r->gid) < 0 || fchmod(r->dir_fd, 0750) < 0))
+		return -errno;
+	if (!r->gid && st.st_mode & 077 && fchmod(r->dir_fd, 0700) < 0)
 		return -errno;
 	return 0;
+}
+
+static unsigned int group_of(const char *run_dir)
+{
+	struct stat st;
+
+	return stat(run_dir, &st) == 0 && geteuid() == 0 ? st.st_gid : 0;
 }
 
 static int open_dir(const char *run_dir, struct hf_rundir *r, struct hf_err *err)
@@ -80,6 +89,7 @@ static int open_dir(const char *run_dir, struct hf_rundir *r, struct hf_err *err
 		hf_err_set(err, "cannot make the folder %.300s: %s", r->path, strerror(e));
 		return -e;
 	}
+	r->gid = group_of(run_dir);
 	hf_fd_close(&r->dir_fd);
 	r->dir_fd = open(r->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (r->dir_fd < 0) {
@@ -210,6 +220,13 @@ static int set_socket_path(const struct hf_rundir *r, struct sockaddr_un *sun, s
 	return -ENAMETOOLONG;
 }
 
+static int permit_group(const struct hf_rundir *r)
+{
+	if (fchownat(r->dir_fd, HF_RUNDIR_SOCKET, (uid_t)-1, r->gid, AT_SYMLINK_NOFOLLOW) < 0)
+		return -1;
+	return fchmodat(r->dir_fd, HF_RUNDIR_SOCKET, 0660, 0);
+}
+
 /* unix(7): the mode of the file is the mode of the socket, less the umask; so it is set before
  * bind() and there is no moment in which others could connect. */
 static int bind_control(struct hf_rundir *r, const struct sockaddr_un *sun)
@@ -220,7 +237,7 @@ static int bind_control(struct hf_rundir *r, const struct sockaddr_un *sun)
 		return -errno;
 	if ((unlinkat(r->dir_fd, HF_RUNDIR_SOCKET, 0) < 0 && errno != ENOENT) ||
 	    fchmod(fd, 0600) < 0 || bind(fd, (const struct sockaddr *)sun, sizeof(*sun)) < 0 ||
-	    listen(fd, BACKLOG) < 0) {
+	    (r->gid && permit_group(r) < 0) || listen(fd, BACKLOG) < 0) {
 		int e = errno;
 
 		hf_fd_close(&fd);

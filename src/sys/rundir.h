@@ -15,6 +15,7 @@ struct hf_rundir {
 	int dir_fd;
 	int lock_fd;
 	int listen_fd;
+	unsigned int gid; /* who may connect besides us, to look; 0: nobody */
 };
 
 #define HF_RUNDIR_NONE ((struct hf_rundir){ .dir_fd = -1, .lock_fd = -1, .listen_fd = -1 })
@@ -23,6 +24,8 @@ struct hf_rundir {
 
 /**
  * hf_rundir_open() - make RUN_DIR/NAME (0700) if need be, and take its lock
+ * If RUN_DIR belongs to a group other than root's, its members may reach the control socket, too
+ * (0750, and 0660 for the socket): the service behind it knows what they may do.
  * @run_dir: absolute; made (0755) when its own parent exists
  * @name: hf_is_valid_name() or HF_RUNDIR_HOST, else -EINVAL
  * The lock ends with this process however that dies, so nothing stale can be in the way.

@@ -7,6 +7,8 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "sys/fd.h"
@@ -220,4 +222,42 @@ const char *hf_conn_end_text(enum hf_conn_end end)
 
 	assert(end < HF_CONN_END_COUNT);
 	return text[end];
+}
+
+bool hf_sock_is_unix(int fd)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+
+	return getsockname(fd, (struct sockaddr *)&sa, &len) == 0 && sa.ss_family == AF_UNIX;
+}
+
+bool hf_sock_peer_is_in_group(int fd, unsigned int gid)
+{
+	gid_t groups[256];
+	socklen_t len = sizeof(groups);
+	struct hf_peer peer;
+
+	if (hf_sock_peer(fd, &peer) < 0)
+		return false;
+	if (peer.gid == gid)
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0) /* also: too many */
+		return false;
+	for (size_t i = 0; i < len / sizeof(groups[0]); i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+unsigned int hf_sock_group(int listen_fd)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	socklen_t len = sizeof(sun) - 1;
+	struct stat st;
+
+	if (getsockname(listen_fd, (struct sockaddr *)&sun, &len) < 0 ||
+	    sun.sun_family != AF_UNIX || !sun.sun_path[0] || stat(sun.sun_path, &st) < 0)
+		return 0;
+	return st.st_mode & S_IWGRP ? st.st_gid : 0;
 }

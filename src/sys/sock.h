@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -66,6 +67,11 @@ struct hf_peer {
 	gid_t gid;
 };
 int hf_sock_peer(int fd, struct hf_peer *ret) HF_MUST_CHECK;
+/* Is it of that group, its own or a further one, as of its connect()? SO_PEERGROUPS. */
+bool hf_sock_peer_is_in_group(int fd, unsigned int gid);
+bool hf_sock_is_unix(int fd);
+/* The group that may connect to this listening unix socket, by the file; 0: none, or root's. */
+unsigned int hf_sock_group(int listen_fd);
 
 /*
  * How a connection ended. Only REFUSED, RESET and EOF come from the peer's host and say that it is
