@@ -9,10 +9,12 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "cli/exit.h"
 #include "codec/json.h"
 #include "sys/rundir.h"
 
 #define DEFAULT_RUN_DIR "/run/holdfast"
+#define ANSWER_NS 30000000000ull /* a daemon that is stopped, or waits for storage */
 #define WAIT_MAX_NS (7ull * 24 * 3600 * 1000000000)
 
 /* ---- options ---- */
@@ -155,7 +157,7 @@ int hf_host_complain(const char *verb, const struct hf_client *c, int r, const s
 	if (r == -ESRCH || r == -ECONNRESET)
 		return HF_HOST_EXIT_NO_DAEMON;
 	if (r != -EREMOTE)
-		return HF_LEASE_EXIT_FAILED;
+		return hf_exit_of(r, NULL);
 	if (strcmp(c->error, "Owned") == 0 || strcmp(c->error, "Lost") == 0)
 		return HF_HOST_EXIT_OWNED;
 	if (strcmp(c->error, "NoStorage") == 0 || strcmp(c->error, "NotMember") == 0)
@@ -170,7 +172,9 @@ int hf_host_ask(const char *verb, const struct hf_host_options *o, const char *m
 	struct hf_err err = { "" };
 	struct hf_client c;
 	int code = HF_LEASE_EXIT_DONE;
-	int r = hf_client_open(o->run_dir, HF_RUNDIR_HOST, &c, &err);
+	/* What waits for other hosts has no limit here: its own options, or Ctrl-C, end it. */
+	uint64_t limit_ns = strcmp(method, "Transfer") == 0 ? 0 : hf_client_now_ns() + ANSWER_NS;
+	int r = hf_client_open_by(o->run_dir, HF_RUNDIR_HOST, limit_ns, &c, &err);
 
 	if (r < 0) {
 		json_object_put(parameters);

@@ -165,11 +165,32 @@ static void show_processes(struct json_object *s)
 	printf("\n");
 }
 
+static void show_life(struct json_object *s)
+{
+	const char *life = string_of(s, "life");
+	const char *cause = string_of(s, "cause");
+	const char *text = string_of(s, "cause_text");
+	const char *pause = string_of(s, "pause");
+	bool has_cause = strcmp(cause, "-") != 0 && strcmp(cause, "none") != 0;
+
+	if (strcmp(life, "-") == 0)
+		return;
+	printf("  %-18s %s", "life", life);
+	if (strcmp(pause, "-") != 0 && strcmp(pause, "none") != 0)
+		printf(" (%s)", pause);
+	if (has_cause)
+		printf(", %s", cause);
+	if (has_cause && strcmp(text, "-") != 0 && *text)
+		printf(": %s", text);
+	printf("\n");
+}
+
 void hf_show_status(struct json_object *s)
 {
 	struct json_object *notes;
 
 	printf("%s: %s, %s\n", string_of(s, "vm"), string_of(s, "role"), string_of(s, "state"));
+	show_life(s);
 	printf("  %-18s %s\n", "protected", string_of(s, "protection"));
 	printf("  %-18s %s\n", "guest", string_of(s, "guest"));
 	printf("  %-18s %s\n", "peer", string_of(s, "peer"));
@@ -182,15 +203,4 @@ void hf_show_status(struct json_object *s)
 		for (size_t i = 0; i < json_object_array_length(notes); i++)
 			printf("  note: %s\n",
 			       json_object_get_string(json_object_array_get_idx(notes, i)));
-}
-
-void hf_show_row(struct json_object *s)
-{
-	if (!s)
-		printf("%-20s %-9s %-14s %-10s %s\n", "NAME", "ROLE", "STATE", "EPOCH",
-		       "PROTECTED");
-	else
-		printf("%-20s %-9s %-14s %-10" PRIu64 " %s\n", string_of(s, "vm"),
-		       string_of(s, "role"), string_of(s, "state"),
-		       number_of(part_of(s, "epochs"), "committed"), string_of(s, "protection"));
 }

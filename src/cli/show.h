@@ -7,6 +7,3 @@
 #include <json-c/json_object.h>
 
 void hf_show_status(struct json_object *status);
-
-/* One row of `holdfast list`; with NULL the heading. */
-void hf_show_row(struct json_object *status);
