@@ -124,7 +124,7 @@ def resume_asks_the_keeper() -> list[str]:
         else [f"{done}, {call}"]
     done, _ = ask("resume", {"error": "org.holdfast.Keeper.NotPossible",
                              "parameters": {"reason": "the disk still fails"}})
-    if done.returncode != 1 or done.stderr != "holdfast: the disk still fails\n":
+    if done.returncode != 7 or done.stderr != "holdfast resume: the disk still fails\n":
         problems.append(f"{done}")
     return problems
 
