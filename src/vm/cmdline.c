@@ -282,8 +282,9 @@ static void note_additions(struct hf_cmdline *cmd)
 		return;
 	if (!cmd->is_paused && !cmd->is_standby)
 		hf_cmdline_note(cmd, "-S: added: holdfast starts the guest once all is in place");
-	if (cmd->is_standby)
-		hf_cmdline_note(cmd, "-incoming defer: added: the guest comes from the other host");
+	if (cmd->is_standby || cmd->is_resumed)
+		hf_cmdline_note(cmd, "-incoming defer: added: the guest comes from %s",
+				cmd->is_standby ? "the other host" : "its saved state");
 }
 
 static int examine(struct hf_cmdline *cmd, const struct hf_cmdline_want *want, struct hf_err *err)
@@ -312,6 +313,7 @@ int hf_cmdline_parse(char *const *argv, const struct hf_cmdline_want *want, stru
 		return -ENOMEM;
 	cmd->is_standby = want->is_standby;
 	cmd->is_inspection = want->is_inspection;
+	cmd->is_resumed = want->is_resumed;
 	r = read_line(cmd, argv, err);
 	if (!r)
 		r = cmd->has_failed ? -ENOMEM : examine(cmd, want, err);
@@ -494,7 +496,7 @@ static void put_additions(struct writer *w, const struct hf_cmdline *cmd,
 	/* A standby's QEMU runs on by itself as soon as it has the state: no command's time is lost. */
 	if (!cmd->is_paused && !cmd->is_standby)
 		put(w, "-S");
-	if (cmd->is_standby) {
+	if (cmd->is_standby || cmd->is_resumed) {
 		put(w, "-incoming");
 		put(w, "defer");
 	}

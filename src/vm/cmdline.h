@@ -33,6 +33,7 @@
 /**
  * struct hf_cmdline_want - what the line is to become
  * @is_standby: QEMU waits for a state to come in instead of starting a guest
+* @is_resumed: QEMU waits for a state and stands still when it has it: a saved VM's
  * @is_inspection: it is to be examined, isolated: QEMU waits for its state as a standby's does and stands
  *	still when it has it; RAM is a private copy of the file, what leads outside is exchanged for what leads
  *	nowhere, or refused; the first serial port is the console
@@ -45,6 +46,7 @@
  */
 struct hf_cmdline_want {
 	bool is_standby;
+	bool is_resumed;
 	bool is_inspection;
 	char *const *hold_net;
 	char *const *unprotected;
@@ -147,6 +149,7 @@ struct hf_cmdline {
 	bool is_ram_placed; /* it takes the place of the user's */
 	bool is_ram_of_numa; /* a NUMA node names it, so -machine must not */
 	bool is_standby;
+	bool is_resumed;
 	bool is_inspection;
 	bool has_console;
 	bool is_console_added; /* the serial port that QEMU would make by itself */
