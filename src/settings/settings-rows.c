@@ -466,7 +466,14 @@ const struct hf_setting hf_setting_rows[] = {
 	  .type = HF_SETTING_FLAG,
 	  .places = HF_IN_OPTIONS,
 	  .group = HF_GROUP_KEEPER,
-	  .help = "start without asking the other host whether the VM runs there" },
+	  .help = "start without asking the other host whether the VM runs there, and resume a "
+		  "saved state also if disks or lease have changed since" },
+	{ .name = "discard-saved",
+	  FIELD(is_saved_discarded),
+	  .type = HF_SETTING_FLAG,
+	  .places = HF_IN_OPTIONS,
+	  .group = HF_GROUP_KEEPER,
+	  .help = "boot the VM also if its state was saved, and remove that" },
 
 	{ .name = "name",
 	  FIELD(file_name),
