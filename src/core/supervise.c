@@ -340,8 +340,10 @@ static enum hf_supervise_action wanted(struct hf_supervise *s, const struct hf_s
 	bool was_wanted = s->is_wanted;
 
 	s->is_wanted = ev->is_wanted;
-	if (!was_wanted && ev->is_wanted)
+	if (!was_wanted && ev->is_wanted) {
 		clear(s);
+		s->is_resting = false;
+	}
 	if (ev->is_wanted || s->role != HF_SUPERVISE_STANDBY || s->state != HF_SUPERVISE_UP ||
 	    s->place != HF_SUPERVISE_PLACE_OWN)
 		return settle(s, ev->now_ns);

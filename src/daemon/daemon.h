@@ -9,7 +9,10 @@
  * hostctl.c     the control socket: calls become jobs
  * hostview.c    what people and programs see
  * survey.c        all leases of the area
- * takeover.c    VMs that are started here when their host has died
+ * takeover.c      VMs whose lease is taken over when their host has died
+ * vms*.c, vmlink.c, spawn.c   the VMs themselves: what is started, followed, restarted
+ * peers*.c        daemons of other hosts with which VMs are shared
+ * eventstore.c    events over a restart of the daemon
  */
 #pragma once
 
@@ -27,6 +30,9 @@ struct hf_job;
 struct hf_survey;
 struct hf_starter;
 struct hf_takeover;
+struct hf_vms;
+struct hf_eventstore;
+struct hf_peers;
 
 /* What was last told of another host. */
 struct hf_neighbour {
@@ -39,10 +45,13 @@ struct hf_daemon {
 	struct hf_loop loop;
 	struct hf_journal journal;
 	struct hf_rundir rundir;
-	struct hf_lease_page *page;
+	struct hf_lease_page *page; /* NULL: this host has no leases */
 	struct hf_hostctl *control;
 	struct hf_survey *survey;
 	struct hf_takeover *takeover;
+	struct hf_vms *vms;
+	struct hf_eventstore *eventstore;
+	struct hf_peers *peers; /* other hosts' daemons */
 	struct hf_held_table held;
 	bool is_ending;
 

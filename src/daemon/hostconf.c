@@ -23,6 +23,7 @@ enum type {
 	TYPE_PATH,
 	TYPE_DURATION,
 	TYPE_LOG,
+	TYPE_GROUP,
 	TYPE_ADDR,
 	TYPE_TLS
 };
@@ -45,6 +46,8 @@ static const struct row {
 	  .help = "number of this host's slot, 1 to 2000; no other host may have it" },
 	{ "host", "log-level", "log-level", TYPE_LOG, FIELD(log_level), .def = "info",
 	  .metavar = "error|info|debug", .help = "how much to say" },
+	{ "host", "group", "group", TYPE_GROUP, FIELD(group), .def = "holdfast", .metavar = "NAME",
+	  .help = "whose members may look at everything and change nothing; none: nobody" },
 	{ "lease", "area", "area", TYPE_AREA, FIELD(area), .metavar = "PATH|URI",
 	  .help = "the lease area: a file or block device that all hosts reach, or an NBD export" },
 	{ "lease", "lockspace", "lockspace", TYPE_NAME, FIELD(lockspace), .metavar = "NAME",
@@ -67,6 +70,9 @@ static const struct row {
 	  .metavar = "DIR", .help = "folder for sockets and state, the same as the keepers'" },
 	{ "paths", "vms", "vms", TYPE_PATH, FIELD(vms), .def = "/etc/holdfast/vms",
 	  .metavar = "DIR", .help = "folder of the VMs' definitions" },
+	{ "paths", "state-dir", "state-dir", TYPE_PATH, FIELD(state_dir),
+	  .def = "/var/lib/holdfast", .metavar = "DIR",
+	  .help = "folder for what has to survive a reboot" },
 	{ "peers", "listen", "peers-listen", TYPE_ADDR, FIELD(peers_listen), .def = ":7399",
 	  .metavar = "ADDR[:PORT]",
 	  .help = "where the daemons of hosts with which VMs are shared may connect" },
@@ -163,6 +169,22 @@ static int set_duration(const struct row *row, uint64_t *field, const char *text
 	return 0;
 }
 
+static int set_group(char **field, const char *text, struct hf_err *err)
+{
+	char *copy;
+
+	if (!hf_is_valid_name(text)) {
+		hf_err_set(err, "'%.80s' cannot be the name of a group", text);
+		return -EINVAL;
+	}
+	copy = strdup(strcmp(text, "none") == 0 ? "" : text);
+	if (!copy)
+		return -ENOMEM;
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
 static int set_log(enum hf_log_level *field, const char *text, struct hf_err *err)
 {
 	static const char *const words[] = { "error", "info", "debug" };
@@ -205,6 +227,8 @@ static int set(const struct row *row, struct hf_hostconf *c, const char *text, s
 		return set_path(field, text, row->type == TYPE_AREA, err);
 	case TYPE_DURATION:
 		return set_duration(row, field, text, err);
+	case TYPE_GROUP:
+		return set_group(field, text, err);
 	case TYPE_LOG:
 		return set_log(field, text, err);
 	case TYPE_ADDR:
@@ -465,16 +489,25 @@ static int lacks(struct hf_err *err, const char *what, const char *section, cons
 	return -EINVAL;
 }
 
+/* Without an area there is nothing that the rest could be about. */
+static int check_no_area(const struct hf_hostconf *c, struct hf_err *err)
+{
+	if (!c->lockspace[0])
+		return 0;
+	hf_err_set(err, "a lockspace is given, but no lease area that it would be in");
+	return -EINVAL;
+}
+
 int hf_hostconf_check(const struct hf_hostconf *c, struct hf_err *err)
 {
 	uint64_t sanlock_ns = 8 * c->io_timeout_ns;
 
 	if (!c->name[0])
 		return lacks(err, "host's name", "host", "host-name");
+	if (!c->area)
+		return check_no_area(c, err);
 	if (!c->id)
 		return lacks(err, "host's id", "host", "host-id");
-	if (!c->area)
-		return lacks(err, "lease area", "lease", "area");
 	if (!c->lockspace[0])
 		return lacks(err, "lockspace", "lease", "lockspace");
 	if (c->io_timeout_ns % SECOND)
@@ -527,6 +560,8 @@ void hf_hostconf_fini(struct hf_hostconf *c)
 	free(c->watchdog);
 	free(c->run_dir);
 	free(c->vms);
+	free(c->state_dir);
+	free(c->group);
 	free(c->pki_dir);
 	free(c->peers);
 	memset(c, 0, sizeof(*c));
@@ -574,8 +609,9 @@ void hf_hostconf_help(FILE *to)
 
 	(void)fputs(
 		"Usage: holdfastd [OPTION...]\n\n"
-		"Holds this host's place in a lockspace on shared storage, and the leases of its\n"
-		"VMs. Each option is also a key of the configuration file, and counts more.\n",
+		"Runs this host's VMs by their definitions, and holds its place in a lockspace on\n"
+		"shared storage, if there is one, and the leases of the VMs. Each option is also a "
+		"key of the configuration file, and counts more.\n",
 		to);
 	for (size_t i = 0; i < ROWS; i++) {
 		if (strcmp(section, table[i].section) != 0)

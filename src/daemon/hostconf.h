@@ -31,7 +31,7 @@ struct hf_hostconf_peer {
 struct hf_hostconf {
 	char name[HF_LEASE_NAME_BYTES + 1];
 	uint64_t id;
-	char *area; /* absolute path or NBD URI */
+	char *area; /* absolute path or NBD URI; NULL: this host has no leases */
 	char lockspace[HF_LEASE_NAME_BYTES + 1];
 	uint64_t io_timeout_ns;
 	uint64_t renew_ns;
@@ -40,6 +40,8 @@ struct hf_hostconf {
 	char *watchdog; /* NULL: none */
 	char *run_dir;
 	char *vms;
+	char *state_dir;
+	char *group; /* of those who may look; "": none */
 	enum hf_log_level log_level;
 	struct hf_addr peers_listen;
 	bool is_plain; /* to peers: without TLS */

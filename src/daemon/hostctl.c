@@ -11,8 +11,10 @@
 #include "daemon/jobs.h"
 #include "daemon/membership.h"
 #include "daemon/survey.h"
+#include "daemon/vms.h"
 #include "service/eventfeed.h"
 #include "service/varlink-server.h"
+#include "service/varlink-texts.h"
 
 #define CLIENTS_MAX 512
 #define MS 1000000ull
@@ -148,6 +150,12 @@ static void do_leases(void *ctx, struct hf_varlink_request *rq,
 	struct hf_hostctl *c = ctx;
 	struct listing *l = malloc(sizeof(*l));
 
+	if (!c->d->survey) {
+		free(l);
+		hf_varlink_refuse(rq, HF_HOST_INTERFACE ".NoStorage",
+				  "this host has no lease area");
+		return;
+	}
 	if (l)
 		*l = (struct listing){ .control = c, .rq = rq };
 	if (!l || hf_survey_start(c->d->survey, on_listed, l) < 0) {
@@ -505,11 +513,31 @@ static void do_request(void *ctx, struct hf_varlink_request *rq, struct json_obj
 
 /* ---- the service ---- */
 
+#define VMS_METHOD(verb)                                                                           \
+	static void do_##verb(void *ctx, struct hf_varlink_request *rq, struct json_object *p)     \
+	{                                                                                          \
+		const struct hf_hostctl *c = ctx;                                                  \
+                                                                                                   \
+		hf_vms_do_##verb(c->d, rq, p);                                                     \
+	}
+VMS_METHOD(vms)
+VMS_METHOD(vm)
+VMS_METHOD(start)
+VMS_METHOD(stop)
+VMS_METHOD(clear)
+VMS_METHOD(reload)
+
 static const struct hf_varlink_entry methods[] = {
-	{ .name = HF_HOST_INTERFACE ".Status", .call = do_status },
-	{ .name = HF_HOST_INTERFACE ".Hosts", .call = do_hosts },
-	{ .name = HF_HOST_INTERFACE ".Leases", .call = do_leases },
-	{ .name = HF_HOST_INTERFACE ".Read", .call = do_read },
+	{ .name = HF_HOST_INTERFACE ".Status", .call = do_status, .is_looking = true },
+	{ .name = HF_HOST_INTERFACE ".Vms", .call = do_vms, .is_looking = true },
+	{ .name = HF_HOST_INTERFACE ".Vm", .call = do_vm, .is_looking = true },
+	{ .name = HF_HOST_INTERFACE ".Start", .call = do_start },
+	{ .name = HF_HOST_INTERFACE ".Stop", .call = do_stop },
+	{ .name = HF_HOST_INTERFACE ".Clear", .call = do_clear },
+	{ .name = HF_HOST_INTERFACE ".Reload", .call = do_reload },
+	{ .name = HF_HOST_INTERFACE ".Hosts", .call = do_hosts, .is_looking = true },
+	{ .name = HF_HOST_INTERFACE ".Leases", .call = do_leases, .is_looking = true },
+	{ .name = HF_HOST_INTERFACE ".Read", .call = do_read, .is_looking = true },
 	{ .name = HF_HOST_INTERFACE ".Create", .call = do_create },
 	{ .name = HF_HOST_INTERFACE ".Acquire", .call = do_acquire },
 	{ .name = HF_HOST_INTERFACE ".Hold", .call = do_hold },
@@ -521,7 +549,15 @@ static const struct hf_varlink_entry methods[] = {
 	{ .name = HF_HOST_INTERFACE ".Transfer", .call = do_transfer },
 	{ .name = HF_HOST_INTERFACE ".Await", .call = do_await },
 	{ .name = HF_HOST_INTERFACE ".Request", .call = do_request },
-	{ .name = HF_HOST_INTERFACE ".Events", .call = do_events, .needs_more = true },
+	{ .name = HF_HOST_INTERFACE ".Events",
+	  .call = do_events,
+	  .needs_more = true,
+	  .is_looking = true },
+};
+
+static const struct hf_varlink_interface interfaces[] = {
+	{ "org.varlink.service", hf_varlink_text_service },
+	{ HF_HOST_INTERFACE, hf_varlink_text_host },
 };
 
 static void on_closed(void *ctx, struct hf_varlink_conn *conn)
@@ -535,6 +571,8 @@ static const struct hf_varlink_service service = {
 	.methods = methods,
 	.n_methods = sizeof(methods) / sizeof(methods[0]),
 	.clients_max = CLIENTS_MAX,
+	.interfaces = interfaces,
+	.n_interfaces = sizeof(interfaces) / sizeof(interfaces[0]),
 	.closed = on_closed,
 };
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "daemon/membership.h"
+#include "daemon/vms.h"
 
 #define MS 1000000ull
 
@@ -30,7 +31,7 @@ static int64_t valid_ms(const struct hf_daemon *d)
 	struct hf_lease_state s;
 	uint64_t now_ns = hf_now_ns();
 
-	if (!hf_lease_page_read(d->page, &s) || s.valid_ns == 0)
+	if (!d->page || !hf_lease_page_read(d->page, &s) || s.valid_ns == 0)
 		return 0;
 	return s.valid_ns >= now_ns ? (int64_t)((s.valid_ns - now_ns) / MS)
 				    : -(int64_t)((now_ns - s.valid_ns) / MS);
@@ -41,6 +42,8 @@ static const char *storage(const struct hf_daemon *d)
 	const struct hf_member_status *s = &d->status;
 	uint64_t waits_ns = s->io_since_ns ? hf_now_ns() - s->io_since_ns : 0;
 
+	if (!d->conf.area)
+		return "none";
 	if (!d->member || waits_ns > d->conf.fence_ns)
 		return "unreachable";
 	if (s->error.text[0] && !hf_membership_is_valid(d))
@@ -66,7 +69,10 @@ static void add_membership(struct json_object *o, const struct hf_daemon *d)
 
 	if (!hf_membership_is_valid(d))
 		(void)hf_membership_reason(d, why, sizeof(why));
-	add_text(o, "state", d->member ? hf_host_state_name(s->state) : "no-storage");
+	add_text(o, "state",
+		 d->member      ? hf_host_state_name(s->state)
+		 : d->conf.area ? "no-storage"
+				: "no-lockspace");
 	add_bool(o, "valid", why[0] == '\0');
 	add_text(o, "why", why);
 	add_u64(o, "generation", s->generation);
@@ -87,11 +93,12 @@ struct json_object *hf_hostview_status(const struct hf_daemon *d)
 	add_text(o, "host", d->conf.name);
 	add_u64(o, "host_id", d->conf.id);
 	add_text(o, "lockspace", d->conf.lockspace);
-	add_text(o, "area", d->conf.area);
+	add_text(o, "area", d->conf.area ? d->conf.area : "");
 	add_membership(o, d);
 	json_object_object_add(o, "watchdog",
 			       d->conf.watchdog ? json_object_new_string(d->conf.watchdog) : NULL);
 	add_u64(o, "held", d->held.count);
+	add_u64(o, "vms", d->vms->n);
 	add_profile(o, &d->conf);
 	add_text(o, "version", HF_VERSION);
 	json_object_object_add(o, "pid", json_object_new_int64(getpid()));

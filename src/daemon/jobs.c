@@ -494,6 +494,6 @@ static void on_scanned(void *ctx, const struct hf_survey_result *result)
 
 void hf_jobs_look_for_requests(struct hf_daemon *d)
 {
-	if (hf_survey_start(d->survey, on_scanned, d) == 0)
+	if (d->survey && hf_survey_start(d->survey, on_scanned, d) == 0)
 		d->is_scan_wanted = false;
 }

@@ -145,20 +145,22 @@ static void look_for_requests(struct hf_daemon *d)
 
 bool hf_membership_is_valid(const struct hf_daemon *d)
 {
-	return d->member && d->status.state == HF_HOST_MEMBER &&
+	return d->page && d->member && d->status.state == HF_HOST_MEMBER &&
 	       hf_lease_page_is_valid(d->page, d->status.tenure);
 }
 
 bool hf_membership_is_used(const struct hf_daemon *d)
 {
-	return d->held.first || hf_lease_page_is_used(d->page);
+	return d->held.first || (d->page && hf_lease_page_is_used(d->page));
 }
 
 const char *hf_membership_reason(const struct hf_daemon *d, char *buf, size_t size)
 {
 	const struct hf_member_status *s = &d->status;
 
-	if (!d->member)
+	if (!d->conf.area)
+		(void)snprintf(buf, size, "this host has no lease area: none is configured");
+	else if (!d->member)
 		(void)snprintf(buf, size, "the lease area cannot be opened: %s", d->trouble);
 	else if (s->state == HF_HOST_LOST)
 		(void)snprintf(buf, size, "this host has lost its place in the lockspace: %s",
@@ -450,9 +452,11 @@ static void starter_ready(void *ctx, uint32_t revents __attribute__((unused)))
 
 void hf_membership_begin(struct hf_daemon *d)
 {
-	struct hf_starter *s = calloc(1, sizeof(*s));
+	struct hf_starter *s = d->conf.area ? calloc(1, sizeof(*s)) : NULL;
 	int r = -ENOMEM;
 
+	if (!d->conf.area)
+		return;
 	if (s) {
 		s->d = d;
 		s->may_resume = hf_lease_page_is_used(d->page);

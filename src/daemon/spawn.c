@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * Fork, setsid, fork, exec: the second child belongs to process 1 at once, so that the keeper is no
- * child that would have to be reaped, and does not die with us. Between fork and exec only what is
- * safe after a fork of a process with threads: everything is made ready before.
- */
+/* Between fork and exec nothing is touched that a thread of the parent could have had under its lock,
+ * but what the C library makes whole by itself. */
 #include "daemon/spawn.h"
 
 #include <errno.h>
@@ -13,16 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "sys/fd.h"
-
-/* Through the pipe: the keeper's pid, then, if it could not be loaded, why. */
-struct news {
-	pid_t pid;
-	int error;
-};
 
 static void find_program(char *buf, size_t size)
 {
@@ -42,58 +35,50 @@ static void find_program(char *buf, size_t size)
 		(void)snprintf(buf, size, "%s", HF_BINDIR "/holdfast");
 }
 
-static __attribute__((noreturn)) void second_child(char *const *argv, int out)
+/* The keeper is told the number of the descriptor, and closes it once it serves. */
+static void pass_why(int why_fd)
 {
-	struct news news = { .pid = getpid() };
-	sigset_t none;
+	char number[16];
 
+	if (why_fd < 0 || fcntl(why_fd, F_SETFD, 0) < 0)
+		return;
+	(void)snprintf(number, sizeof(number), "%d", why_fd);
+	(void)setenv("HOLDFAST_WHY_FD", number, 1);
+}
+
+/* In the child. Its standard input is nothing; what it says goes where the daemon's words go. */
+static __attribute__((noreturn)) void become_keeper(char *const *argv, int why_fd, int error_fd)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	sigset_t none;
+	int error;
+
+	(void)setsid();
+	(void)signal(SIGPIPE, SIG_DFL);
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	if (write(out, &news, sizeof(news)) != (ssize_t)sizeof(news))
-		_exit(127);
+	if (null >= 0)
+		(void)dup2(null, STDIN_FILENO);
+	pass_why(why_fd);
 	(void)execv(argv[0], argv);
-	news.error = errno;
-	(void)!write(out, &news, sizeof(news));
+	error = errno;
+	(void)!write(error_fd, &error, sizeof(error));
 	_exit(127);
 }
 
-static __attribute__((noreturn)) void first_child(char *const *argv, int out)
+/* Until the pipe is closed by exec, or says why that could not be. */
+static int read_error(int in)
 {
-	struct news news = { .pid = 0 };
-
-	(void)setsid();
-	switch (fork()) {
-	case -1:
-		news.error = errno;
-		(void)!write(out, &news, sizeof(news));
-		break;
-	case 0:
-		second_child(argv, out);
-	default:
-		break;
-	}
-	_exit(0);
-}
-
-/* Until all that could write has closed the pipe: by exec, or by its end. */
-static int read_news(int in, pid_t *ret_pid)
-{
-	struct news news;
+	int error = 0;
 	ssize_t n;
-	int r = -EIO;
 
-	for (;;) {
-		n = read(in, &news, sizeof(news));
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n != (ssize_t)sizeof(news))
-			return r;
-		*ret_pid = news.pid;
-		r = -news.error;
-	}
+	do {
+		n = read(in, &error, sizeof(error));
+	} while (n < 0 && errno == EINTR);
+	return n == (ssize_t)sizeof(error) ? -error : 0;
 }
 
-static int spawn(char *const *argv, pid_t *ret_pid)
+static int spawn(char *const *argv, int why_fd, pid_t *ret_pid)
 {
 	int fds[2];
 	pid_t pid;
@@ -103,34 +88,58 @@ static int spawn(char *const *argv, pid_t *ret_pid)
 		return -errno;
 	pid = fork();
 	if (pid == 0)
-		first_child(argv, fds[1]);
+		become_keeper(argv, why_fd, fds[1]);
 	r = pid < 0 ? -errno : 0;
 	hf_fd_close(&fds[1]);
-	if (!r) {
-		r = read_news(fds[0], ret_pid);
+	if (!r)
+		r = read_error(fds[0]);
+	hf_fd_close(&fds[0]);
+	if (pid > 0 && r < 0)
 		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 			;
-	}
-	hf_fd_close(&fds[0]);
+	*ret_pid = pid;
 	return r;
 }
 
-int hf_spawn_keeper(const struct hf_hostconf *conf, const char *vm, pid_t *ret_pid,
-		    struct hf_err *err)
+int hf_spawn_keeper(const struct hf_hostconf *conf, const struct hf_spawn *what, pid_t *ret_pid,
+		    int *ret_why_fd, struct hf_err *err)
 {
-	char program[PATH_MAX];
-	char run[] = "run", run_dir_option[] = "--run-dir", config_option[] = "--config";
-	char name[HF_LEASE_NAME_BYTES + 1];
-	char config[PATH_MAX];
-	char *argv[] = { program,       run,           name,   run_dir_option,
-			 conf->run_dir, config_option, config, NULL };
+	char run[] = "run", standby[] = "standby", run_dir_option[] = "--run-dir";
+	char config_option[] = "--config", host_option[] = "--host",
+	     fresh[] = "--when-frozen=fresh";
+	char program[PATH_MAX], config[PATH_MAX];
+	char name[HF_NAME_MAX + 1], host[HF_NAME_MAX + 1];
+	char *argv[12] = { program,       what->is_standby ? standby : run,
+			   name,          run_dir_option,
+			   conf->run_dir, config_option,
+			   config };
+	unsigned int n = 7;
 	int r;
 
 	find_program(program, sizeof(program));
-	(void)snprintf(name, sizeof(name), "%s", vm);
-	(void)snprintf(config, sizeof(config), "%s/%s.conf", conf->vms, vm);
-	r = spawn(argv, ret_pid);
-	if (r < 0)
+	(void)snprintf(name, sizeof(name), "%s", what->vm);
+	(void)snprintf(config, sizeof(config), "%s/%s.conf", conf->vms, what->vm);
+	(void)snprintf(host, sizeof(host), "%s", conf->name);
+	if (what->is_fresh)
+		argv[n++] = fresh;
+	if (what->has_two_hosts) {
+		argv[n++] = host_option;
+		argv[n++] = host;
+	}
+	*ret_why_fd = memfd_create("holdfast-why", MFD_CLOEXEC); /* without one it goes as well */
+	r = spawn(argv, *ret_why_fd, ret_pid);
+	if (r < 0) {
+		hf_fd_close(ret_why_fd);
 		hf_err_set(err, "cannot run %.300s: %s", program, strerror(-r));
+	}
 	return r;
+}
+
+const char *hf_spawn_read_why(int why_fd, char *buf, size_t size)
+{
+	ssize_t n = why_fd >= 0 ? pread(why_fd, buf, size - 1, 0) : 0;
+
+	buf[n > 0 ? n : 0] = '\0';
+	buf[strcspn(buf, "\n")] = '\0';
+	return buf;
 }

@@ -1,36 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/takeover.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/text.h"
 #include "daemon/jobs.h"
 #include "daemon/membership.h"
-#include "daemon/spawn.h"
 #include "daemon/survey.h"
-#include "daemon/vmfile.h"
+#include "daemon/vms.h"
 
 #define TURN_NS 300000000ull
 #define LOOK_NS 30000000000ull
-#define VMS_MAX 1024
-
-struct candidate {
-	char name[HF_NAME_MAX + 1];
-	unsigned int position;
-};
 
 struct hf_takeover {
 	struct hf_daemon *d;
 	struct hf_timer timer;
 	bool is_scanning;
 	bool is_again; /* something changed meanwhile */
-	struct candidate *vms;
-	unsigned int n_vms;
-	char trouble[HF_ERR_MAX]; /* with the definitions, as it was logged */
 };
 
 /* ---- contending ---- */
@@ -43,12 +30,19 @@ static struct json_object *about(const char *vm)
 	return o;
 }
 
-static void start_keeper(struct hf_daemon *d, struct hf_held *h)
+/* The lease is ours: the supervision starts it, like everything else. */
+static void start_vm(struct hf_daemon *d, struct hf_held *h)
 {
+	struct hf_vms_vm *vm = hf_vms_find(d, h->vm);
 	struct hf_err err = { "" };
-	pid_t pid;
-	int r = hf_spawn_keeper(&d->conf, h->vm, &pid, &err);
+	int r = vm ? hf_vms_recover(vm, "its host is dead", &err) : -ENOENT;
+	pid_t pid = vm ? hf_vms_keeper_pid(vm) : 0;
 
+	if (!r && !pid) {
+		hf_err_set(&err, "%s",
+			   vm->trouble[0] ? vm->trouble : "it is not to be started now");
+		r = -EAGAIN;
+	}
 	if (!r)
 		r = hf_held_set_pids(h, &pid, 1, &err);
 	if (!r) {
@@ -89,35 +83,50 @@ static void contend_done(struct hf_job *j, const struct hf_work_result *result)
 	}
 	hf_job_end(j);
 	if (h)
-		start_keeper(d, h);
+		start_vm(d, h);
 }
 
 static const struct hf_job_ops contend_ops = {
 	.name = "takeover", .run = contend_run, .done = contend_done, .is_owning = true
 };
 
-static void contend(struct hf_daemon *d, const struct candidate *vm, uint64_t lver)
+static void contend(struct hf_daemon *d, const struct hf_vms_vm *vm, uint64_t lver)
 {
+	int position = hf_vmfile_position(&vm->file, d->conf.name);
 	struct hf_job *j;
 
-	if (hf_held_find(&d->held, vm->name) || hf_job_find(d, vm->name, &contend_ops))
+	if (position < 0 || hf_held_find(&d->held, vm->name) ||
+	    hf_job_find(d, vm->name, &contend_ops))
 		return;
 	j = hf_job_new(d, &contend_ops, vm->name, NULL);
 	if (!j)
 		return;
 	j->lver = lver;
-	j->deadline_ns = hf_now_ns() + vm->position * TURN_NS;
+	j->deadline_ns = hf_now_ns() + (unsigned int)position * TURN_NS;
 	hf_job_begin(j);
 }
 
 /* ---- looking ---- */
 
-static const struct candidate *find_vm(const struct hf_takeover *t, const char *name)
+/* What it takes to be taken over: a definition that says so, and nothing of it here. */
+static struct hf_vms_vm *find_candidate(const struct hf_takeover *t, const char *name)
 {
-	for (unsigned int i = 0; i < t->n_vms; i++)
-		if (strcmp(t->vms[i].name, name) == 0)
-			return &t->vms[i];
-	return NULL;
+	struct hf_vms_vm *vm = hf_vms_find(t->d, name);
+
+	if (!vm || !vm->has_file || !vm->file.is_taken_over || hf_supervise_has_keeper(&vm->sup) ||
+	    vm->sup.state == HF_SUPERVISE_FAILED)
+		return NULL;
+	return vm;
+}
+
+static bool has_candidate(const struct hf_takeover *t)
+{
+	struct hf_vms_vm *vm = NULL;
+
+	while ((vm = hf_vms_next(t->d, vm)))
+		if (find_candidate(t, vm->name))
+			return true;
+	return false;
 }
 
 static bool is_owner_dead(const struct hf_daemon *d, const struct hf_lease_leader *l)
@@ -134,51 +143,13 @@ static void on_scanned(void *ctx, const struct hf_survey_result *result)
 	t->is_scanning = false;
 	for (unsigned int i = 0; i < result->n && hf_membership_is_valid(t->d); i++) {
 		const struct hf_survey_lease *l = &result->leases[i];
-		const struct candidate *vm = find_vm(t, l->name);
+		const struct hf_vms_vm *vm = find_candidate(t, l->name);
 
 		if (vm && l->r == 0 && is_owner_dead(t->d, &l->leader))
 			contend(t->d, vm, l->leader.lver);
 	}
 	if (t->is_again)
 		hf_takeover_look(t);
-}
-
-static void add_vm(struct hf_takeover *t, const char *name, struct hf_err *err)
-{
-	struct hf_vmfile f;
-	int position;
-
-	if (hf_vmfile_read(t->d->conf.vms, name, &f, err) < 0)
-		return;
-	position = hf_vmfile_position(&f, t->d->conf.name);
-	if (!f.is_taken_over || position < 0 || strlen(name) > HF_LEASE_NAME_BYTES)
-		return;
-	(void)snprintf(t->vms[t->n_vms].name, sizeof(t->vms[0].name), "%s", name);
-	t->vms[t->n_vms++].position = (unsigned int)position;
-}
-
-static void read_definitions(struct hf_takeover *t)
-{
-	DIR *folder = opendir(t->d->conf.vms);
-	struct hf_err err = { "" };
-	const struct dirent *e;
-	char name[NAME_MAX + 1];
-
-	t->n_vms = 0;
-	while (folder && (e = readdir(folder)) && t->n_vms < VMS_MAX) {
-		size_t n = strlen(e->d_name);
-
-		if (n < 6 || strcmp(e->d_name + n - 5, ".conf") != 0)
-			continue;
-		(void)snprintf(name, sizeof(name), "%.*s", (int)(n - 5), e->d_name);
-		if (hf_is_valid_name(name))
-			add_vm(t, name, &err);
-	}
-	if (folder)
-		(void)closedir(folder);
-	if (err.text[0] && strcmp(err.text, t->trouble) != 0)
-		hf_log(&t->d->journal, HF_LOG_ERROR, "a definition is left out: %s", err.text);
-	(void)snprintf(t->trouble, sizeof(t->trouble), "%s", err.text);
 }
 
 static void on_time(void *ctx)
@@ -194,8 +165,7 @@ void hf_takeover_look(struct hf_takeover *t)
 	t->is_again = t->is_scanning;
 	if (t->is_scanning || !hf_membership_is_valid(t->d))
 		return;
-	read_definitions(t);
-	if (t->n_vms && hf_survey_start(t->d->survey, on_scanned, t) == 0)
+	if (has_candidate(t) && hf_survey_start(t->d->survey, on_scanned, t) == 0)
 		t->is_scanning = true;
 }
 
@@ -203,12 +173,8 @@ int hf_takeover_new(struct hf_daemon *d, struct hf_takeover **ret)
 {
 	struct hf_takeover *t = calloc(1, sizeof(*t));
 
-	if (t)
-		t->vms = calloc(VMS_MAX, sizeof(*t->vms));
-	if (!t || !t->vms) {
-		free(t);
+	if (!t)
 		return -ENOMEM;
-	}
 	t->d = d;
 	*ret = t;
 	return 0;
@@ -219,6 +185,5 @@ void hf_takeover_free(struct hf_takeover *t)
 	if (!t)
 		return;
 	hf_timer_fini(&t->timer);
-	free(t->vms);
 	free(t);
 }

@@ -5,7 +5,7 @@
  *
  * Only one whose lease names a dead owner is taken over; what was released in order stays down. Of
  * the hosts that a definition prefers each later one waits a little longer; whoever wins the lease
- * starts the keeper, which finds the lease waiting for it.
+ * has its keeper started by the supervision (vms.h); that finds the lease waiting for it.
  */
 #pragma once
 

@@ -14,6 +14,7 @@
 #include "core/supervise.h"
 #include "daemon/daemon.h"
 #include "daemon/vmfile.h"
+#include "daemon/wantedfile.h"
 #include "service/varlink-server.h"
 
 #define HF_VMS_MAX 1024
@@ -32,20 +33,27 @@ struct hf_vms_vm {
 	struct hf_supervise sup;
 	struct hf_wanted wanted;
 	bool was_stopped_by_order; /* stays so over a boot */
+	bool is_stop_forced;
 	struct hf_vmlink *keeper; /* of the VM itself; NULL: none is known of */
 	struct hf_vmlink *guards; /* of frozen instances */
 	/* What its keeper has said last. Kept after its end. */
-	enum hf_vm_state life;
-	enum hf_vm_cause cause;
+	char life[24]; /* names of core/vm.h; "" as long as it has said none */
+	char cause[24];
 	char cause_text[256];
-	bool is_protected;
+	char severity[16];
+	char pause[16];
+	char role[16]; /* "primary", "standby" */
+	char state[24]; /* of that role */
+	char protection[256];
 	char peer[256];
-	char lease[32];
+	char last_state[24]; /* of the life of the keeper that ended: "saved", "shut-off"... */
+	pid_t qemu_pid; /* 0 */
+	bool is_protected;
+	bool has_epoch; /* as a standby */
 	char trouble[HF_ERR_MAX]; /* why it could not be started */
-	uint64_t since_ns; /* wall clock: in this life */
 	char frozen[HF_VMS_FROZEN_MAX][16 + 1]; /* ids */
 	unsigned int n_frozen;
-	int frozen_watch; /* inotify; -1 */
+	int run_wd, frozen_wd; /* inotify; -1 */
 	char place_text[128]; /* why its place is what it is, as told by whoever decides */
 	struct hf_timer timer;
 	struct hf_vms_order *orders; /* who waits for it to start or to stop */
@@ -63,6 +71,21 @@ struct hf_vms_hooks {
 	bool (*given)(struct hf_vms_vm *vm, enum hf_vm_cause cause);
 	/* Adds what other hosts said: members "host", "peer_*". */
 	void (*view)(const struct hf_vms_vm *vm, struct json_object *o);
+};
+
+struct hf_vms {
+	struct hf_vms_vm *first;
+	unsigned int n;
+	struct hf_vms_hooks hooks;
+	char boot_id[HF_BOOT_ID + 1];
+	bool is_boot; /* nothing has been started since the kernel has */
+	bool is_begun;
+	struct hf_timer save_timer;
+	/* vms-files.c */
+	int inotify_fd;
+	int run_wd, file_wd;
+	struct hf_watch watch;
+	struct hf_timer reload_timer;
 };
 
 /* ---- for the daemon ---- */
@@ -84,6 +107,7 @@ void hf_vms_set_hooks(struct hf_daemon *d, const struct hf_vms_hooks *hooks);
 
 /* As if by an operator's order here. 0; -EALREADY; -EPERM: frozen here, or not defined; @err. */
 int hf_vms_start(struct hf_vms_vm *vm, bool is_fresh, struct hf_err *err);
+void hf_vms_stop(struct hf_vms_vm *vm, bool is_forced);
 /* It has failed on another host, whose lease is free. 0; -EALREADY; -EPERM. */
 int hf_vms_recover(struct hf_vms_vm *vm, const char *why, struct hf_err *err);
 /* What another host says is wanted. True: it was newer. */
@@ -99,21 +123,30 @@ pid_t hf_vms_keeper_pid(const struct hf_vms_vm *vm);
 
 /* ---- the parts of it ---- */
 
+/* vms.c */
+struct hf_vms_vm *hf_vms_get(struct hf_daemon *d,
+			     const char *name); /* made if need be; NULL: too many */
+/* One event of the machine, and what follows from it. DO_REFUSE: nothing does. */
+enum hf_supervise_action hf_vms_feed(struct hf_vms_vm *vm, struct hf_supervise_event ev);
+/* What reading its file has given: @r of hf_vmfile_read(). */
+void hf_vms_take_definition(struct hf_vms_vm *vm, int r, const struct hf_vmfile *file,
+			    const struct hf_err *err);
+void hf_vms_changed(struct hf_vms_vm *vm);
+void hf_vms_save_later(struct hf_daemon *d);
+
+/* vms-keeper.c */
+int hf_vms_spawn(struct hf_vms_vm *vm, bool is_standby, struct hf_err *err) HF_MUST_CHECK;
+/* A keeper that was started by somebody else; @id: of the frozen instance that it guards, or "". */
+void hf_vms_found(struct hf_vms_vm *vm, const char *id, pid_t pid);
+
 /* vms-files.c */
 int hf_vms_watch_open(struct hf_daemon *d, struct hf_err *err) HF_MUST_CHECK;
 void hf_vms_watch_close(struct hf_daemon *d);
+void hf_vms_watch_vm(struct hf_vms_vm *vm); /* its folders, as far as they are there */
 void hf_vms_look_for_keepers(struct hf_daemon *d);
 void hf_vms_look_for_frozen(struct hf_vms_vm *vm);
 
-/* vms.c */
-struct hf_vms_vm *hf_vms_get(struct hf_daemon *d, const char *name); /* made if need be; NULL: too many */
-void hf_vms_feed(struct hf_vms_vm *vm, const struct hf_supervise_event *ev);
-/* Feeds it; the action says whether an order was refused. */
-enum hf_supervise_action hf_vms_order_step(struct hf_vms_vm *vm, struct hf_supervise_event ev);
-void hf_vms_changed(struct hf_vms_vm *vm);
-void hf_vms_set_life(struct hf_vms_vm *vm, enum hf_vm_state life);
-
-/* vms-orders.c: the methods of org.holdfast.Host; the hf_varlink_method's ctx is not used but for @d. */
+/* vms-orders.c: methods of org.holdfast.Host, and who waits for one of them */
 void hf_vms_do_vms(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p);
 void hf_vms_do_vm(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p);
 void hf_vms_do_start(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p);

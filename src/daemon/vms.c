@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/vms.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/vmlink.h"
+
+#define RESTART_WINDOW_NS 600000000000ull
+
+/* ---- the table ---- */
+
+struct hf_vms_vm *hf_vms_find(const struct hf_daemon *d, const char *name)
+{
+	struct hf_vms_vm *vm = d->vms ? d->vms->first : NULL;
+
+	while (vm && strcmp(vm->name, name) != 0)
+		vm = vm->next;
+	return vm;
+}
+
+struct hf_vms_vm *hf_vms_next(const struct hf_daemon *d, const struct hf_vms_vm *after)
+{
+	if (after)
+		return after->next;
+	return d->vms ? d->vms->first : NULL;
+}
+
+struct hf_vms_vm *hf_vms_get(struct hf_daemon *d, const char *name)
+{
+	struct hf_vms_vm *vm = hf_vms_find(d, name);
+
+	if (vm)
+		return vm;
+	vm = d->vms->n < HF_VMS_MAX ? calloc(1, sizeof(*vm)) : NULL;
+	if (!vm) {
+		hf_log(&d->journal, HF_LOG_ERROR, "'%s' is one VM too many", name);
+		return NULL;
+	}
+	vm->d = d;
+	vm->run_wd = vm->frozen_wd = -1;
+	(void)snprintf(vm->name, sizeof(vm->name), "%s", name);
+	hf_supervise_init(&vm->sup);
+	vm->next = d->vms->first;
+	d->vms->first = vm;
+	d->vms->n++;
+	return vm;
+}
+
+static void vm_free(struct hf_vms_vm *vm)
+{
+	struct hf_vmlink *l;
+
+	hf_timer_fini(&vm->timer);
+	hf_vms_orders_free(vm);
+	hf_vmlink_free(vm->keeper);
+	while ((l = vm->guards)) {
+		vm->guards = l->next;
+		hf_vmlink_free(l);
+	}
+	free(vm);
+}
+
+void hf_vms_set_hooks(struct hf_daemon *d, const struct hf_vms_hooks *hooks)
+{
+	d->vms->hooks = *hooks;
+}
+
+/* ---- what is wanted, over restarts ---- */
+
+static void host_folder(const struct hf_daemon *d, char *buf, size_t size)
+{
+	(void)snprintf(buf, size, "%s/.host", d->conf.state_dir);
+}
+
+static void save(void *ctx)
+{
+	struct hf_daemon *d = ctx;
+	struct hf_wanted_all all = { .vms = calloc(d->vms->n + 1, sizeof(*all.vms)) };
+	char folder[PATH_MAX];
+	struct hf_err err;
+
+	host_folder(d, folder, sizeof(folder));
+	(void)snprintf(all.boot_id, sizeof(all.boot_id), "%s", d->vms->boot_id);
+	for (const struct hf_vms_vm *vm = d->vms->first; all.vms && vm; vm = vm->next) {
+		struct hf_wanted_entry *e = &all.vms[all.n];
+
+		if (vm->wanted.version == 0)
+			continue;
+		(void)snprintf(e->vm, sizeof(e->vm), "%s", vm->name);
+		e->wanted = vm->wanted;
+		e->was_stopped_by_order = vm->was_stopped_by_order;
+		all.n++;
+	}
+	if (hf_wantedfile_save(folder, &all, &err) < 0)
+		hf_log(&d->journal, HF_LOG_ERROR,
+		       "%s: after a restart it is not known what is wanted", err.text);
+	hf_wantedfile_fini(&all);
+}
+
+/* Once for all that changes in this turn of the loop. */
+void hf_vms_save_later(struct hf_daemon *d)
+{
+	hf_timer_set(&d->vms->save_timer, &d->loop, 0, save, d);
+}
+
+static void load(struct hf_daemon *d)
+{
+	struct hf_wanted_all all;
+	char folder[PATH_MAX];
+	struct hf_err err;
+	int r;
+
+	host_folder(d, folder, sizeof(folder));
+	(void)hf_boot_id(d->vms->boot_id);
+	r = hf_wantedfile_load(folder, &all, &err);
+	if (r < 0 && r != -ENOENT)
+		hf_log(&d->journal, HF_LOG_ERROR, "what was wanted is not known: %s", err.text);
+	d->vms->is_boot = strcmp(all.boot_id, d->vms->boot_id) != 0;
+	for (size_t i = 0; i < all.n; i++) {
+		struct hf_vms_vm *vm = hf_vms_get(d, all.vms[i].vm);
+
+		if (!vm)
+			break;
+		vm->wanted = all.vms[i].wanted;
+		vm->was_stopped_by_order = all.vms[i].was_stopped_by_order;
+		vm->sup.is_wanted = vm->wanted.is_started && !d->vms->is_boot;
+	}
+	hf_wantedfile_fini(&all);
+}
+
+/* The machine has changed its mind (an order, an orderly end, a keeper that was started by hand): that is
+ * an order, which other hosts hear of. */
+static void sync_wanted(struct hf_vms_vm *vm)
+{
+	const char *own = vm->d->conf.name;
+
+	if (!vm->d->vms->is_begun || vm->sup.is_wanted == vm->wanted.is_started)
+		return;
+	hf_wanted_order(&vm->wanted, vm->sup.is_wanted,
+			vm->sup.is_wanted && vm->file.n_hosts ? own : vm->wanted.host, own);
+	hf_vms_save_later(vm->d);
+}
+
+/* ---- the machine ---- */
+
+static void on_time(void *ctx)
+{
+	(void)hf_vms_feed(ctx, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_TIME });
+}
+
+static struct json_object *about(const struct hf_vms_vm *vm)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "vm", json_object_new_string(vm->name));
+	return o;
+}
+
+static void start(struct hf_vms_vm *vm, bool is_standby)
+{
+	const struct hf_supervise_event failed = { .kind = HF_SUPERVISE_EV_KEEPER_ENDED,
+						   .end = { .code = HF_SUPERVISE_CANNOT } };
+	struct hf_err err = { "" };
+
+	vm->trouble[0] = '\0';
+	if (hf_vms_spawn(vm, is_standby, &err) == 0)
+		return;
+	(void)snprintf(vm->trouble, sizeof(vm->trouble), "%s", err.text);
+	hf_log(&vm->d->journal, HF_LOG_ERROR, "'%s': %s", vm->name, err.text);
+	(void)hf_vms_feed(vm, failed);
+}
+
+static void act(struct hf_vms_vm *vm, enum hf_supervise_action action)
+{
+	switch (action) {
+	case HF_SUPERVISE_DO_START:
+	case HF_SUPERVISE_DO_START_STANDBY:
+		start(vm, action == HF_SUPERVISE_DO_START_STANDBY);
+		break;
+	case HF_SUPERVISE_DO_STOP:
+		if (vm->keeper)
+			hf_vmlink_stop(vm->keeper, vm->is_stop_forced);
+		break;
+	case HF_SUPERVISE_DO_NOTHING:
+	case HF_SUPERVISE_DO_REFUSE:
+		break;
+	}
+}
+
+static void tell_failed(struct hf_vms_vm *vm)
+{
+	struct json_object *o = about(vm);
+	const char *why = hf_supervise_why_text(vm->sup.why);
+
+	json_object_object_add(o, "reason", json_object_new_string(why));
+	hf_event(&vm->d->journal, "vm-failed", o, "'%s' has failed: %s%s%s", vm->name, why,
+		 vm->trouble[0] ? ": " : "", vm->trouble);
+}
+
+enum hf_supervise_action hf_vms_feed(struct hf_vms_vm *vm, struct hf_supervise_event ev)
+{
+	enum hf_supervise_state was = vm->sup.state;
+	enum hf_supervise_action action;
+
+	ev.now_ns = hf_now_ns();
+	action = hf_supervise_step(&vm->sup, &ev);
+	if (vm->sup.state == HF_SUPERVISE_FAILED && was != HF_SUPERVISE_FAILED)
+		tell_failed(vm);
+	sync_wanted(vm);
+	act(vm, action);
+	hf_timer_set(&vm->timer, &vm->d->loop, hf_supervise_deadline_ns(&vm->sup), on_time, vm);
+	hf_vms_changed(vm);
+	return action;
+}
+
+void hf_vms_changed(struct hf_vms_vm *vm)
+{
+	const struct hf_vms_hooks *hooks = &vm->d->vms->hooks;
+
+	if (!vm->d->vms->is_begun)
+		return;
+	hf_vms_orders_look(vm);
+	if (hooks->changed)
+		hooks->changed(vm);
+}
+
+/* ---- definitions ---- */
+
+static void take_file(struct hf_vms_vm *vm, const struct hf_vmfile *file)
+{
+	const struct hf_supervise_definition definition = {
+		.has_two_hosts = file->n_hosts == 2,
+		.is_first = file->own == 0,
+		.may_run_beside_frozen = file->may_run_beside_frozen,
+		.restarts_max = file->restarts_max,
+		.restart_window_ns = RESTART_WINDOW_NS,
+	};
+
+	if (vm->has_file && vm->file.crc == file->crc)
+		return;
+	if (vm->has_file)
+		hf_event(&vm->d->journal, "definition-changed", about(vm),
+			 "the definition of '%s' has changed%s", vm->name,
+			 vm->keeper ? "; what runs goes on with the old one" : "");
+	vm->file = *file;
+	vm->has_file = true;
+	hf_vms_watch_vm(vm);
+	hf_vms_look_for_frozen(vm);
+	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_DEFINED,
+							   .definition = &definition });
+}
+
+void hf_vms_take_definition(struct hf_vms_vm *vm, int r, const struct hf_vmfile *file,
+			    const struct hf_err *err)
+{
+	if (r == 0) {
+		vm->file_error[0] = '\0';
+		take_file(vm, file);
+		return;
+	}
+	if (r != -ENOENT) { /* the old one stays in force */
+		if (strcmp(vm->file_error, err->text) != 0)
+			hf_event(&vm->d->journal, "definition-error", about(vm), "%s%s", err->text,
+				 vm->has_file ? "; the old definition stays in force" : "");
+		(void)snprintf(vm->file_error, sizeof(vm->file_error), "%s", err->text);
+		return;
+	}
+	vm->file_error[0] = '\0';
+	if (!vm->has_file)
+		return;
+	vm->has_file = false;
+	hf_event(&vm->d->journal, "definition-removed", about(vm),
+		 "the definition of '%s' is gone%s", vm->name,
+		 vm->keeper ? "; what runs goes on" : "");
+	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_UNDEFINED });
+}
+
+/* ---- orders ---- */
+
+static int explain_refusal(const struct hf_vms_vm *vm, struct hf_err *err)
+{
+	const struct hf_supervise *s = &vm->sup;
+
+	if (hf_supervise_has_keeper(s)) {
+		hf_err_set(err, "'%s' is %s here already%s", vm->name, hf_vms_life_name(vm),
+			   s->role == HF_SUPERVISE_STANDBY
+				   ? ": the other host runs it; `holdfast promote` moves it here"
+				   : "");
+		return -EALREADY;
+	}
+	if (!s->is_defined)
+		hf_err_set(err, "'%s': %s", vm->name,
+			   vm->file_error[0] ? vm->file_error
+					     : "there is no definition of it on this host");
+	else if (s->state == HF_SUPERVISE_FAILED)
+		hf_err_set(err, "'%s' has failed here: %s; `holdfast clear` lets it be tried again",
+			   vm->name, hf_supervise_why_text(s->why));
+	else
+		hf_err_set(err,
+			   "'%s' is frozen here (%s): release that, or start a fresh copy with "
+			   "--fresh",
+			   vm->name, vm->frozen[0]);
+	return -EPERM;
+}
+
+int hf_vms_start(struct hf_vms_vm *vm, bool is_fresh, struct hf_err *err)
+{
+	const struct hf_supervise_event ev = { .kind = HF_SUPERVISE_EV_START,
+					       .is_fresh = is_fresh };
+
+	hf_vms_look_for_frozen(vm);
+	vm->was_stopped_by_order = false;
+	return hf_vms_feed(vm, ev) == HF_SUPERVISE_DO_REFUSE ? explain_refusal(vm, err) : 0;
+}
+
+int hf_vms_recover(struct hf_vms_vm *vm, const char *why, struct hf_err *err)
+{
+	const struct hf_supervise_event ev = { .kind = HF_SUPERVISE_EV_RECOVER };
+
+	hf_vms_look_for_frozen(vm);
+	if (hf_vms_feed(vm, ev) == HF_SUPERVISE_DO_REFUSE)
+		return explain_refusal(vm, err);
+	hf_event(&vm->d->journal, "recovering", about(vm), "'%s' is started here: %s", vm->name,
+		 why);
+	return 0;
+}
+
+void hf_vms_stop(struct hf_vms_vm *vm, bool is_forced)
+{
+	vm->is_stop_forced = is_forced;
+	vm->was_stopped_by_order = true;
+	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_STOP });
+	hf_vms_save_later(vm->d);
+}
+
+bool hf_vms_take_wanted(struct hf_vms_vm *vm, const struct hf_wanted *theirs)
+{
+	if (!hf_wanted_take(&vm->wanted, theirs))
+		return false;
+	vm->was_stopped_by_order = !vm->wanted.is_started;
+	hf_vms_save_later(vm->d);
+	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_WANTED,
+							   .is_wanted = vm->wanted.is_started });
+	return true;
+}
+
+void hf_vms_set_place(struct hf_vms_vm *vm, enum hf_place place, const char *why)
+{
+	static const enum hf_supervise_place places[] = {
+		[HF_PLACE_NOTHING] = HF_SUPERVISE_PLACE_NOTHING,
+		[HF_PLACE_RUN] = HF_SUPERVISE_PLACE_RUN,
+		[HF_PLACE_STANDBY] = HF_SUPERVISE_PLACE_STANDBY,
+		[HF_PLACE_WAIT] = HF_SUPERVISE_PLACE_WAIT,
+		[HF_PLACE_END] = HF_SUPERVISE_PLACE_END,
+	};
+
+	if (strcmp(vm->place_text, why) == 0 && vm->sup.place == places[place])
+		return; /* nothing has changed: who decides is told of changes, and may decide anew */
+	(void)snprintf(vm->place_text, sizeof(vm->place_text), "%s", why);
+	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_PLACE,
+							   .place = places[place] });
+}
+
+/* ---- what is here ---- */
+
+enum hf_place_have hf_vms_have(const struct hf_vms_vm *vm)
+{
+	if (!hf_supervise_has_keeper(&vm->sup))
+		return HF_HAVE_NOTHING;
+	if (vm->sup.role == HF_SUPERVISE_STANDBY)
+		return vm->has_epoch ? HF_HAVE_STANDBY : HF_HAVE_EMPTY_STANDBY;
+	return HF_HAVE_RUNNING;
+}
+
+pid_t hf_vms_keeper_pid(const struct hf_vms_vm *vm)
+{
+	return vm->keeper ? vm->keeper->pid : 0;
+}
+
+static const char *life_without_keeper(const struct hf_vms_vm *vm)
+{
+	if (vm->sup.state == HF_SUPERVISE_FAILED)
+		return vm->sup.why == HF_SUPERVISE_CRASHED ? "crashed" : "failed";
+	if (vm->n_frozen)
+		return "frozen";
+	return strcmp(vm->last_state, "saved") == 0 ? "saved" : "shut-off";
+}
+
+const char *hf_vms_life_name(const struct hf_vms_vm *vm)
+{
+	if (!hf_supervise_has_keeper(&vm->sup))
+		return life_without_keeper(vm);
+	return vm->life[0] ? vm->life : "starting";
+}
+
+/* ---- beginning and end ---- */
+
+/* What autostart asks for, unless somebody has stopped it by an order. What two hosts share is left as
+ * it is: the other one may be running it. */
+static void boot(struct hf_vms_vm *vm)
+{
+	bool is_wanted = vm->file.is_autostarted && !vm->was_stopped_by_order;
+
+	if (vm->file.n_hosts && vm->wanted.is_started)
+		is_wanted = true;
+	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_WANTED,
+							   .is_wanted = is_wanted });
+}
+
+int hf_vms_new(struct hf_daemon *d, struct hf_err *err)
+{
+	d->vms = calloc(1, sizeof(*d->vms));
+	if (!d->vms)
+		return -ENOMEM;
+	d->vms->inotify_fd = -1;
+	load(d);
+	return hf_vms_watch_open(d, err);
+}
+
+/* First all that runs is found, then the definitions are read: so nothing is started twice. */
+void hf_vms_begin(struct hf_daemon *d)
+{
+	bool is_boot = d->vms->is_boot;
+
+	hf_vms_look_for_keepers(d);
+	hf_vms_reload(d);
+	d->vms->is_begun = true;
+	for (struct hf_vms_vm *vm = d->vms->first; vm && is_boot; vm = vm->next)
+		if (vm->has_file)
+			boot(vm);
+	d->vms->is_boot = false;
+	hf_vms_save_later(d);
+}
+
+void hf_vms_free(struct hf_daemon *d)
+{
+	struct hf_vms_vm *vm;
+
+	if (!d->vms)
+		return;
+	if (d->vms->is_begun)
+		save(d);
+	hf_vms_watch_close(d);
+	hf_timer_fini(&d->vms->save_timer);
+	while ((vm = d->vms->first)) {
+		d->vms->first = vm->next;
+		vm_free(vm);
+	}
+	free(d->vms);
+	d->vms = NULL;
+}
