@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Callable
 
 from checks import chance, check, expect, main, poll, say
+from labpki import PLAIN
 from protected import Keeper, Load, Pair
 from wirepeer import (ACK, DEAD, DISCARDED, DISK, DISK_FLUSH, DISK_SYNC, DISK_WRITE, DISK_ZERO,
                       EPOCH_BEGIN, EPOCH_END, ERROR, HELLO, PAGES, PING, PRIMARY, PROMOTED, REFUSE,
@@ -105,7 +106,7 @@ def crowd_the_door(pair: Pair, source: str, keeper: Keeper) -> None:
 
 @check
 def strangers_at_the_door() -> None:
-    with Pair() as pair:
+    with Pair(PLAIN) as pair:
         load = Load(pair)
         # A first message to learn the form from: that of the primary to a stranger's inquiry is
         # needed to make one, so it is composed from what `status` says.
@@ -232,7 +233,7 @@ def misbehave(pair: Pair, load: Load, what: str) -> None:
 
 @check
 def false_standbys() -> None:
-    with Pair() as pair:
+    with Pair(PLAIN) as pair:
         load = Load(pair)
         pair.standby.ask("Stop", force=True)
         pair.standby.exit_code()
@@ -254,7 +255,7 @@ def false_standbys() -> None:
 @check
 def a_false_standby_says_that_it_is_live() -> None:
     """PROMOTED and DISCARDED of a session that is not ours mean nothing."""
-    with Pair() as pair:
+    with Pair(PLAIN) as pair:
         load = Load(pair)
         pair.standby.ask("Stop", force=True)
         pair.standby.exit_code()
@@ -330,7 +331,7 @@ def bad_sessions(ram: int) -> dict[str, bytes]:
 
 @check
 def false_primaries() -> None:
-    with Pair() as pair:
+    with Pair(PLAIN) as pair:
         pair.primary.ask("Stop", force=True)
         pair.primary.exit_code()
         pair.standby.wait("vm-ended")
@@ -366,7 +367,7 @@ def false_primaries() -> None:
 @check
 def a_state_that_qemu_does_not_take() -> None:
     """All that holdfast can check is right, and still it is no VM: the standby fails, and says so."""
-    with Pair() as pair:
+    with Pair(PLAIN) as pair:
         pair.primary.ask("Stop", force=True)
         pair.primary.exit_code()
         pair.standby.wait("vm-ended")

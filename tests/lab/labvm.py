@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from labnet import CLIENT, GUEST_NET, Lab, LabError, Proc, build_dir, tool
+from labpki import pki_dir
 
 PORT_CONTROL = 7003
 KEEPER_PORT = 7100
@@ -177,11 +178,13 @@ class Vm:
         return os.environ.get("HOLDFAST") or tool("src/cli/holdfast")
 
     def side(self, verb: str, host: str, peer: str, options: Sequence[str]) -> list[str]:
-        """holdfast run or standby, for a host."""
+        """holdfast run or standby, for a host. They talk over TLS, unless options say otherwise."""
+        state = () if "--state-dir" in options else ("--state-dir", f"{self.lab.self_dir}/state")
         return [self.holdfast(), verb, self.name,
                 "--listen", f"{self.lab.repl_addr(host)}:{self.port}",
                 "--peer", f"{self.lab.repl_addr(peer)}:{self.port}",
-                "--run-dir", self.run_dir, "--hold-net", "net0", *options, "--", *self.qemu_argv()]
+                "--pki-dir", pki_dir(self.lab), "--run-dir", self.run_dir, "--hold-net", "net0",
+                *state, *options, "--", *self.qemu_argv()]
 
     def run(self, host: str, peer: str, *options: str) -> Proc:
         """holdfast run: the VM starts here, protected by the peer."""
