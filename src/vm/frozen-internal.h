@@ -24,3 +24,10 @@ bool hf_frozen_is_of_this_boot(const struct hf_certificate *c);
 
 /* Ends the process that keeps its memory, if there is one. 0 or -errno with @err. */
 int hf_frozen_end_holder(const struct hf_certificate *c, struct hf_err *err) HF_MUST_CHECK;
+
+/* RAM that a process holds. As hf_frozen_open_ram(). */
+int hf_frozen_open_ram_of(const struct hf_certificate *c, int *ret_fd,
+			  struct hf_err *err) HF_MUST_CHECK;
+
+/* What its folder takes. */
+uint64_t hf_frozen_disk_bytes(const struct hf_frozen *f);

@@ -94,6 +94,22 @@ static int check_size(int fd, uint64_t want_bytes, struct hf_err *err)
 	return lost(err, "what is in its place has another size");
 }
 
+int hf_frozen_open_ram_of(const struct hf_certificate *c, int *ret_fd, struct hf_err *err)
+{
+	int fd = -1, r;
+
+	if (c->ram != HF_REMAINS_PROCESS)
+		return lost(err, "it was not kept");
+	r = open_held(c, &fd, err);
+	if (r == 0)
+		r = check_size(fd, c->ram_bytes, err);
+	if (r < 0)
+		hf_fd_close(&fd);
+	else
+		*ret_fd = fd;
+	return r;
+}
+
 int hf_frozen_open_ram(const struct hf_frozen *f, int *ret_fd, struct hf_err *err)
 {
 	const struct hf_certificate *c = &f->certificate;
@@ -101,17 +117,9 @@ int hf_frozen_open_ram(const struct hf_frozen *f, int *ret_fd, struct hf_err *er
 
 	if (!f->is_readable)
 		return lost(err, f->trouble);
-	switch (c->ram) {
-	case HF_REMAINS_PROCESS:
-		r = open_held(c, &fd, err);
-		break;
-	case HF_REMAINS_FILE:
-		r = open_file(f, &fd, err);
-		break;
-	case HF_REMAINS_NONE:
-	default:
-		return lost(err, "it was not kept");
-	}
+	if (c->ram != HF_REMAINS_FILE)
+		return hf_frozen_open_ram_of(c, ret_fd, err);
+	r = open_file(f, &fd, err);
 	if (r == 0)
 		r = check_size(fd, c->ram_bytes, err);
 	if (r < 0)
@@ -128,13 +136,12 @@ static uint64_t blocks_of(const struct stat *st)
 	return (uint64_t)st->st_blocks * 512;
 }
 
-uint64_t hf_frozen_used_bytes(const struct hf_frozen *f)
+uint64_t hf_frozen_disk_bytes(const struct hf_frozen *f)
 {
 	DIR *dir = opendir(f->path);
 	uint64_t bytes = 0;
 	struct dirent *e;
 	struct stat st;
-	int fd = -1;
 
 	while (dir && (e = readdir(dir)))
 		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -142,6 +149,15 @@ uint64_t hf_frozen_used_bytes(const struct hf_frozen *f)
 			bytes += blocks_of(&st);
 	if (dir)
 		(void)closedir(dir);
+	return bytes;
+}
+
+uint64_t hf_frozen_used_bytes(const struct hf_frozen *f)
+{
+	uint64_t bytes = hf_frozen_disk_bytes(f);
+	struct stat st;
+	int fd = -1;
+
 	if (f->is_readable && f->certificate.ram == HF_REMAINS_PROCESS &&
 	    hf_frozen_open_ram(f, &fd, NULL) == 0 && fstat(fd, &st) == 0)
 		bytes += blocks_of(&st);

@@ -113,14 +113,15 @@ static int remove_dir(const char *path)
 {
 	DIR *dir = opendir(path);
 	struct dirent *e;
-	int r = dir ? 0 : -errno;
+	int r = 0;
 
+	if (!dir)
+		return -errno;
 	while (r == 0 && (e = readdir(dir)))
 		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
 		    unlinkat(dirfd(dir), e->d_name, 0) < 0)
 			r = -errno;
-	if (dir)
-		(void)closedir(dir);
+	(void)closedir(dir);
 	return r == 0 && rmdir(path) < 0 ? -errno : r;
 }
 

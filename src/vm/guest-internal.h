@@ -10,6 +10,7 @@
 struct hf_guest_net {
 	char *id;
 	char *downscript; /* NULL: none, or nothing to undo yet */
+	bool is_detached; /* cut, and its interface is still to be removed */
 	struct hf_tap tap; /* its descriptor belongs to nettap once that exists */
 	struct hf_nettap *nettap;
 };
@@ -25,6 +26,8 @@ struct hf_guest {
 	size_t cut_count; /* nets that were cut: only their downscripts are left */
 	struct hf_guest_identity identity;
 	struct hf_report report;
+	struct hf_ram_part ram_part[HF_CERTIFICATE_RAM_PARTS_MAX];
+	size_t ram_parts; /* 0: not known */
 	bool has_disks;
 	bool is_paused;
 	int64_t deadline_ms; /* of the start */

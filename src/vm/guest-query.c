@@ -15,6 +15,7 @@
 #include "codec/wire-msg.h"
 #include "sys/fd.h"
 #include "vm/guest-internal.h"
+#include "vm/mtree.h"
 
 #define STATE_FD_NAME "holdfast-in"
 
@@ -210,6 +211,27 @@ static int query_version(struct hf_guest *g, struct hf_err *err)
 	return r;
 }
 
+/* For who looks into the memory of a dead guest. Not to know it is no reason to refuse a VM: the answer is
+ * text for people, and a machine may be of a kind that was never seen. */
+static int query_ram_parts(struct hf_guest *g, const char *ram_id, struct hf_err *err)
+{
+	struct json_object *answer;
+	struct hf_err unused;
+	int r = hf_guest_ask(g, "human-monitor-command", "{\"command-line\":\"info mtree\"}",
+			     &answer, err);
+
+	if (r < 0)
+		return r == -EREMOTEIO ? 0 : r;
+	if (json_object_is_type(answer, json_type_string) &&
+	    hf_mtree_parse(json_object_get_string(answer),
+			   (size_t)json_object_get_string_len(answer), ram_id,
+			   g->identity.ram_bytes, g->ram_part, HF_CERTIFICATE_RAM_PARTS_MAX,
+			   &g->ram_parts, &unused) < 0)
+		g->ram_parts = 0;
+	json_object_put(answer);
+	return 0;
+}
+
 int hf_guest_examine(struct hf_guest *g, const struct hf_guest_config *config, struct hf_err *err)
 {
 	static int (*const steps[])(struct hf_guest *, struct hf_err *) = {
@@ -221,7 +243,7 @@ int hf_guest_examine(struct hf_guest *g, const struct hf_guest_config *config, s
 	g->identity.ram_bytes = config->cmdline->ram_bytes;
 	for (size_t i = 0; r == 0 && i < sizeof(steps) / sizeof(steps[0]); i++)
 		r = steps[i](g, err);
-	return r;
+	return r < 0 ? r : query_ram_parts(g, config->cmdline->ram_id, err);
 }
 
 void hf_guest_identity_fini(struct hf_guest_identity *id)

@@ -417,6 +417,14 @@ const struct hf_report *hf_guest_report(const struct hf_guest *g)
 	return &g->report;
 }
 
+size_t hf_guest_ram_parts(const struct hf_guest *g, struct hf_ram_part *ret, size_t max)
+{
+	if (g->ram_parts > max)
+		return 0;
+	memcpy(ret, g->ram_part, g->ram_parts * sizeof(*ret));
+	return g->ram_parts;
+}
+
 bool hf_guest_has_disks(const struct hf_guest *g)
 {
 	return g->has_disks;

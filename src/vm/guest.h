@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "codec/certificate.h"
 #include "preload/report.h"
 #include "sys/cgroup.h"
 #include "sys/memfd.h"
@@ -100,14 +101,19 @@ struct hf_nettap *hf_guest_net(struct hf_guest *g, size_t i);
 const char *hf_guest_net_id(const struct hf_guest *g, size_t i); /* QEMU's id of it */
 const char *hf_guest_net_ifname(const struct hf_guest *g, size_t i); /* its TAP interface */
 
-/* Both sides of each tap are closed, for good: no frame leaves or comes any more, and a TAP device of ours
- * is gone. Afterwards there are no nets. The descriptors must be out of the loop. Downscripts run with
- * hf_guest_free(). */
+/* Both sides of each tap are closed, for good: no frame leaves or comes any more. Afterwards there are no
+ * nets. The descriptors must be out of the loop. */
 void hf_guest_cut_nets(struct hf_guest *g);
+/* After that: the downscripts, and the TAP devices that were ours go. BLOCKS. hf_guest_free() does it, too. */
+void hf_guest_remove_nets(struct hf_guest *g);
 
 /* Where RAM is mapped in QEMU. Without the library's word it was looked up from outside, and
  * tracking_errno is ENOSYS. */
 const struct hf_report *hf_guest_report(const struct hf_guest *g);
+
+/* Where guest-physical memory is in the RAM file, as of the start: @ret has room for @max parts. 0: not
+ * known, or more than that. */
+size_t hf_guest_ram_parts(const struct hf_guest *g, struct hf_ram_part *ret, size_t max);
 
 /* Whether a disk is attached that the guest may write to. */
 bool hf_guest_has_disks(const struct hf_guest *g);
