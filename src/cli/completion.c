@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/gather.h"
+#include "cli/programs.h"
 #include "cli/rows.h"
 #include "codec/json.h"
 
@@ -33,6 +34,7 @@ static void offer_words(const char *words, const char *typed)
 
 static void offer_verbs(const char *typed)
 {
+	offer_words("run standby help version", typed);
 	for (size_t i = 0; hf_verb_at(i); i++)
 		if (!hf_verb_at(i)->is_hidden)
 			offer(hf_verb_at(i)->name, typed);
@@ -67,6 +69,38 @@ static void offer_vms(const struct hf_verb *v, const char *typed)
 			offer(hf_rows_text(row, "name"), typed);
 	}
 	hf_gather_fini(&g);
+}
+
+/* The keeper's own help knows its options: a line for each, "  --lease auto|yes|no". */
+static void offer_keepers_options(const char *typed)
+{
+	char path[4096];
+	char *text = NULL, *line, *rest;
+	int r;
+
+	(void)hf_program_path(HF_PROGRAM_KEEPER, path, sizeof(path));
+	r = hf_program_run((char *[]){ path, (char[]){ "--help" }, NULL },
+			   hf_client_now_ns() + LOOK_NS, &text);
+	for (line = r == 0 ? strtok_r(text, "\n", &rest) : NULL; line;
+	     line = strtok_r(NULL, "\n", &rest)) {
+		if (strncmp(line, "  --", 4) != 0)
+			continue;
+		line[2 + strcspn(line + 2, " ")] = '\0';
+		offer(line + 2, typed);
+	}
+	if (r >= 0)
+		free(text);
+}
+
+/* `run` and `standby`. */
+static void offer_for_keeper(const char *typed)
+{
+	static const struct hf_verb keepers = { .words = HF_VERB_VM };
+
+	if (*typed == '-')
+		offer_keepers_options(typed);
+	else
+		offer_vms(&keepers, typed);
 }
 
 /* Does the word before want a value, and which? */
@@ -108,9 +142,7 @@ static void offer_for(const struct hf_verb *v, int at, char **words)
 		offer_words(v->subverbs, typed);
 		return;
 	}
-	if (v->words == HF_VERB_COMMANDS)
-		offer_verbs(typed);
-	else if (v->words == HF_VERB_FILES)
+	if (v->words == HF_VERB_FILES)
 		puts(FILES);
 	else if (v->words != HF_VERB_NO_WORDS)
 		offer_vms(v, typed);
@@ -129,8 +161,10 @@ int hf_completion_run(int argc, char **argv)
 	/* The word that is being typed may be missing when it is empty. */
 	for (int i = 0; i <= at; i++)
 		all[i] = i < n ? words[i] : nothing;
-	if (at == 1)
-		offer_verbs(all[1]);
+	if (at == 1 || (at == 2 && strcmp(all[1], "help") == 0))
+		offer_verbs(all[at]);
+	else if (strcmp(all[1], "run") == 0 || strcmp(all[1], "standby") == 0)
+		offer_for_keeper(all[at]);
 	else if (hf_verb_find(all[1]))
 		offer_for(hf_verb_find(all[1]), at, all);
 	return HF_EXIT_DONE;

@@ -43,7 +43,6 @@ enum hf_verb_words {
 	HF_VERB_VM, /* any that is known here */
 	HF_VERB_FROZEN, /* NAME@ID */
 	HF_VERB_FILES,
-	HF_VERB_COMMANDS, /* names of verbs */
 };
 
 struct hf_verb {
