@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "daemon/membership.h"
+#include "daemon/peers.h"
 #include "daemon/vms.h"
 
 #define MS 1000000ull
@@ -89,6 +90,7 @@ static void add_membership(struct json_object *o, const struct hf_daemon *d)
 struct json_object *hf_hostview_status(const struct hf_daemon *d)
 {
 	struct json_object *o = json_object_new_object();
+	struct json_object *peers = hf_peers_view(d);
 
 	add_text(o, "host", d->conf.name);
 	add_u64(o, "host_id", d->conf.id);
@@ -102,6 +104,8 @@ struct json_object *hf_hostview_status(const struct hf_daemon *d)
 	add_profile(o, &d->conf);
 	add_text(o, "version", HF_VERSION);
 	json_object_object_add(o, "pid", json_object_new_int64(getpid()));
+	if (peers)
+		json_object_object_add(o, "peers", peers);
 	return o;
 }
 
