@@ -58,6 +58,7 @@ static void remove_folder(const char *state_dir, const char *vm, const char *fol
 	(void)rmdir(path_of(path, state_dir, vm, folder, NULL));
 }
 
+/* In place of an older one. */
 static int move_folder(const char *state_dir, const char *vm, const char *from, const char *to,
 		       struct hf_err *err)
 {
@@ -65,6 +66,9 @@ static int move_folder(const char *state_dir, const char *vm, const char *from, 
 
 	path_of(old, state_dir, vm, from, NULL);
 	path_of(new, state_dir, vm, to, NULL);
+	if (access(old, F_OK) < 0)
+		return fail(err, old, -errno);
+	remove_folder(state_dir, vm, to);
 	if (rename(old, new) < 0)
 		return fail(err, old, -errno);
 	return sync_parent(state_dir, vm, err);
@@ -178,7 +182,6 @@ int hf_savefile_write(const char *state_dir, struct hf_savenote *note, int ram_f
 
 int hf_savefile_commit(const char *state_dir, const char *vm, struct hf_err *err)
 {
-	remove_folder(state_dir, vm, "saved");
 	return move_folder(state_dir, vm, "saved.new", "saved", err);
 }
 
@@ -354,7 +357,6 @@ int hf_savefile_load(const char *state_dir, const struct hf_savenote *note, int 
 
 int hf_savefile_use(const char *state_dir, const char *vm, struct hf_err *err)
 {
-	remove_folder(state_dir, vm, "saved.used");
 	return move_folder(state_dir, vm, "saved", "saved.used", err);
 }
 
