@@ -4,11 +4,12 @@
 
 #include "cli/completion.h"
 #include "cli/config-check.h"
+#include "cli/exam.h"
 #include "cli/host-call.h"
 #include "cli/lease-verbs.h"
-#include "cli/pki-verbs.h"
 #include "cli/look-verbs.h"
 #include "cli/order-verbs.h"
+#include "cli/pki-verbs.h"
 #include "cli/verb.h"
 
 #define S HF_VERB_SECOND
@@ -137,6 +138,31 @@ static const struct hf_verb verbs[] = {
 	  .words_max = -1,
 	  .timeout_ns = 60 * S,
 	  .run = hf_config_check },
+	{ .name = "save",
+	  .arguments = "NAME [--run-dir DIR]",
+	  .help = "put a VM's state into files and end it; `holdfast start` resumes it from there",
+	  .words = HF_VERB_VM,
+	  .raw_options = "--run-dir",
+	  .run_raw = hf_exam_save },
+	{ .name = "dump",
+	  .arguments =
+		  "NAME[@ID] FILE [--format elf|kdump-zlib|kdump-lzo|kdump-snappy|raw] [--force] "
+		  "[--state-dir DIR] [--run-dir DIR]",
+	  .help = "a VM's memory and registers as a file that gdb and crash open",
+	  .words = HF_VERB_VM,
+	  .raw_options = "--format --force --state-dir --run-dir",
+	  .run_raw = hf_exam_dump },
+	{ .name = "inspect",
+	  .arguments = "NAME[@ID] [--gdb[=ADDRESS:PORT|PATH]] [--paused] [--run] [--state-dir DIR]",
+	  .help = "bring a frozen VM to life on a private copy, cut off from everything",
+	  .words = HF_VERB_FROZEN,
+	  .raw_options = "--gdb --paused --run --state-dir",
+	  .run_raw = hf_exam_inspect },
+	{ .name = "exam-box",
+	  .arguments = "WORK_DIR [--tap] -- PROGRAM...",
+	  .help = "become a program behind walls: what `holdfast inspect` starts QEMU with",
+	  .run_raw = hf_exam_box,
+	  .is_hidden = true },
 	{ .name = "hosts",
 	  .arguments = "[--json] [--events] [--run-dir DIR]",
 	  .help = "the hosts of the lockspace, and this one's place in it",
