@@ -20,7 +20,7 @@ static int open_state(struct hf_exam *x, struct hf_err *err)
 
 	if (c->device_state != HF_REMAINS_FILE) {
 		(void)snprintf(x->why_no_state, sizeof(x->why_no_state),
-			       "its device state was not saved: %s",
+			       "its device state was not saved: %.200s",
 			       c->step[HF_FREEZE_STATE].text[0] ? c->step[HF_FREEZE_STATE].text
 								: "QEMU could not do it any more");
 		return 0;
