@@ -106,25 +106,65 @@ def keys_are_documented() -> list[str]:
     return problems
 
 
+def commands() -> set[str]:
+    """Of the summary of `holdfast help`."""
+    listed = set(re.findall(r"^  ([a-z-]+) {2,}", run(HOLDFAST, "help").stdout, re.M))
+    assert {"run", "status", "check-config"} <= listed, "the summary has an unknown form"
+    return listed
+
+
 def commands_are_documented() -> list[str]:
-    """each command is in holdfast(1), and no other"""
-    listed = set(re.findall(r"^  ([a-z]+) {2,}", run(HOLDFAST, "help").stdout, re.M))
-    assert {"run", "status"} <= listed, "the summary has another form than this test knows"
-    documented = set(command_page.tags("COMMANDS"))
-    problems = differ("command", listed, documented)
-    for name in sorted(documented):
-        word = (name,) if name in ("help", "version") else (name, "--help")
-        if run(HOLDFAST, *word).returncode != 0:
-            problems.append(f"`holdfast {' '.join(word)}` fails")
+    """each command is in holdfast(1), and no other; each has help and is completed"""
+    listed = commands()
+    problems = differ("command", listed, set(command_page.tags("COMMANDS")))
+    offered = set(run(HOLDFAST, "completion", "1", "holdfast", "").stdout.split())
+    problems += [f"the completion offers no {name}" for name in sorted(listed - offered)]
+    for name in sorted(listed):
+        for words in ((name, "--help"), ("help", name)):
+            if words[0] in ("help", "version"):
+                continue
+            done = run(HOLDFAST, *words)
+            if done.returncode != 0 or f"holdfast {name}" not in done.stdout.replace("-keeper", ""):
+                problems.append(f"`holdfast {' '.join(words)}` is no help: {done}")
     return problems
 
 
+def verb_options() -> dict[str, str]:
+    """Name to letter, of the table of all commands that do not read their options themselves."""
+    source = (ROOT / "src/cli/verb-options.c").read_text()
+    found = re.findall(r"\{ '(\w)', \"([a-z-]+)\", (?:NULL|\")", source)
+    assert len(found) > 10, "this test does not find the options"
+    return {name: letter for letter, name in found}
+
+
 def command_options_are_documented() -> list[str]:
-    """each option of the other commands is in holdfast(1), and no other"""
-    source = (ROOT / "src/cli/holdfast.c").read_text()
-    real = set(re.findall(r'\{ "([a-z-]+)", (?:no|required)_argument', source))
+    """each option of the other commands is in holdfast(1), and no other, and is completed"""
     tags = command_page.tags("OPTIONS OF THE OTHER COMMANDS")
-    return differ("option", real, set(re.findall(r"--([a-z-]+)", " ".join(tags))))
+    problems = differ("option", {*verb_options(), "help"},
+                      set(re.findall(r"--([a-z-]+)", " ".join(tags))))
+    taken: set[str] = set()
+    for name in sorted(commands()):
+        usage = set(re.findall(r"\[--([a-z-]+)[] ]", run(HOLDFAST, name, "--help").stdout))
+        offered = set(run(HOLDFAST, "completion", "2", "holdfast", name, "--").stdout.split())
+        problems += [f"the completion of {name} offers no --{option}" for option in sorted(usage)
+                     if f"--{option}" not in offered and name not in ("run", "standby", "lease",
+                                                                      "pki")]
+        taken |= usage
+    return problems + [f"no command takes --{option}" for option in sorted(set(verb_options()) -
+                                                                           taken)]
+
+
+def rows_are_documented() -> list[str]:
+    """each member of what list prints is in holdfast(1)"""
+    source = (ROOT / "src/cli/rows.c").read_text()
+    names = set(re.findall(r'(?:set|copy|set_if_missing|json_object_object_add)\('
+                           r'row, (?:frozen, |vm, )?"(\w+)"', source))
+    for table in re.findall(r"const keys\[\] = \{(.*?)\};", source, re.S):
+        names |= set(re.findall(r'"(\w+)"', table))
+    assert {"life", "definition_error", "qemu_pid"} <= names, "this test does not find the members"
+    said = " ".join(command_page.tags("LIST")).replace(",", " ").split()
+    return [f"member {name} of list is not documented"
+            for name in sorted(names - set(said) - {"status", "certificate"})]
 
 
 def options_of(path: str) -> set[str]:
@@ -155,7 +195,7 @@ def codes(path: str, enum: str) -> set[str]:
 
 def exit_codes_are_documented() -> list[str]:
     """each exit status is documented, and no other"""
-    return differ("status of holdfast:", codes("src/cli/holdfast.c", "exit_code") |
+    return differ("status of holdfast:", codes("src/cli/exit.h", "hf_exit") |
                   codes("src/cli/lease-verbs.h", "hf_lease_exit") |
                   codes("src/cli/host-call.h", "hf_host_exit"),
                   set(command_page.tags("EXIT STATUS"))) + \
@@ -219,7 +259,14 @@ def exit_codes_are_kept() -> list[str]:
         expected = {
             (HOLDFAST, "list", "--run-dir", folder): 0,
             (HOLDFAST,): 2,
-            (HOLDFAST, "status"): 2,
+            (HOLDFAST, "status", "--run-dir", folder, "--state-dir", folder): 0,
+            (HOLDFAST, "status", "no/name"): 2,
+            (HOLDFAST, "stop"): 2,
+            (HOLDFAST, "stop", "nobody", "--run-dir", folder): 3,
+            (HOLDFAST, "start", "nobody", "--run-dir", folder): 3,
+            (HOLDFAST, "events", "--run-dir", folder): 3,
+            (HOLDFAST, "start", "web@3fa20c11", "--run-dir", folder): 7,
+            (HOLDFAST, "list", "--timeout", "0"): 2,
             (HOLDFAST, "status", "nobody", "--run-dir", folder): 3,
             (HOLDFAST, "hosts", "--run-dir", folder): 3,
             (HOLDFAST, "lease", "list", "--run-dir", folder): 3,
@@ -301,7 +348,7 @@ def pages_are_clean() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(tap.run([options_are_documented, keys_are_documented, commands_are_documented,
+    sys.exit(tap.run([options_are_documented, keys_are_documented, commands_are_documented, rows_are_documented,
                       command_options_are_documented, lease_commands_are_documented,
                       exit_codes_are_documented, exit_codes_are_kept, events_are_documented,
                       daemon_settings_are_documented, daemon_interface_is_documented,
