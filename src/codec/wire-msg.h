@@ -88,6 +88,7 @@ enum hf_wire_death {
 	HF_WIRE_DEATH_QEMU_EXITED = 2, /* by itself, with an error */
 	HF_WIRE_DEATH_QEMU_HUNG = 3, /* it did not answer and was killed by its keeper */
 	HF_WIRE_DEATH_FROZEN = 4, /* the keeper stopped it for good: a fault of the host */
+	HF_WIRE_DEATH_GUEST = 5, /* frozen for a fault of the guest's own: it is to boot anew */
 	HF_WIRE_DEATH_COUNT
 };
 

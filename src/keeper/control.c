@@ -80,12 +80,63 @@ static void do_resume(void *ctx, struct hf_varlink_request *rq,
 	finish(rq, r, &err);
 }
 
+static void do_pause(void *ctx, struct hf_varlink_request *rq,
+		     struct json_object *parameters __attribute__((unused)))
+{
+	struct hf_control *c = ctx;
+	struct hf_err err = { "" };
+	int r = c->ops->pause(c->ctx, &err);
+
+	finish(rq, r, &err);
+}
+
+static void do_freeze(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	struct hf_control *c = ctx;
+
+	c->ops->freeze(c->ctx, rq, parameters);
+}
+
+static void do_release(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	struct hf_control *c = ctx;
+
+	c->ops->release(c->ctx, rq, parameters);
+}
+
+static void do_offload(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	struct hf_control *c = ctx;
+
+	c->ops->offload(c->ctx, rq, parameters);
+}
+
+static void do_save(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	struct hf_control *c = ctx;
+
+	c->ops->save(c->ctx, rq, parameters);
+}
+
+static void do_dump(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	struct hf_control *c = ctx;
+
+	c->ops->dump(c->ctx, rq, parameters);
+}
+
 static const struct hf_varlink_entry methods[] = {
-	{ .name = INTERFACE ".Status", .call = do_status },
-	{ .name = INTERFACE ".Events", .call = do_events, .needs_more = true },
+	{ .name = INTERFACE ".Status", .call = do_status, .is_looking = true },
+	{ .name = INTERFACE ".Events", .call = do_events, .is_looking = true, .needs_more = true },
 	{ .name = INTERFACE ".Promote", .call = do_promote },
 	{ .name = INTERFACE ".Stop", .call = do_stop },
 	{ .name = INTERFACE ".Resume", .call = do_resume },
+	{ .name = INTERFACE ".Pause", .call = do_pause },
+	{ .name = INTERFACE ".Freeze", .call = do_freeze },
+	{ .name = INTERFACE ".Release", .call = do_release },
+	{ .name = INTERFACE ".Offload", .call = do_offload },
+	{ .name = INTERFACE ".Save", .call = do_save },
+	{ .name = INTERFACE ".Dump", .call = do_dump },
 };
 
 static const struct hf_varlink_service service = {

@@ -8,6 +8,13 @@
  *   Promote(force: bool) -> ()              error NotPossible(reason: string)
  *   Stop(force: bool) -> ()                 error NotPossible(reason: string)
  *   Resume() -> ()                          error NotPossible(reason: string)
+ *   Pause() -> ()                           error NotPossible(reason: string)
+ *   Freeze(reason, cause, severity, topology: string, kill: bool; all optional)
+ *       -> (id: string, certificate: object) once it is proven; with "more" first (step, result, us, text)
+ *   Release() -> ()                         a frozen instance; error NotPossible(reason: string)
+ *   Offload() -> ()                         with "more" first (done_bytes, total_bytes)
+ *   Save(force: bool) -> ()                 with "more" first (done_bytes, total_bytes)
+ *   Dump(file, format: string, force: bool) -> ()  with "more" first (done_bytes, total_bytes)
  * Only the user who runs the keeper can reach the socket (folder 0700). A client that does not read
  * is let go of once 1 MiB waits for it. Everything that is not of this interface is in
  * service/varlink-server.h.
@@ -18,6 +25,7 @@
 
 #include "service/journal.h"
 #include "service/loop.h"
+#include "service/varlink-server.h"
 
 #define HF_CONTROL_CLIENTS_MAX 32
 
@@ -29,6 +37,9 @@ struct hf_control_ops {
 	int (*promote)(void *ctx, bool is_forced, struct hf_err *err);
 	int (*stop)(void *ctx, bool is_forced, struct hf_err *err);
 	int (*resume)(void *ctx, struct hf_err *err);
+	int (*pause)(void *ctx, struct hf_err *err);
+	/* Those that take their time; each answers the request itself. */
+	hf_varlink_method *freeze, *release, *offload, *save, *dump;
 };
 
 struct hf_control;

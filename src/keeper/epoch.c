@@ -102,6 +102,8 @@ void hf_epoch_capture(struct hf_primary_side *s, uint64_t epoch, bool may_resume
 {
 	struct hf_err err = { "" };
 
+	if (s->is_freezing)
+		return;
 	hf_pace_epoch_ends(&s->pace);
 	s->work = (struct hf_epoch_work){
 		.epoch = epoch,
@@ -327,6 +329,7 @@ static void on_stream_end(void *ctx)
 		captured(s);
 	}
 	hf_primary_stop_for_fault(s);
+	hf_freezer_role_is_quiet(s->k->freezer);
 }
 
 static void on_failed(void *ctx, const char *why)
@@ -340,6 +343,7 @@ static void on_failed(void *ctx, const char *why)
 	/* Not at once again: the pacing starts from here. */
 	hf_pace_epoch_begins(&s->pace, hf_now_ns(), 0, 0);
 	hf_primary_feed(s, HF_PRIMARY_CAPTURE_FAILED, s->work.epoch);
+	hf_freezer_role_is_quiet(s->k->freezer);
 }
 
 static const struct hf_checkpoint_ops checkpoint_ops = {
@@ -485,8 +489,9 @@ void hf_epoch_reschedule(struct hf_primary_side *s)
 	uint64_t due_ns = hf_pace_deadline_ns(&s->pace);
 	uint64_t peek_ns = hf_pace_peek_ns(&s->pace, now_ns);
 
-	if (!hf_primary_may_capture(&s->machine) || s->checkpoint.step != HF_CHECKPOINT_IDLE ||
-	    is_idle_for_good(s) || (s->k->disks && hf_disks_is_behind(s->k->disks)))
+	if (s->is_freezing || s->is_held || !hf_primary_may_capture(&s->machine) ||
+	    s->checkpoint.step != HF_CHECKPOINT_IDLE || is_idle_for_good(s) ||
+	    (s->k->disks && hf_disks_is_behind(s->k->disks)))
 		due_ns = peek_ns = UINT64_MAX;
 	if (due_ns <= now_ns) {
 		hf_timer_set(&s->pace_timer, &s->k->loop, UINT64_MAX, on_pace_timer, s);

@@ -16,9 +16,13 @@
 
 #include "base/text.h"
 #include "codec/json.h"
+#include "keeper/dumper.h"
+#include "keeper/frozen-side.h"
 #include "keeper/keeper.h"
+#include "keeper/orders.h"
 #include "keeper/primary.h"
 #include "keeper/question.h"
+#include "keeper/saver.h"
 #include "keeper/standby.h"
 #include "sys/fd.h"
 
@@ -41,8 +45,12 @@ static void on_qmp_event(void *ctx, const char *name, struct json_object *data,
 			       : strcmp(reason, "host-error") == 0 ? HF_GUEST_END_UNKNOWN
 			       : strncmp(reason, "guest-", 6) == 0 ? HF_GUEST_END_SHUTDOWN
 								   : HF_GUEST_END_OPERATOR;
+	hf_freezer_qmp_event(k->freezer, name, data);
+	hf_saver_qmp_event(k, name, data);
+	hf_dumper_qmp_event(k, name, data);
 	if (k->ops)
 		k->ops->on_qmp_event(k->role, name, data, timestamp_us);
+	hf_life_qmp_event(k, name, data);
 }
 
 static void on_first_held(void *ctx)
@@ -113,6 +121,13 @@ static void process_ready(void *ctx, uint32_t revents __attribute__((unused)))
 		hf_watch_remove(&k->qmp_watch);
 	}
 	k->is_guest_running = false;
+	hf_saver_guest_gone(k);
+	hf_dumper_guest_gone(k);
+	if (k->freezer) { /* the role hears of it when it is certified */
+		hf_freezer_qemu_gone(k->freezer);
+		return;
+	}
+	(void)hf_life_ended(k, &how);
 	k->ops->on_guest_gone(k->role, &how);
 }
 
@@ -212,6 +227,7 @@ static int read_cmdline(struct hf_keeper *k, struct hf_err *err)
 {
 	struct hf_cmdline_want want = {
 		.is_standby = k->set->role == HF_ROLE_STANDBY,
+		.is_resumed = k->saved != NULL,
 		.hold_net = k->set->hold_net,
 		.unprotected = k->set->unprotected,
 		.page_bytes = k->set->hugepage_bytes,
@@ -237,6 +253,19 @@ static int read_cmdline(struct hf_keeper *k, struct hf_err *err)
 	return 0;
 }
 
+/* Without one a freeze has to kill QEMU: the guest's memory is kept all the same. */
+static void open_cgroup(struct hf_keeper *k)
+{
+	struct hf_err err = { "" };
+	char name[16 + HF_NAME_MAX];
+
+	(void)snprintf(name, sizeof(name), "holdfast-%s", k->name);
+	if (hf_cgroup_open(name, &k->cgroup, &err) == 0)
+		return;
+	k->cgroup = HF_CGROUP_NONE;
+	hf_log(&k->journal, HF_LOG_INFO, "QEMU has no cgroup of its own: %s", err.text);
+}
+
 static int start_guest(struct hf_keeper *k, struct hf_err *err)
 {
 	char preload[4096];
@@ -244,7 +273,7 @@ static int start_guest(struct hf_keeper *k, struct hf_err *err)
 		.cmdline = k->cmdline,
 		.preload_path = find_preload(k, preload, sizeof(preload)),
 		.name = k->name,
-		.is_standby = k->set->role == HF_ROLE_STANDBY,
+		.is_standby = k->set->role == HF_ROLE_STANDBY || k->saved,
 		.disk_socket = k->disks ? k->disks->socket_path : NULL,
 		.on_event = on_qmp_event,
 		.on_first_held = on_first_held,
@@ -263,7 +292,12 @@ static int start_guest(struct hf_keeper *k, struct hf_err *err)
 		add_note(k, "libholdfast-qemu.so was not found: written pages are found by "
 			    "soft-dirty bits, if "
 			    "the kernel has them");
+	open_cgroup(k);
+	if (k->cgroup.dir_fd >= 0)
+		config.cgroup = &k->cgroup;
 	r = hf_guest_start(&config, &k->guest, err);
+	if (!r)
+		r = hf_life_prepare(k, err);
 	if (!r)
 		r = watch_guest(k);
 	return r;
@@ -279,6 +313,7 @@ static struct json_object *status(void *ctx)
 
 	json_object_object_add(o, "vm", json_object_new_string(k->name));
 	k->ops->add_status(k->role, o);
+	hf_life_add_status(k, o);
 	json_object_object_add(o, "guest",
 			       json_object_new_string(k->is_guest_running ? "running" : "stopped"));
 	if (k->ownership)
@@ -323,11 +358,32 @@ static int order_resume(void *ctx, struct hf_err *err)
 	return k->ops->resume(k->role, err);
 }
 
+static int order_pause(void *ctx, struct hf_err *err)
+{
+	return hf_life_order_pause(ctx, err);
+}
+
+static void order_save(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	hf_saver_order(ctx, rq, parameters);
+}
+
+static void order_dump(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	hf_dumper_order(ctx, rq, parameters);
+}
+
 static const struct hf_control_ops control_ops = {
 	.status = status,
 	.promote = order_promote,
 	.stop = order_stop,
 	.resume = order_resume,
+	.pause = order_pause,
+	.freeze = hf_order_freeze,
+	.release = hf_order_release,
+	.offload = hf_order_offload,
+	.save = order_save,
+	.dump = order_dump,
 };
 
 static int on_signal(sd_event_source *source __attribute__((unused)),
@@ -392,11 +448,18 @@ static int start_disks(struct hf_keeper *k, struct hf_err *err)
 /* Waited for: whether the guest runs must be known before a standby is filled. */
 static int run_guest(struct hf_keeper *k, struct hf_err *err)
 {
+	int r;
+
 	if (k->ownership && !hf_ownership_is_valid(k->ownership)) {
 		hf_err_set(err, "the VM's lease ran out while the VM was being started");
 		return -ETIMEDOUT;
 	}
-	if (hf_guest_is_paused_by_user(k->guest))
+	if (k->saved) {
+		r = hf_saver_load(k, err);
+		if (r < 0)
+			return r;
+	}
+	if (k->saved ? !hf_saver_was_running(k) : hf_guest_is_paused_by_user(k->guest))
 		return 0;
 	return hf_qmp_call_wait(hf_guest_qmp(k->guest), "cont", NULL, HF_GUEST_START_MAX_MS, NULL,
 				err);
@@ -410,6 +473,10 @@ static int set_up(struct hf_keeper *k, struct hf_err *err)
 	if (!r)
 		r = take_signals(k);
 	if (!r)
+		r = hf_frozen_finish_all(k, err);
+	if (!r && !is_standby)
+		r = hf_frozen_check_start(k, err);
+	if (!r)
 		r = start_meetings(k, err);
 	/* Before anything is written: an owner's disks are brought up to date by their journal. */
 	if (!r && !is_standby && k->meetings)
@@ -418,6 +485,8 @@ static int set_up(struct hf_keeper *k, struct hf_err *err)
 		r = hf_ownership_open(k, &k->ownership, err);
 	if (!r && !is_standby && k->ownership)
 		r = hf_ownership_acquire(k->ownership, err);
+	if (!r && k->saved)
+		r = hf_saver_check(k, err);
 	if (!r)
 		r = start_disks(k, err);
 	if (!r && k->ownership)
@@ -431,6 +500,10 @@ static int set_up(struct hf_keeper *k, struct hf_err *err)
 	r = run_guest(k, err);
 	if (!r)
 		r = hf_primary_side_start(k, 0, NULL, err);
+	if (!r)
+		hf_saver_resumed(k);
+	else
+		hf_saver_take_back(k);
 	return r;
 }
 
@@ -456,9 +529,16 @@ static void tear_down(struct hf_keeper *k)
 		hf_watch_remove(&k->nets[i].tap_watch);
 		hf_watch_remove(&k->nets[i].qemu_watch);
 	}
+	hf_freezer_free(k->freezer);
+	hf_dumper_free(k);
 	hf_guest_free(k->guest);
 	hf_disks_free(k->disks);
+	hf_saver_settle(k);
+	hf_saver_free(k);
 	hf_ownership_free(k->ownership); /* all that it could be needed for is dead */
+	hf_cgroup_close(&k->cgroup, true);
+	hf_life_fini(&k->life);
+	hf_timer_fini(&k->frozen_timer);
 	hf_cmdline_free(k->cmdline);
 	hf_rundir_close(&k->rundir);
 	hf_journal_fini(&k->journal);
@@ -477,9 +557,41 @@ static void say_ready(struct hf_keeper *k, int ready_fd)
 	}
 }
 
+/* For who follows the events, and is no parent that could see the exit code. */
+static void say_last_word(struct hf_keeper *k, int code)
+{
+	const struct hf_vm *vm = &k->life.vm;
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "code", json_object_new_int(code));
+	json_object_object_add(o, "state", json_object_new_string(hf_vm_state_name(vm->state)));
+	json_object_object_add(o, "cause", json_object_new_string(hf_vm_cause_name(vm->cause)));
+	json_object_object_add(o, "restart",
+			       json_object_new_boolean(code == HF_KEEPER_EXIT_RESTART));
+	json_object_object_add(o, "handed_over", json_object_new_boolean(k->was_handed_over));
+	hf_event(&k->journal, "ended", o, "the keeper ends, with code %d", code);
+}
+
+/* `frozen`: what a dead keeper did not finish. */
+static int finish_frozen(const struct hf_settings *set)
+{
+	struct hf_keeper k = { .set = set, .name = set->name };
+	struct hf_err err = { "" };
+	int r;
+
+	hf_journal_init(&k.journal, "holdfast", "vm", set->name, (enum hf_log_level)set->log_level);
+	r = hf_frozen_finish_all(&k, &err);
+	if (r < 0)
+		hf_log(&k.journal, HF_LOG_ERROR, "%s", err.text[0] ? err.text : strerror(-r));
+	hf_journal_fini(&k.journal);
+	return r < 0 ? HF_KEEPER_EXIT_FAILED : HF_KEEPER_EXIT_ENDED;
+}
+
 static int keep(const struct hf_settings *set, int ready_fd)
 {
-	struct hf_keeper k = { .set = set, .name = set->name, .rundir = HF_RUNDIR_NONE };
+	struct hf_keeper k = {
+		.set = set, .name = set->name, .rundir = HF_RUNDIR_NONE, .cgroup = HF_CGROUP_NONE
+	};
 	struct hf_err err = { "" };
 	bool is_usage;
 	int r;
@@ -487,7 +599,10 @@ static int keep(const struct hf_settings *set, int ready_fd)
 	hf_journal_init(&k.journal, "holdfast", "vm", set->name, (enum hf_log_level)set->log_level);
 	k.instance = hf_keeper_new_id();
 	k.notes = json_object_new_array();
+	hf_life_init(&k);
 	r = hf_loop_init(&k.loop);
+	if (!r && set->role == HF_ROLE_RUN)
+		r = hf_saver_find(&k, &err);
 	if (!r)
 		r = read_cmdline(&k, &err);
 	is_usage = r == -EINVAL;
@@ -506,6 +621,7 @@ static int keep(const struct hf_settings *set, int ready_fd)
 			r = HF_KEEPER_EXIT_FAILED;
 		}
 	}
+	say_last_word(&k, r);
 	tear_down(&k);
 	hf_loop_fini(&k.loop);
 	return r;
@@ -605,6 +721,8 @@ int main(int argc __attribute__((unused)), char **argv)
 	}
 	if (set.role == HF_ROLE_CHECK)
 		r = check(&set);
+	else if (set.role == HF_ROLE_FROZEN)
+		r = finish_frozen(&set);
 	else
 		r = set.is_detached ? detach(&set) : keep(&set, -1);
 	hf_settings_fini(&set);

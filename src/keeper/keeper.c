@@ -129,8 +129,11 @@ static void on_reply(void *ctx, struct json_object *ret __attribute__((unused)),
 
 void hf_keeper_qmp(struct hf_keeper *k, const char *command)
 {
-	int r = hf_qmp_call(hf_guest_qmp(k->guest), command, NULL, on_reply, &k->journal);
+	int r;
 
+	if (k->freezer && strcmp(command, "cont") == 0)
+		return; /* it never runs again */
+	r = hf_qmp_call(hf_guest_qmp(k->guest), command, NULL, on_reply, &k->journal);
 	if (r < 0)
 		hf_log(&k->journal, HF_LOG_ERROR, "QEMU does not take '%s': %s", command,
 		       strerror(-r));
@@ -138,5 +141,9 @@ void hf_keeper_qmp(struct hf_keeper *k, const char *command)
 
 void hf_keeper_finish(struct hf_keeper *k, enum hf_keeper_exit code)
 {
+	if (hf_freezer_keeps(k->freezer))
+		return;
+	if (k->life.is_restart_wanted && code == HF_KEEPER_EXIT_VM_DIED)
+		code = HF_KEEPER_EXIT_RESTART;
 	hf_loop_exit(&k->loop, (int)code);
 }

@@ -14,11 +14,14 @@
 #include "core/commit.h"
 #include "keeper/control.h"
 #include "keeper/disks.h"
+#include "keeper/freezer.h"
+#include "keeper/life.h"
 #include "keeper/meeting.h"
 #include "keeper/ownership.h"
-#include "settings/settings.h"
 #include "service/journal.h"
 #include "service/loop.h"
+#include "settings/settings.h"
+#include "sys/cgroup.h"
 #include "sys/rundir.h"
 #include "vm/guest.h"
 
@@ -30,6 +33,7 @@ enum hf_keeper_exit {
 	HF_KEEPER_EXIT_VM_DIED = 4, /* QEMU died; the log says whether the standby took over */
 	HF_KEEPER_EXIT_SUPERSEDED = 5, /* the standby had gone live; this side was stopped */
 	HF_KEEPER_EXIT_LEASE_LOST = 6, /* another host owns the VM's lease; this side was stopped */
+	HF_KEEPER_EXIT_RESTART = 7, /* QEMU is gone, and the VM is to be started again here */
 };
 
 /* Why the guest's QEMU is no more; UNKNOWN as long as it is. */
@@ -51,6 +55,23 @@ struct hf_role_ops {
 	int (*promote)(void *role, bool is_forced, struct hf_err *err);
 	int (*stop)(void *role, bool is_forced, struct hf_err *err);
 	int (*resume)(void *role, struct hf_err *err);
+	int (*pause)(void *role, struct hf_err *err);
+
+	/* Of a role that runs the guest; NULL for the others. */
+	/* Nothing is begun with the guest any more. Return: nothing is under way either; else
+	 * hf_freezer_role_is_quiet() follows. */
+	bool (*freeze)(void *role);
+	/* The guest is proven never to run again here. */
+	void (*frozen)(void *role);
+	/* The other host can go on from an epoch. */
+	bool (*has_standby)(void *role);
+	/* Somebody there may claim the VM's lease. */
+	bool (*is_pledged)(void *role);
+	/* The guest stands still for a checkpoint or the first copy's scan. */
+	bool (*is_own_standstill)(void *role);
+	bool (*is_standing_for_lease)(void *role);
+	/* As freeze(), but it can be taken back. Return: nothing is under way; ask again if not. */
+	bool (*hold)(void *role, bool is_held);
 };
 
 /* A network tap in the loop. */
@@ -81,7 +102,16 @@ struct hf_keeper {
 	struct hf_watch process_watch;
 	struct hf_keeper_net nets[HF_WIRE_NETDEVS_MAX]; /* as many as the guest has */
 	bool is_guest_running; /* vCPUs, as QEMU's events say */
+	struct hf_life life;
+	struct hf_cgroup cgroup; /* QEMU's; HF_CGROUP_NONE: there are none here */
+	struct hf_freezer *freezer; /* NULL: nothing is frozen */
+	struct hf_saver *saver; /* NULL: nothing is saved */
+	struct hf_saved *saved; /* what the guest is resumed from; NULL: it boots */
+	struct hf_dumper *dumper; /* NULL: no dump is written */
+	struct hf_timer frozen_timer;
+	struct hf_offloader *offloader; /* NULL: none is under way */
 	enum hf_guest_end guest_end;
+	bool was_handed_over;
 	struct hf_id instance;
 
 	/* What the other host's copy of the disks is, as a standby there has said before this guest was

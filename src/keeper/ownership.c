@@ -57,6 +57,7 @@ struct hf_ownership {
 	bool is_cancel_wanted;
 	struct hf_timer cancel_timer;
 
+	bool was_released;
 	void (*released)(void *ctx);
 	void *release_ctx;
 	struct hf_timer release_timer;
@@ -395,7 +396,13 @@ static void on_release(void *ctx, const struct hf_varlink_reply *reply)
 	if (reply->error)
 		hf_log(&o->k->journal, HF_LOG_ERROR, "the lease was not released: %s",
 		       reason_of(reply));
+	o->was_released = !reply->error;
 	released(o);
+}
+
+bool hf_ownership_was_released(const struct hf_ownership *o)
+{
+	return o->was_released;
 }
 
 static void on_release_timer(void *ctx)

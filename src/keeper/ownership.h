@@ -90,6 +90,9 @@ bool hf_ownership_is_claiming(const struct hf_ownership *o);
  * or is given up (the daemon does it later, when this process has ended). */
 void hf_ownership_release(struct hf_ownership *o, void (*done)(void *ctx), void *ctx);
 
+/* Has the daemon said that it did? */
+bool hf_ownership_was_released(const struct hf_ownership *o);
+
 /* Why there is no verdict, or no valid lease; "" if all is well. */
 const char *hf_ownership_trouble(const struct hf_ownership *o);
 

@@ -131,6 +131,7 @@ static void on_notice(void *ctx)
 {
 	struct hf_primary_side *s = ctx;
 
+	hf_freezer_disks_moved(s->k->freezer);
 	hf_primary_let_out(s);
 	if (s->is_finishing && hf_disks_is_direct(s->k->disks)) {
 		s->is_finishing = false;
@@ -163,8 +164,8 @@ static void on_done(void *ctx, uint32_t number __attribute__((unused)), int erro
  * again after one that began before QEMU had stopped. */
 void hf_primary_stop_for_fault(struct hf_primary_side *s)
 {
-	if ((!s->is_stop_wanted && !s->is_fenced) || s->checkpoint.step != HF_CHECKPOINT_IDLE ||
-	    !s->k->is_guest_running)
+	if (s->is_freezing || (!s->is_stop_wanted && !s->is_fenced && !s->is_pause_wanted) ||
+	    s->checkpoint.step != HF_CHECKPOINT_IDLE || !s->k->is_guest_running)
 		return;
 	hf_keeper_qmp(s->k, "stop");
 }
@@ -209,7 +210,7 @@ static void on_lost(void *ctx, const char *why)
 	if (s->is_finishing) {
 		hf_log(&s->k->journal, HF_LOG_ERROR, "what was logged last is lost: %s", why);
 		hf_keeper_finish(s->k, HF_KEEPER_EXIT_FAILED);
-	} else if (hf_guest_kill(s->k->guest) == 0) {
+	} else if (!s->is_freezing && hf_guest_kill(s->k->guest) == 0) {
 		hf_log(&s->k->journal, HF_LOG_ERROR, "a VM without its disks is of no use: killed");
 	}
 }
@@ -223,7 +224,11 @@ static void on_restarted(void *ctx)
 
 static void on_cut(void *ctx)
 {
-	hf_primary_feed(ctx, HF_PRIMARY_DISKS_CUT, 0);
+	struct hf_primary_side *s = ctx;
+
+	hf_freezer_disks_dead(s->k->freezer);
+	if (s->machine.state == HF_PRIMARY_DEAD || !s->is_freezing)
+		hf_primary_feed(s, HF_PRIMARY_DISKS_CUT, 0);
 }
 
 static const struct hf_disks_ops disks_ops = {

@@ -88,7 +88,7 @@ static void unfence(struct hf_primary_side *s)
 		return;
 	s->is_fenced = false;
 	hf_event(&s->k->journal, "unfenced", NULL, "this host may run the VM: it goes on");
-	if (s->was_running_before_fence && !s->is_stop_wanted)
+	if (s->was_running_before_fence && !s->is_stop_wanted && !s->is_pause_wanted)
 		hf_keeper_qmp(s->k, "cont");
 }
 
@@ -220,6 +220,9 @@ static void on_end_timer(void *ctx)
 /* FINISHED: no standby can bring it to life any more, so the lease may be anybody's. */
 void hf_primary_end(struct hf_primary_side *s)
 {
+	s->is_end_due = s->k->freezer && !hf_freezer_is_certified(s->k->freezer);
+	if (s->is_end_due)
+		return;
 	if (s->k->ownership && s->machine.state == HF_PRIMARY_FINISHED)
 		hf_timer_set(&s->fence_timer, &s->k->loop, 0, on_end_timer, s);
 	else

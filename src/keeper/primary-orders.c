@@ -61,11 +61,21 @@ int hf_primary_order_resume(void *role, struct hf_err *err)
 			   hf_ownership_trouble(s->k->ownership));
 		return -EPERM;
 	}
+	s->is_pause_wanted = false;
 	if (s->k->is_guest_running) {
 		hf_err_set(err, "the VM runs");
 		return -EALREADY;
 	}
 	hf_keeper_qmp(s->k, "cont");
+	return 0;
+}
+
+int hf_primary_order_pause(void *role, struct hf_err *err __attribute__((unused)))
+{
+	struct hf_primary_side *s = role;
+
+	s->is_pause_wanted = true;
+	hf_primary_stop_for_fault(s);
 	return 0;
 }
 

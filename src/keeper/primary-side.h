@@ -118,6 +118,10 @@ struct hf_primary_side {
 	struct hf_id peer_disk_session; /* of the standby that is connected */
 	uint8_t peer_disk_condition;
 	bool is_stop_wanted; /* a disk fails: the VM is to stop once the checkpoint is through */
+	bool is_pause_wanted; /* by an order */
+	bool is_held; /* nothing is begun with the guest for now: it is being saved or dumped */
+	bool is_freezing; /* nothing is begun with the guest any more */
+	bool is_end_due; /* once the freeze is through with disks and lease */
 	bool is_finishing; /* only the disks' log has to be written out */
 	enum hf_keeper_exit finish_code;
 	uint64_t released; /* last epoch whose outputs have left */
@@ -164,6 +168,7 @@ const char *hf_primary_state_text(enum hf_primary_state state);
 int hf_primary_order_promote(void *role, bool is_forced, struct hf_err *err) HF_MUST_CHECK;
 int hf_primary_order_stop(void *role, bool is_forced, struct hf_err *err) HF_MUST_CHECK;
 int hf_primary_order_resume(void *role, struct hf_err *err) HF_MUST_CHECK;
+int hf_primary_order_pause(void *role, struct hf_err *err) HF_MUST_CHECK;
 void hf_primary_order_signal(void *role, int signal);
 void hf_primary_add_status(void *role, struct json_object *status);
 

@@ -10,7 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "keeper/dumper.h"
 #include "keeper/primary-side.h"
+#include "keeper/saver.h"
 
 /* ---- what the machine wants done ---- */
 
@@ -41,6 +43,10 @@ static void begin_sync(struct hf_primary_side *s, struct hf_id session, uint64_t
 		},
 	};
 
+	if (s->is_held) {
+		hf_primary_drop_link(s, "the VM is being saved or dumped");
+		return;
+	}
 	hf_outbox_reset(&s->outbox);
 	hf_primary_say(s, &msg);
 	hf_sync_begin(s, session);
@@ -62,9 +68,16 @@ static void send_ended(struct hf_primary_side *s)
 			       endings[s->k->guest_end].text);
 }
 
-static void freeze(struct hf_primary_side *s)
+/* The VM is another host's: frozen if that is the policy, else its end. */
+static void stand_down(struct hf_primary_side *s)
 {
-	int r = hf_guest_kill(s->k->guest);
+	int r;
+
+	hf_life_fault(s->k, HF_VM_CAUSE_LEASE, HF_VM_FATAL, NULL,
+		      "the VM is run by another host now");
+	if (s->k->freezer)
+		return;
+	r = hf_guest_kill(s->k->guest);
 
 	if (r < 0)
 		hf_log(&s->k->journal, HF_LOG_ERROR, "cannot kill QEMU: %s", strerror(-r));
@@ -82,7 +95,7 @@ static void finish(struct hf_primary_side *s)
 		code = HF_KEEPER_EXIT_LEASE_LOST;
 	else if (s->machine.state == HF_PRIMARY_SUPERSEDED && !s->was_handed_over)
 		code = s->has_vm_died ? HF_KEEPER_EXIT_VM_DIED : HF_KEEPER_EXIT_SUPERSEDED;
-	else if (s->has_vm_died)
+	else if (s->has_vm_died || s->k->guest_end == HF_GUEST_END_PANIC)
 		code = HF_KEEPER_EXIT_VM_DIED;
 	hf_primary_finish(s, code);
 }
@@ -109,7 +122,7 @@ static void perform_on_vm(struct hf_primary_side *s, const struct hf_primary_act
 		discard(s);
 		break;
 	case HF_PRIMARY_FREEZE:
-		freeze(s);
+		stand_down(s);
 		break;
 	case HF_PRIMARY_RESUME:
 		hf_primary_run_on(s);
@@ -146,7 +159,7 @@ static void perform_on_peer(struct hf_primary_side *s, const struct hf_primary_a
 	case HF_PRIMARY_SEND_HANDOVER:
 		/* The last frames of this side leave before the first ones of the other. */
 		hf_keeper_flush_nets(s->k);
-		s->was_handed_over = true;
+		s->was_handed_over = s->k->was_handed_over = true;
 		hf_primary_send_mark(s, HF_WIRE_HANDOVER, a->epoch, s->machine.session);
 		break;
 	case HF_PRIMARY_SEND_ABANDON:
@@ -328,6 +341,86 @@ static void on_over_limit(void *role)
 	hf_epoch_reschedule(s);
 }
 
+/* ---- being frozen ---- */
+
+static bool on_freeze(void *role)
+{
+	struct hf_primary_side *s = role;
+
+	s->is_freezing = true;
+	hf_checkpoint_hold(&s->checkpoint);
+	hf_sync_stop(s);
+	hf_timer_set(&s->pace_timer, &s->k->loop, UINT64_MAX, s->pace_timer.fire, s);
+	return s->checkpoint.step == HF_CHECKPOINT_IDLE;
+}
+
+static bool on_hold(void *role, bool is_held)
+{
+	struct hf_primary_side *s = role;
+
+	s->is_held = is_held;
+	if (is_held && s->sync.step != HF_SYNC_OFF)
+		hf_primary_drop_link(s, "the VM is being saved or dumped");
+	if (!is_held)
+		hf_epoch_reschedule(s);
+	return s->checkpoint.step == HF_CHECKPOINT_IDLE;
+}
+
+static bool is_guests_own(enum hf_vm_cause cause)
+{
+	return cause == HF_VM_CAUSE_PANIC || cause == HF_VM_CAUSE_WATCHDOG;
+}
+
+static void on_frozen(void *role)
+{
+	struct hf_primary_side *s = role;
+	const struct hf_certificate *c = &s->k->freezer->certificate;
+	bool is_ours = s->machine.state != HF_PRIMARY_HANDED_OVER &&
+		       s->machine.state != HF_PRIMARY_SUPERSEDED;
+
+	if (!s->has_vm_died && is_ours) {
+		hf_checkpoint_abort(&s->checkpoint);
+		s->has_vm_died = true;
+		s->death = is_guests_own(c->cause) ? HF_WIRE_DEATH_GUEST : HF_WIRE_DEATH_FROZEN;
+		(void)snprintf(s->death_text, sizeof(s->death_text), "frozen: %.80s",
+			       c->cause_text);
+		hf_primary_feed(s, HF_PRIMARY_VM_DIED, 0);
+	}
+	if (s->is_end_due)
+		hf_primary_end(s);
+}
+
+static bool has_standby(void *role)
+{
+	const struct hf_primary_side *s = role;
+
+	return s->machine.state == HF_PRIMARY_PROTECTED && s->machine.committed;
+}
+
+/* Then what it has is to go on from, and nothing of here may reach the disks. */
+static bool is_pledged(void *role)
+{
+	const struct hf_primary_side *s = role;
+
+	return !hf_id_is_none(s->machine.session) || s->machine.state == HF_PRIMARY_SUPERSEDED ||
+	       s->machine.state == HF_PRIMARY_HANDED_OVER;
+}
+
+static bool is_own_standstill(void *role)
+{
+	const struct hf_primary_side *s = role;
+
+	return s->checkpoint.step != HF_CHECKPOINT_IDLE || s->sync.step == HF_SYNC_STOPPING ||
+	       hf_saver_is_at_work(s->k) || hf_dumper_is_at_work(s->k);
+}
+
+static bool is_standing_for_lease(void *role)
+{
+	const struct hf_primary_side *s = role;
+
+	return s->is_fenced;
+}
+
 static const struct hf_role_ops role_ops = {
 	.on_qmp_event = on_qmp_event,
 	.on_guest_gone = on_guest_gone,
@@ -338,6 +431,14 @@ static const struct hf_role_ops role_ops = {
 	.promote = hf_primary_order_promote,
 	.stop = hf_primary_order_stop,
 	.resume = hf_primary_order_resume,
+	.pause = hf_primary_order_pause,
+	.freeze = on_freeze,
+	.hold = on_hold,
+	.frozen = on_frozen,
+	.has_standby = has_standby,
+	.is_pledged = is_pledged,
+	.is_own_standstill = is_own_standstill,
+	.is_standing_for_lease = is_standing_for_lease,
 };
 
 /* Copying is bound by memory, which a few processors use up. */
@@ -418,6 +519,7 @@ int hf_primary_side_start(struct hf_keeper *k, uint64_t last_epoch, struct hf_in
 	if (k->meetings)
 		hf_primary_answer_peers(s);
 	announce_role(s);
+	hf_life_begin(k, k->set->role == HF_ROLE_STANDBY);
 	r = open_tracking(s, err);
 	if (r < 0)
 		s->why_unprotectable = strdup(err->text);

@@ -230,6 +230,19 @@ static void announce_live(struct hf_standby_side *s)
 	hf_timer_set(&s->live_timer, &s->k->loop, 0, on_live_timer, s);
 }
 
+/* To go on from just before the guest failed would be to fail again. */
+static void boot_anew(struct hf_standby_side *s)
+{
+	if (!s->is_reset_wanted)
+		return;
+	s->is_reset_wanted = false;
+	s->k->life.is_reset_due = true;
+	hf_event(&s->k->journal, "vm-reset", NULL,
+		 "the guest is booted anew: it had failed by itself");
+	hf_keeper_qmp(s->k, "system_reset");
+	hf_keeper_qmp(s->k, "cont"); /* if it has failed again meanwhile */
+}
+
 void hf_standby_live_event(struct hf_standby_side *s, const char *name, struct json_object *data)
 {
 	const char *status;
@@ -244,6 +257,8 @@ void hf_standby_live_event(struct hf_standby_side *s, const char *name, struct j
 	if (is_completed && hf_inbox_is_vm_running(s->inbox) &&
 	    hf_guest_is_paused_by_user(s->k->guest))
 		hf_keeper_qmp(s->k, "cont");
+	if (strcmp(name, "RESUME") == 0)
+		boot_anew(s);
 	if (strcmp(name, "RESUME") == 0 || (is_completed && !hf_inbox_is_vm_running(s->inbox)))
 		announce_live(s);
 }

@@ -42,6 +42,7 @@ struct hf_standby_side {
 	size_t loaded_bytes;
 	uint64_t proof_ns; /* when the promotion was decided */
 	uint64_t whole_ns; /* when the last epoch was */
+	bool is_reset_wanted; /* the guest itself had failed: what it was is no use */
 	bool must_win; /* QEMU is not given the end of the state before the vote is won */
 	bool is_order_refused;
 	bool has_been_signalled; /* once, while it may hold the only copy */

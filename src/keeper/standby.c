@@ -276,6 +276,7 @@ static void on_control(struct hf_standby_side *s, const struct hf_wire_msg *msg)
 	case HF_WIRE_DEAD:
 		hf_event(&s->k->journal, "primary-dead", NULL, "the primary's keeper says: %s",
 			 msg->reason.text);
+		s->is_reset_wanted = msg->reason.code == HF_WIRE_DEATH_GUEST;
 		hf_standby_feed(s, HF_STANDBY_VM_DIED, 0);
 		break;
 	case HF_WIRE_ENDED:

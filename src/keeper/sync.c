@@ -121,6 +121,8 @@ static void on_continued(void *ctx, struct json_object *ret __attribute__((unuse
 /* The guest must run again, whatever has become of the synchronisation meanwhile. */
 static void let_run(struct hf_primary_side *s)
 {
+	if (s->is_freezing)
+		return;
 	if (hf_qmp_call(hf_guest_qmp(s->k->guest), "cont", NULL, on_continued, s) < 0)
 		hf_primary_drop_link(s, "QEMU does not take commands");
 }

@@ -89,6 +89,14 @@ uint64_t hf_now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
+uint64_t hf_now_real_ns(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
 static int on_io(sd_event_source *source __attribute__((unused)), int fd __attribute__((unused)),
 		 uint32_t revents, void *data)
 {

@@ -50,6 +50,8 @@ void hf_loop_exit(struct hf_loop *loop, int code);
 
 /* CLOCK_MONOTONIC. */
 uint64_t hf_now_ns(void);
+/* CLOCK_REALTIME, for people. */
+uint64_t hf_now_real_ns(void);
 
 /**
  * hf_watch_add() - call @ready when @fd has what @wanted asks for

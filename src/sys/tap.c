@@ -196,6 +196,27 @@ int hf_tap_run_script(const struct hf_tap *tap, const char *script, int timeout_
 	return r;
 }
 
+int hf_tap_detach(int fd)
+{
+	struct ifreq ifr = { .ifr_flags = 0 };
+
+	if (ioctl(fd, TUNGETIFF, &ifr) < 0)
+		return -errno;
+	if (ifr.ifr_flags & IFF_PERSIST)
+		return 0;
+	return ioctl(fd, TUNSETPERSIST, 1) < 0 ? -errno : 1;
+}
+
+void hf_tap_remove(const char *name)
+{
+	struct hf_tap tap;
+
+	if (hf_tap_open(name, &tap, NULL) < 0)
+		return;
+	(void)ioctl(tap.fd, TUNSETPERSIST, 0);
+	hf_tap_close(&tap);
+}
+
 void hf_tap_close(struct hf_tap *tap)
 {
 	hf_fd_close(&tap->fd);

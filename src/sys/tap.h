@@ -43,6 +43,16 @@ int hf_tap_set_up(const struct hf_tap *tap, struct hf_err *err) HF_MUST_CHECK;
 int hf_tap_run_script(const struct hf_tap *tap, const char *script, int timeout_ms,
 		      struct hf_err *err) HF_MUST_CHECK;
 
+/**
+ * hf_tap_detach() - to let go of an interface takes the kernel a while (15 to 40 ms); this makes it stay
+ * From then on closing the descriptor is quick, and the interface, which nobody is attached to, remains
+ * until hf_tap_remove(). Return: 1: it is to be removed later; 0: it stays anyway, an administrator made
+ * it; -errno: it goes with its descriptor, as ever.
+ */
+int hf_tap_detach(int fd) HF_MUST_CHECK;
+/* Unless somebody is attached to it. BLOCKS as long as the kernel needs. */
+void hf_tap_remove(const char *name);
+
 /* Takes HF_TAP_NONE. */
 void hf_tap_close(struct hf_tap *tap);
 

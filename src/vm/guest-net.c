@@ -145,6 +145,7 @@ static void close_net(struct hf_guest_net *net)
 
 void hf_guest_nets_close(struct hf_guest *g)
 {
+	hf_guest_remove_nets(g);
 	for (size_t i = 0; i < g->net_count + g->cut_count; i++)
 		close_net(&g->net[i]);
 	free(g->net);
@@ -155,9 +156,28 @@ void hf_guest_nets_close(struct hf_guest *g)
 void hf_guest_cut_nets(struct hf_guest *g)
 {
 	for (size_t i = 0; i < g->net_count; i++) {
+		g->net[i].is_detached = hf_tap_detach(hf_nettap_tap_fd(g->net[i].nettap)) == 1;
 		hf_nettap_free(g->net[i].nettap);
 		g->net[i].nettap = NULL;
 	}
 	g->cut_count += g->net_count;
 	g->net_count = 0;
+}
+
+void hf_guest_remove_nets(struct hf_guest *g)
+{
+	struct hf_err err;
+
+	for (size_t i = 0; i < g->cut_count; i++) {
+		struct hf_guest_net *net = &g->net[i];
+
+		if (net->downscript)
+			(void)!hf_tap_run_script(&net->tap, net->downscript, SCRIPT_TIMEOUT_MS,
+						 &err);
+		free(net->downscript);
+		net->downscript = NULL;
+		if (net->is_detached)
+			hf_tap_remove(net->tap.name);
+		net->is_detached = false;
+	}
 }

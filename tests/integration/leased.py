@@ -122,7 +122,7 @@ class Leased:
         redo = ["--disk-layout", "shared", "--redo-journal", f"{self.lab.work}/common.redo"]
         state = ["--state-dir", f"{self.lab.self_dir}/state"]
         return [self.vm.holdfast(), "run", self.vm.name, "--run-dir", self.vm.run_dir,
-                "--hold-net", "net0", *(redo + state if self.disk else []), *options, "--",
+                "--hold-net", "net0", *state, *(redo if self.disk else []), *options, "--",
                 *self.vm.qemu_argv()]
 
     def spawn(self, host: str, *options: str) -> Proc:
