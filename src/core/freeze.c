@@ -87,6 +87,7 @@ static void end(struct hf_freeze *f, enum hf_freeze_step step, enum hf_freeze_re
 static void outdate(struct hf_freeze *f)
 {
 	f->retry_verify_ns = f->retry_certify_ns = 0;
+	f->retries = 0;
 	f->overdue &= ~(BIT(HF_FREEZE_VERIFY) | BIT(HF_FREEZE_CERTIFY));
 	f->is_stale = is_begun(f, HF_FREEZE_VERIFY) || is_begun(f, HF_FREEZE_CERTIFY);
 	for (unsigned int step = HF_FREEZE_VERIFY; step < HF_FREEZE_STEP_COUNT; step++)
@@ -153,7 +154,9 @@ static void disks_are_dead(struct hf_freeze *f, uint64_t now_ns)
 		return;
 	f->are_disks_dead = true;
 	if (is_begun(f, HF_FREEZE_DISKS))
-		end(f, HF_FREEZE_DISKS, f->are_disks_killed ? HF_FREEZE_FELL_BACK : HF_FREEZE_DONE,
+		end(f, HF_FREEZE_DISKS,
+		    f->are_disks_killed && !f->are_disks_flushed ? HF_FREEZE_FELL_BACK
+								 : HF_FREEZE_DONE,
 		    now_ns);
 }
 
@@ -430,6 +433,15 @@ static void certified(struct hf_freeze *f, struct hf_freeze_actions *ret)
 	act(ret, HF_FREEZE_DO_TELL);
 }
 
+static uint64_t next_try_ns(struct hf_freeze *f, uint64_t now_ns)
+{
+	uint64_t wait_ns = HF_FREEZE_RETRY_NS << f->retries;
+
+	if (f->retries < HF_FREEZE_RETRY_DOUBLINGS)
+		f->retries++;
+	return now_ns + wait_ns;
+}
+
 /* VERIFY or CERTIFY has come to an end, but what it was about has changed meanwhile. */
 static bool take_stale(struct hf_freeze *f, enum hf_freeze_step step)
 {
@@ -444,8 +456,12 @@ static bool take_stale(struct hf_freeze *f, enum hf_freeze_step step)
 static void done(struct hf_freeze *f, const struct hf_freeze_event *ev,
 		 struct hf_freeze_actions *ret)
 {
-	if (!is_begun(f, ev->step) || ev->step == HF_FREEZE_DISKS || ev->step == HF_FREEZE_VERIFY)
+	if (!is_begun(f, ev->step) || ev->step == HF_FREEZE_VERIFY)
 		return;
+	if (ev->step == HF_FREEZE_DISKS) {
+		f->are_disks_flushed |= !f->are_disks_killed;
+		return kill_disks(f, ev->now_ns, ret);
+	}
 	if (ev->step == HF_FREEZE_CERTIFY && take_stale(f, ev->step))
 		return;
 	end(f, ev->step, HF_FREEZE_DONE, ev->now_ns);
@@ -462,7 +478,7 @@ static void failed(struct hf_freeze *f, const struct hf_freeze_event *ev,
 		if (take_stale(f, ev->step))
 			return;
 		f->step[ev->step].result = HF_FREEZE_NOT_YET;
-		f->retry_certify_ns = ev->now_ns + HF_FREEZE_RETRY_NS;
+		f->retry_certify_ns = next_try_ns(f, ev->now_ns);
 	} else if (ev->step == HF_FREEZE_NETS || ev->step == HF_FREEZE_STATE) {
 		end(f, ev->step, HF_FREEZE_FAILED, ev->now_ns); /* of NETS VERIFY says more */
 	} else {
@@ -475,6 +491,7 @@ static void verified(struct hf_freeze *f, uint64_t now_ns)
 	if (!is_begun(f, HF_FREEZE_VERIFY) || take_stale(f, HF_FREEZE_VERIFY))
 		return;
 	f->refuted = 0;
+	f->retries = 0;
 	end(f, HF_FREEZE_VERIFY, HF_FREEZE_DONE, now_ns);
 }
 
@@ -487,7 +504,7 @@ static void refuted(struct hf_freeze *f, const struct hf_freeze_event *ev,
 		return;
 	f->refuted = ev->refuted;
 	f->step[HF_FREEZE_VERIFY].result = HF_FREEZE_NOT_YET;
-	f->retry_verify_ns = ev->now_ns + HF_FREEZE_RETRY_NS;
+	f->retry_verify_ns = next_try_ns(f, ev->now_ns);
 	if (ev->refuted & P3 && f->given.has_nets)
 		f->step[HF_FREEZE_NETS].result = HF_FREEZE_NOT_YET;
 	kill_qemu(f, ev->now_ns, ret);

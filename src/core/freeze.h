@@ -84,11 +84,14 @@ struct hf_freeze_limits { /* ns; 0: the default */
 #define HF_FREEZE_VERIFY_NS                                                                        \
 	2000000000ull /* no answer, or none that pleases: QEMU is killed, STUCK told */
 #define HF_FREEZE_CERTIFY_NS 2000000000ull /* STUCK is told; tried on */
-#define HF_FREEZE_RETRY_NS 100000000ull /* between two attempts to VERIFY or to CERTIFY */
+#define HF_FREEZE_RETRY_NS                                                                         \
+	100000000ull /* to another attempt to VERIFY or CERTIFY; twice as long each */
+#define HF_FREEZE_RETRY_DOUBLINGS 6u
 
 enum hf_freeze_event_kind {
 	HF_FREEZE_EV_BEGIN, /* given, limits */
-	/* step: as it was ordered. Of DISKS: flushed and told to end; DISKS_DEAD ends the step. Of STATE: QEMU
+	/* step: as it was ordered. Of DISKS: all is flushed, so that SIGKILL is an orderly end (a server may
+	 * wait for its client, a QEMU that is frozen, for ever); DISKS_DEAD ends the step. Of STATE: QEMU
 	 * has given it all, and its file is written, in the order of the actions, until CERTIFY. */
 	HF_FREEZE_EV_DONE,
 	HF_FREEZE_EV_FAILED, /* step: it cannot be done that way; of DISKS: kill it. CERTIFY: tried again */
@@ -148,12 +151,13 @@ struct hf_freeze {
 	struct hf_freeze_limits limits;
 	struct hf_freeze_record step[HF_FREEZE_STEP_COUNT];
 	bool is_qemu_dead, is_qemu_killed; /* killed: ordered */
-	bool are_disks_dead, are_disks_killed;
+	bool are_disks_dead, are_disks_flushed, are_disks_killed;
 	enum hf_freeze_step stuck_on; /* DISKS; CGROUP: QEMU does not die; VERIFY; CERTIFY */
 	uint32_t overdue; /* bit per step: told as stuck, and not over yet */
 	bool is_stale; /* VERIFY or CERTIFY is under way with facts that have changed */
 	uint64_t killed_qemu_ns, killed_disks_ns;
 	uint64_t retry_verify_ns, retry_certify_ns; /* 0: no attempt is due */
+	unsigned int retries; /* in a row */
 	uint32_t refuted; /* by the last verification */
 	unsigned int verifications;
 	unsigned int awakenings; /* after the proof */

@@ -329,10 +329,10 @@ TEST(a_disk_process_that_does_not_die_is_what_it_is_stuck_on)
 	done(&b, HF_FREEZE_NETS);
 	done(&b, HF_FREEZE_STATE);
 	done(&b, HF_FREEZE_CGROUP);
-	done(&b, HF_FREEZE_DISKS); /* flushed, that is all */
-	NOTHING(&b);
 	wait_limit(&b);
 	EXPECT(&b, HF_FREEZE_DO_KILL_DISKS);
+	done(&b, HF_FREEZE_DISKS); /* late */
+	NOTHING(&b);
 	wait_limit(&b);
 	EXPECT(&b, HF_FREEZE_DO_TELL_STUCK);
 	CHECK_EQ(b.f.state, HF_FREEZE_STUCK);
@@ -344,6 +344,24 @@ TEST(a_disk_process_that_does_not_die_is_what_it_is_stuck_on)
 	EXPECT(&b, HF_FREEZE_DO_VERIFY);
 	CHECK_EQ(b.f.state, HF_FREEZE_WORKING);
 	RESULT(&b, HF_FREEZE_DISKS, HF_FREEZE_FELL_BACK);
+}
+
+TEST(a_disk_process_that_has_flushed_need_not_end_by_itself)
+{
+	struct bench b;
+
+	begin(&b, &whole);
+	done(&b, HF_FREEZE_LATCH);
+	done(&b, HF_FREEZE_STOP);
+	done(&b, HF_FREEZE_NETS);
+	done(&b, HF_FREEZE_STATE);
+	done(&b, HF_FREEZE_CGROUP);
+	done(&b, HF_FREEZE_DISKS);
+	EXPECT(&b, HF_FREEZE_DO_KILL_DISKS);
+	RESULT(&b, HF_FREEZE_DISKS, HF_FREEZE_BEGUN);
+	say(&b, HF_FREEZE_EV_DISKS_DEAD);
+	EXPECT(&b, HF_FREEZE_DO_VERIFY);
+	RESULT(&b, HF_FREEZE_DISKS, HF_FREEZE_DONE);
 }
 
 TEST(a_cgroup_that_does_not_freeze_ends_with_sigkill)

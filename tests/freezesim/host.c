@@ -149,8 +149,10 @@ static void job_disks(struct fs_world *w, uint64_t inst)
 		fs_keeper_tell(w, FS_MS, HF_FREEZE_EV_DISKS_DEAD, 0, 0);
 		post_job(w, FS_JOB_KILL_DISKS, FS_S, 0); /* it ends in its own time */
 	} else {
+		/* A server waits for its client, which may be frozen. */
 		done(w, HF_FREEZE_DISKS);
-		fs_host_disks_die(w);
+		if (!w->host.is_frozen)
+			fs_host_disks_die(w);
 	}
 }
 
