@@ -333,7 +333,8 @@ static void check_frozen(struct proof *p)
 			   : "cannot be read");
 	if (n > 0)
 		note(p, P1, "qemu-threads-stopped", true,
-		     "%d threads of QEMU (process %d) stand still in it", n, (int)c->qemu.pid);
+		     "%d thread%s of QEMU (process %d) stand%s still in it", n, n == 1 ? "" : "s",
+		     (int)c->qemu.pid, n == 1 ? "s" : "");
 	else
 		note(p, P1, "qemu-threads-stopped", false, "of QEMU (process %d), %s",
 		     (int)c->qemu.pid, why);

@@ -65,7 +65,7 @@ static void fill(struct hf_certificate *c, const char *vm, unsigned int number, 
 	CHECK_EQ(hf_procstat_boot_id(c->boot_id), 0);
 }
 
-static void write_one(const struct hf_certificate *c)
+__attribute__((unused)) static void write_one(const struct hf_certificate *c)
 {
 	struct hf_err err = { "" };
 
@@ -73,7 +73,7 @@ static void write_one(const struct hf_certificate *c)
 		hf_test_fail(__FILE__, __LINE__, "%s", err.text);
 }
 
-static const char *path_in(const char *format, ...) __attribute__((format(printf, 1, 2)));
+__attribute__((unused, format(printf, 1, 2))) static const char *path_in(const char *format, ...);
 static const char *path_in(const char *format, ...)
 {
 	static char path[PATH_MAX];
