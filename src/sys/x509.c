@@ -201,9 +201,9 @@ int hf_x509_read_key(const char *path, EVP_PKEY **ret, struct hf_err *err)
 		*ret = key;
 		return 0;
 	}
-	if (is_end_of_pem())
-		return complain(path, 0, "private key", err);
-	hf_err_set(err, "%s: the private key cannot be read: it is damaged, or has a passphrase",
+	hf_err_set(err,
+		   "%s: no private key can be read: it is not in PEM format, is damaged, or has a "
+		   "passphrase",
 		   path);
 	ERR_clear_error();
 	return -EINVAL;
@@ -234,7 +234,9 @@ static void add_text(char *buf, size_t size, const unsigned char *text, size_t l
 {
 	size_t at = strlen(buf);
 
-	if (at > 0 && at + 3 < size) {
+	if (at > 0 && at + 3 >= size)
+		return;
+	if (at > 0) {
 		buf[at++] = ',';
 		buf[at++] = ' ';
 	}
