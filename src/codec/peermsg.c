@@ -51,6 +51,7 @@ static struct json_object *encode_wanted(const struct hf_wanted *w)
 	put_str(o, "host", w->host);
 	put_u64(o, "version", w->version);
 	put_str(o, "by", w->by);
+	put_bool(o, "is_forced", w->is_forced);
 	return o;
 }
 
@@ -268,6 +269,8 @@ static int decode_wanted(const struct json_object *o, struct hf_wanted *ret, str
 		r = hf_json_u64(w, "version", &ret->version, err);
 	if (!r)
 		r = get_name(w, "by", ret->by, sizeof(ret->by), true, err);
+	if (!r)
+		r = hf_json_bool(w, "is_forced", &ret->is_forced, err);
 	if (!r && ret->version > HF_WANTED_VERSION_MAX) {
 		hf_err_set(err, "version: larger than can be");
 		r = -EINVAL;

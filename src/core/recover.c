@@ -28,6 +28,7 @@ static int compare(const char *a, const char *b)
 void hf_wanted_order(struct hf_wanted *w, bool is_started, const char *host, const char *by)
 {
 	w->is_started = is_started;
+	w->is_forced = false;
 	set_name(w->host, host);
 	set_name(w->by, by);
 	if (w->version < HF_WANTED_VERSION_MAX)
@@ -57,8 +58,8 @@ static void place_unwanted(const struct hf_place_facts *f, struct hf_place_verdi
 {
 	bool is_standby = f->here != HF_HAVE_NOTHING && f->here != HF_HAVE_RUNNING;
 
-	if (f->here == HF_HAVE_NOTHING)
-		say(ret, HF_PLACE_NOTHING, HF_PLACE_NOT_WANTED);
+	if (f->here == HF_HAVE_NOTHING) /* an order is followed by another look */
+		say(ret, HF_PLACE_WAIT, HF_PLACE_NOT_WANTED);
 	else if (is_standby && !f->is_peer_up)
 		say(ret, HF_PLACE_NOTHING, HF_PLACE_PEER_SILENT);
 	else if (is_standby && f->there == HF_HAVE_RUNNING)

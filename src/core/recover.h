@@ -29,11 +29,12 @@ struct hf_wanted {
 	char host[HF_NAME_MAX + 1];
 	uint64_t version;
 	char by[HF_NAME_MAX + 1];
+	bool is_forced; /* stopped at once, without asking the guest */
 };
 
 #define HF_WANTED_VERSION_MAX (UINT64_C(1) << 53) /* JSON keeps it */
 
-/* A new order, newer than what was known. @host may be "". */
+/* A new order, newer than what was known; not forced. @host may be "". */
 void hf_wanted_order(struct hf_wanted *w, bool is_started, const char *host, const char *by);
 
 /* What another host says. True: it is newer, and @w is that now. */

@@ -167,7 +167,7 @@ TEST(stopped_the_standby_goes_last)
 	struct hf_place_facts f = facts();
 
 	f.is_wanted = false;
-	CHECK_EQ(place(&f), HF_PLACE_NOTHING);
+	CHECK_EQ(place(&f), HF_PLACE_WAIT);
 	f.here = HF_HAVE_RUNNING;
 	CHECK_EQ(place(&f), HF_PLACE_END);
 	f.here = HF_HAVE_STANDBY;

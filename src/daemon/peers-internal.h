@@ -98,6 +98,7 @@ struct hf_peers {
 	struct hf_doorlog door; /* who was turned away */
 
 	struct hf_names touched; /* VMs to be looked at */
+	bool is_looking;
 	struct hf_timer work_timer;
 	struct hf_timer place_timer;
 	uint64_t place_ns;

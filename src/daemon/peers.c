@@ -100,6 +100,16 @@ bool hf_peers_get_tls(struct hf_peers *ps, struct hf_tls **ret, struct hf_err *e
 
 /* ---- looking at what has changed ---- */
 
+/* What a look changes has its turn in the loop. */
+static void look(struct hf_peers *ps, struct hf_vms_vm *vm)
+{
+	if (ps->is_looking)
+		return;
+	ps->is_looking = true;
+	hf_peers_look(ps, vm);
+	ps->is_looking = false;
+}
+
 static void on_work(void *ctx)
 {
 	struct hf_peers *ps = ctx;
@@ -113,7 +123,7 @@ static void on_work(void *ctx)
 			if (!vm || hf_peer_shares(ps, vm, p->name) || hf_peer_said(p, name))
 				(void)hf_names_add(&p->untold, name);
 		if (vm)
-			hf_peers_look(ps, vm);
+			look(ps, vm);
 		hf_peers_orders_look(ps, name);
 	}
 	for (struct hf_peer_host *p = ps->first; p; p = p->next)
@@ -254,7 +264,7 @@ static void on_reloaded(struct hf_daemon *d)
 	/* At once: at a boot nobody is to start what another host may be running. */
 	for (struct hf_vms_vm *vm = hf_vms_next(d, NULL); vm; vm = hf_vms_next(d, vm))
 		if (vm->has_file && vm->file.n_hosts == 2)
-			hf_peers_look(ps, vm);
+			look(ps, vm);
 }
 
 /* ---- what people see ---- */
@@ -336,9 +346,11 @@ static void on_view(const struct hf_vms_vm *vm, struct json_object *o)
 
 /* ---- the whole ---- */
 
+/* At once, so that an order finds its place. */
 static void on_changed(struct hf_vms_vm *vm)
 {
 	hf_peers_touch(vm->d->peers, vm->name);
+	look(vm->d->peers, vm);
 }
 
 int hf_peers_new(struct hf_daemon *d, struct hf_err *err)

@@ -142,6 +142,7 @@ static void sync_wanted(struct hf_vms_vm *vm)
 		return;
 	hf_wanted_order(&vm->wanted, vm->sup.is_wanted,
 			vm->sup.is_wanted && vm->file.n_hosts ? own : vm->wanted.host, own);
+	vm->wanted.is_forced = !vm->sup.is_wanted && vm->is_stop_forced;
 	hf_vms_save_later(vm->d);
 }
 
@@ -314,6 +315,7 @@ int hf_vms_start(struct hf_vms_vm *vm, bool is_fresh, struct hf_err *err)
 
 	hf_vms_look_for_frozen(vm);
 	vm->was_stopped_by_order = false;
+	vm->is_stop_forced = false;
 	return hf_vms_feed(vm, ev) == HF_SUPERVISE_DO_REFUSE ? explain_refusal(vm, err) : 0;
 }
 
@@ -329,11 +331,22 @@ int hf_vms_recover(struct hf_vms_vm *vm, const char *why, struct hf_err *err)
 	return 0;
 }
 
+/* Stopped already, but not by force: also where it is still asked to shut down. */
+static void force_elsewhere(struct hf_vms_vm *vm)
+{
+	if (!vm->is_stop_forced || vm->wanted.is_started || vm->wanted.is_forced)
+		return;
+	hf_wanted_order(&vm->wanted, false, vm->wanted.host, vm->d->conf.name);
+	vm->wanted.is_forced = true;
+	hf_vms_changed(vm);
+}
+
 void hf_vms_stop(struct hf_vms_vm *vm, bool is_forced)
 {
 	vm->is_stop_forced = is_forced;
 	vm->was_stopped_by_order = true;
 	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_STOP });
+	force_elsewhere(vm);
 	hf_vms_save_later(vm->d);
 }
 
@@ -345,6 +358,9 @@ bool hf_vms_take_wanted(struct hf_vms_vm *vm, const struct hf_wanted *theirs)
 	hf_vms_save_later(vm->d);
 	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_WANTED,
 							   .is_wanted = vm->wanted.is_started });
+	vm->is_stop_forced = !vm->wanted.is_started && vm->wanted.is_forced;
+	if (vm->is_stop_forced)
+		(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_STOP });
 	return true;
 }
 
