@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Two hosts of a lab whose daemons know of each other, and VMs that both may run. Their QEMU boots a
+machine without a disk: its firmware finds nothing to start, and goes on looking."""
+
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from labhost import VmHost
+from lablease import wait_until
+from labnet import Lab
+from labpki import pki_dir
+
+SMALL = "-machine q35 -accel tcg -m 16 -nodefaults -display none -device pvpanic"
+KEEPER_PORT = 7400
+
+
+class PeerHost(VmHost):
+    """peers: lines of the section [peers], and [peer NAME] sections."""
+
+    def __init__(self, lab: Lab, host: str, peers: str = "", lease: str = ""):
+        super().__init__(lab, host)
+        self.peers, self.lease = peers, lease
+
+    def write_config(self) -> None:
+        super().write_config()
+        with open(self.here / "holdfastd.conf", "a", encoding="ascii") as f:
+            f.write(f"{self.lease}[peers]\npki-dir = {pki_dir(self.lab)}\n{self.peers}")
+
+    def peer(self) -> dict[str, Any]:
+        """What it says of the only other one."""
+        peers = self.call("Status")["host"].get("peers") or [{}]
+        return dict(peers[0])
+
+    def wait_vm(self, vm: str, what: Callable[[dict[str, Any]], object], text: str,
+                timeout_s: float = 60.0) -> dict[str, Any]:
+        """Until what Vm() says is so."""
+        last: dict[str, Any] = {}
+
+        def look() -> bool:
+            last.clear()
+            last.update(self.vm(vm))
+            return bool(what(last))
+        try:
+            wait_until(look, text, timeout_s)
+        except Exception as error:
+            raise type(error)(f"{self.host}: {error}; {vm} is {last}") from None
+        return last
+
+
+class PeerPair:
+    """with PeerPair() as pair: ... pair["hostA"] is a PeerHost whose daemon runs."""
+
+    def __init__(self, hosts: tuple[str, str] = ("hostA", "hostB"), peers: str = ""):
+        self.names = hosts
+        self.lab = Lab(hosts)
+        self.peers = peers
+        self.hosts: dict[str, PeerHost] = {}
+
+    def __enter__(self) -> "PeerPair":
+        self.lab.__enter__()
+        for host in self.names:
+            self.hosts[host] = PeerHost(self.lab, host, self.peers)
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.lab.close()
+
+    def __getitem__(self, host: str) -> PeerHost:
+        return self.hosts[host]
+
+    def both(self) -> tuple[PeerHost, PeerHost]:
+        first, second = self.names
+        return self.hosts[first], self.hosts[second]
+
+    def start(self) -> None:
+        for host in self.hosts.values():
+            host.start()
+
+    def wait_up(self, timeout_s: float = 60.0) -> None:
+        wait_until(lambda: all(h.peer().get("is_up") for h in self.hosts.values()),
+                   "the daemons know of each other", timeout_s)
+
+    def define(self, vm: str, args: str = SMALL, port: int = KEEPER_PORT,
+               hosts: Optional[tuple[str, ...]] = None, extra: str = "") -> list[Path]:
+        """The same file on both hosts. extra: more lines of [vm]."""
+        text = (f"[vm]\nargs = {args}\nstate-dir = {self.lab.self_dir}/state\n"
+                f"pki-dir = {pki_dir(self.lab)}\nrun-dir = {self.lab.self_dir}/run\n{extra}"
+                "[protection]\npeer-timeout = 2s\n")
+        text += "".join(f"[host {name}]\naddress = {self.lab.repl_addr(name)}:{port}\n"
+                        for name in self.names)
+        return [self.write(host, vm, text) for host in hosts or self.names]
+
+    def write(self, host: str, vm: str, text: str) -> Path:
+        path = self.hosts[host].vms_dir / f"{vm}.conf"
+        new = path.with_name(f".{vm}.new")
+        new.write_text(text)
+        new.rename(path)
+        return path
