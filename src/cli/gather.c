@@ -205,9 +205,9 @@ static void ask_daemon(struct asking *a, bool is_whole)
 							: HF_GATHER_ABSENT;
 	(void)snprintf(g->daemon_text, sizeof(g->daemon_text), "%s", err.text);
 	call(&a->daemon, "Vms");
+	call(&a->daemon, "Status"); /* for the name of this host */
 	if (!is_whole)
 		return;
-	call(&a->daemon, "Status");
 	call(&a->daemon, "Hosts");
 	call(&a->daemon, "Leases");
 }

@@ -45,6 +45,11 @@ int hf_order_release(const struct hf_verb_options *o)
 	if (code == HF_EXIT_DONE) {
 		/* One whose freeze has not ended has its plain name still: its keeper refuses. */
 		code = hf_order_call(o, &c, "Release", NULL, false, NULL);
+		if (code == HF_EXIT_DONE && hf_order_wait_end(o, &c) == -ETIMEDOUT) {
+			(void)fprintf(stderr, "holdfast release: it is being discarded, but its "
+					      "keeper has not ended yet\n");
+			code = HF_EXIT_TIMED_OUT;
+		}
 		hf_client_close(&c);
 		return code;
 	}

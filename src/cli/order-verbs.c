@@ -179,8 +179,7 @@ static bool is_daemons(const struct hf_verb_options *o)
 	return is_known;
 }
 
-/* The end of the keeper is that of its connection. 0, -ETIMEDOUT, -errno. */
-static int wait_end(const struct hf_verb_options *o, struct hf_client *c)
+int hf_order_wait_end(const struct hf_verb_options *o, struct hf_client *c)
 {
 	struct pollfd fd = { .fd = c->fd, .events = POLLIN };
 	struct json_object *nothing = NULL;
@@ -189,7 +188,7 @@ static int wait_end(const struct hf_verb_options *o, struct hf_client *c)
 
 	hf_progress_begin(&p, o->verb);
 	while (r >= 0 && hf_client_now_ns() < o->deadline_ns) {
-		hf_progress_text(&p, "waiting for the VM to end");
+		hf_progress_text(&p, "waiting for its end");
 		if (poll(&fd, 1, 200) == 0)
 			continue;
 		r = hf_client_poll(c, &nothing, NULL);
@@ -232,7 +231,7 @@ static int stop_by_keeper(const struct hf_verb_options *o)
 	}
 	json_object_object_add(p, "force", json_object_new_boolean(o->is_forced));
 	code = hf_order_call(o, &c, "Stop", p, false, NULL);
-	if (code == HF_EXIT_DONE && !o->is_no_wait && wait_end(o, &c) == -ETIMEDOUT)
+	if (code == HF_EXIT_DONE && !o->is_no_wait && hf_order_wait_end(o, &c) == -ETIMEDOUT)
 		code = tell_not_ended(o);
 	hf_client_close(&c);
 	return code;

@@ -47,3 +47,6 @@ int hf_order_call(const struct hf_verb_options *o, struct hf_client *c, const ch
 /* The same at holdfastd's. */
 int hf_order_ask_daemon(const struct hf_verb_options *o, const char *method, struct json_object *p,
 			bool is_more, struct json_object **ret);
+
+/* Until the deadline for the end of the keeper, which is that of its connection. 0; -ETIMEDOUT; -errno. */
+int hf_order_wait_end(const struct hf_verb_options *o, struct hf_client *c);

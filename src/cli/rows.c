@@ -238,6 +238,9 @@ static const char *unprotected_why(struct json_object *row)
 {
 	const char *text = hf_rows_text(row, "protection");
 
+	/* One that was never to be protected is as it should be. */
+	if (strcmp(hf_rows_text(row, "peer"), "-") == 0)
+		return "";
 	return strncmp(text, "no: ", 4) == 0 ? text + 4 : "";
 }
 
@@ -272,6 +275,20 @@ static void note_frozen(struct json_object *rows, struct json_object *row)
 	json_object_object_add(row, "frozen", ids);
 }
 
+/* What holdfastd remembers of a VM whose keeper has ended is no more than that. */
+static void forget_past(struct json_object *row)
+{
+	static const char *const past[] = { "role", "protected", "protection",
+					    "peer", "qemu_pid",  "keeper_pid" };
+	const char *life = hf_rows_text(row, "life");
+
+	for (size_t i = 0; i < sizeof(past) / sizeof(past[0]); i++)
+		json_object_object_del(row, past[i]);
+	/* Its frozen instances have rows of their own. */
+	if (strcmp(life, "frozen") == 0 || strcmp(life, "freezing") == 0)
+		set(row, "life", "shut-off");
+}
+
 static bool is_here(struct json_object *row)
 {
 	return hf_json_has(row, "id") || hf_rows_number(row, "keeper_pid") > 0 ||
@@ -293,6 +310,8 @@ void hf_rows_finish(struct json_object *rows, const char *host_name)
 		if (is_here(row))
 			set_if_missing(row, "host", host_name);
 		set_reason(row);
+		if (!is_here(row))
+			forget_past(row);
 		if (!hf_json_has(row, "id"))
 			note_frozen(rows, row);
 	}

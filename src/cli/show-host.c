@@ -121,7 +121,8 @@ static void add_of_vm(struct json_object *list, struct json_object *row)
 	static const char *const bad[] = { "crashed", "failed", "freezing", "frozen",
 					   "unknown", "paused", NULL };
 	const char *life = hf_rows_text(row, "life");
-	bool is_unprotected = strcmp(life, "running") == 0 && *hf_rows_text(row, "peer") &&
+	bool is_unprotected = strcmp(life, "running") == 0 &&
+			      strlen(hf_rows_text(row, "peer")) > 1 &&
 			      !hf_rows_is_set(row, "protected") && hf_json_has(row, "protected");
 	const char *reason = hf_rows_text(row, "reason");
 	const char *broken = hf_rows_text(row, "definition_error");

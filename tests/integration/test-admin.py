@@ -208,7 +208,8 @@ def names_are_resolved() -> list[str]:
         problems += exits(h.run("release", "web"), 2, "web@3fa20c11, web@3fb00000")
         h.keeper("web")
         problems += exits(h.run("status", "web"), 0, "web: primary", "holdfast status web@3fa20c11")
-        guard = h.keeper("web@3fa20c11", {"life": "frozen", "role": "frozen"}, Release={})
+        guard = h.keeper("web@3fa20c11", {"life": "frozen", "role": "frozen"}, Release={},
+                         ends_after=["Release"])
         problems += exits(h.run("release", "web@3fa"), 0)
         called = [call["method"] for call in guard.calls()]
         return problems + wrong("its keeper was asked", called[-1] == "org.holdfast.Keeper.Release",
