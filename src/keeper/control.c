@@ -7,6 +7,7 @@
 #include "codec/json.h"
 #include "service/eventfeed.h"
 #include "service/varlink-server.h"
+#include "service/varlink-texts.h"
 
 #define INTERFACE "org.holdfast.Keeper"
 
@@ -139,10 +140,17 @@ static const struct hf_varlink_entry methods[] = {
 	{ .name = INTERFACE ".Dump", .call = do_dump },
 };
 
+static const struct hf_varlink_interface interfaces[] = {
+	{ "org.varlink.service", hf_varlink_text_service },
+	{ INTERFACE, hf_varlink_text_keeper },
+};
+
 static const struct hf_varlink_service service = {
 	.methods = methods,
 	.n_methods = sizeof(methods) / sizeof(methods[0]),
 	.clients_max = HF_CONTROL_CLIENTS_MAX,
+	.interfaces = interfaces,
+	.n_interfaces = sizeof(interfaces) / sizeof(interfaces[0]),
 };
 
 int hf_control_new(struct hf_loop *loop, int listen_fd, struct hf_journal *journal,

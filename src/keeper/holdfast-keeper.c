@@ -465,6 +465,27 @@ static int run_guest(struct hf_keeper *k, struct hf_err *err)
 				err);
 }
 
+/* Who supervises keepers goes by their exit codes. */
+static int ask_peer(struct hf_keeper *k, struct hf_err *err)
+{
+	int r = hf_question_ask(k, err);
+
+	if (r == -EEXIST)
+		k->refusal = HF_KEEPER_EXIT_SUPERSEDED;
+	else if (r == -EHOSTUNREACH)
+		k->refusal = HF_KEEPER_EXIT_UNKNOWN_PEER;
+	return r;
+}
+
+static int acquire_lease(struct hf_keeper *k, struct hf_err *err)
+{
+	int r = hf_ownership_acquire(k->ownership, err);
+
+	if (r == -EBUSY)
+		k->refusal = HF_KEEPER_EXIT_LEASE_LOST;
+	return r;
+}
+
 static int set_up(struct hf_keeper *k, struct hf_err *err)
 {
 	bool is_standby = k->set->role == HF_ROLE_STANDBY;
@@ -480,11 +501,11 @@ static int set_up(struct hf_keeper *k, struct hf_err *err)
 		r = start_meetings(k, err);
 	/* Before anything is written: an owner's disks are brought up to date by their journal. */
 	if (!r && !is_standby && k->meetings)
-		r = hf_question_ask(k, err);
+		r = ask_peer(k, err);
 	if (!r)
 		r = hf_ownership_open(k, &k->ownership, err);
 	if (!r && !is_standby && k->ownership)
-		r = hf_ownership_acquire(k->ownership, err);
+		r = acquire_lease(k, err);
 	if (!r && k->saved)
 		r = hf_saver_check(k, err);
 	if (!r)
@@ -587,6 +608,26 @@ static int finish_frozen(const struct hf_settings *set)
 	return r < 0 ? HF_KEEPER_EXIT_FAILED : HF_KEEPER_EXIT_ENDED;
 }
 
+/* For a daemon that has started this: a memory file of its own. */
+static void leave_why(const char *text)
+{
+	const char *number = getenv("HOLDFAST_WHY_FD");
+	int fd = number ? (int)strtol(number, NULL, 10) : -1;
+
+	if (fd > STDERR_FILENO)
+		(void)!pwrite(fd, text, strlen(text), 0);
+}
+
+/* Nobody else is to have it, least of all what is started from here. */
+static void keep_why_to_us(void)
+{
+	const char *number = getenv("HOLDFAST_WHY_FD");
+	int fd = number ? (int)strtol(number, NULL, 10) : -1;
+
+	if (fd > STDERR_FILENO)
+		(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+}
+
 static int keep(const struct hf_settings *set, int ready_fd)
 {
 	struct hf_keeper k = {
@@ -612,7 +653,10 @@ static int keep(const struct hf_settings *set, int ready_fd)
 		r = serve(&k, &err);
 	if (r < 0) {
 		hf_log(&k.journal, HF_LOG_ERROR, "%s", err.text[0] ? err.text : strerror(-r));
-		r = is_usage ? HF_KEEPER_EXIT_USAGE : HF_KEEPER_EXIT_FAILED;
+		leave_why(err.text[0] ? err.text : strerror(-r));
+		r = is_usage    ? HF_KEEPER_EXIT_USAGE
+		    : k.refusal ? (int)k.refusal
+				: HF_KEEPER_EXIT_FAILED;
 	} else {
 		say_ready(&k, ready_fd);
 		r = hf_loop_run(&k.loop);
@@ -707,8 +751,10 @@ int main(int argc __attribute__((unused)), char **argv)
 {
 	struct hf_settings set = { 0 };
 	struct hf_err err = { "" };
-	int r = hf_settings_parse(argv, NULL, &set, &err);
+	int r;
 
+	keep_why_to_us();
+	r = hf_settings_parse(argv, NULL, &set, &err);
 	if (r == HF_SETTINGS_E_HELP)
 		return print_help("holdfast");
 	if (r == HF_SETTINGS_E_VERSION) {
@@ -717,6 +763,7 @@ int main(int argc __attribute__((unused)), char **argv)
 	}
 	if (r < 0) {
 		(void)fprintf(stderr, "holdfast: %s\n", err.text[0] ? err.text : strerror(-r));
+		leave_why(err.text[0] ? err.text : strerror(-r));
 		return r == -EINVAL ? HF_KEEPER_EXIT_USAGE : HF_KEEPER_EXIT_FAILED;
 	}
 	if (set.role == HF_ROLE_CHECK)

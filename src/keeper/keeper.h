@@ -31,9 +31,10 @@ enum hf_keeper_exit {
 	HF_KEEPER_EXIT_FAILED = 1, /* could not start, or cannot go on */
 	HF_KEEPER_EXIT_USAGE = 2,
 	HF_KEEPER_EXIT_VM_DIED = 4, /* QEMU died; the log says whether the standby took over */
-	HF_KEEPER_EXIT_SUPERSEDED = 5, /* the standby had gone live; this side was stopped */
+	HF_KEEPER_EXIT_SUPERSEDED = 5, /* the other side runs it, or holds its state */
 	HF_KEEPER_EXIT_LEASE_LOST = 6, /* another host owns the VM's lease; this side was stopped */
 	HF_KEEPER_EXIT_RESTART = 7, /* QEMU is gone, and the VM is to be started again here */
+	HF_KEEPER_EXIT_UNKNOWN_PEER = 8, /* not started: nobody knows whether it runs there */
 };
 
 /* Why the guest's QEMU is no more; UNKNOWN as long as it is. */
@@ -113,6 +114,7 @@ struct hf_keeper {
 	enum hf_guest_end guest_end;
 	bool was_handed_over;
 	struct hf_id instance;
+	enum hf_keeper_exit refusal; /* why it was not started; 0: for another reason */
 
 	/* What the other host's copy of the disks is, as a standby there has said before this guest was
 	 * started; FRESH: nobody has. */

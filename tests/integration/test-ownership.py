@@ -61,7 +61,7 @@ def a_lease_has_one_owner() -> None:
     with Leased() as leased:
         expect(leased.owner() == "hostA", leased.owner())
         second = leased.spawn("hostB")
-        expect(second.wait(60) == 1, second.log_tail())
+        expect(second.wait(60) == 6, second.log_tail())
         expect("hostA" in second.log_tail(), second.log_tail())
         leased.expect_goes_on()
         leased.keeper.ask("Stop", force=True)
