@@ -220,7 +220,7 @@ int main(int argc, char **argv)
 	if (verdict == HF_HOSTCONF_RUN) {
 		code = run(&d);
 	} else if (verdict == HF_HOSTCONF_CHECK) {
-		code = HF_DAEMON_DONE;
+		code = hf_vms_check_files(&d.conf, stderr) ? HF_DAEMON_USAGE : HF_DAEMON_DONE;
 	} else if (verdict == HF_HOSTCONF_HELP) {
 		hf_hostconf_help(stdout);
 		code = HF_DAEMON_DONE;

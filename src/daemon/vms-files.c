@@ -41,6 +41,28 @@ static void read_definition(struct hf_daemon *d, struct hf_vms_vm *vm)
 	hf_vms_take_definition(vm, r, &file, &err);
 }
 
+unsigned int hf_vms_check_files(const struct hf_hostconf *conf, FILE *to)
+{
+	DIR *folder = opendir(conf->vms);
+	char name[HF_NAME_MAX + 1];
+	unsigned int n_wrong = 0;
+	const struct dirent *e;
+	struct hf_vmfile file;
+
+	while (folder && (e = readdir(folder))) {
+		struct hf_err err = { "" };
+
+		if (!take_name(e->d_name, name) ||
+		    hf_vmfile_read(conf->vms, name, conf->name, &file, &err) == 0)
+			continue;
+		(void)fprintf(to, "%s\n", err.text);
+		n_wrong++;
+	}
+	if (folder)
+		(void)closedir(folder);
+	return n_wrong;
+}
+
 static void add_new(struct hf_daemon *d)
 {
 	DIR *folder = opendir(d->conf.vms);

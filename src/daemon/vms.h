@@ -9,6 +9,7 @@
 #pragma once
 
 #include <json-c/json_object.h>
+#include <stdio.h>
 
 #include "core/recover.h"
 #include "core/supervise.h"
@@ -143,6 +144,8 @@ void hf_vms_found(struct hf_vms_vm *vm, const char *id, pid_t pid);
 int hf_vms_watch_open(struct hf_daemon *d, struct hf_err *err) HF_MUST_CHECK;
 void hf_vms_watch_close(struct hf_daemon *d);
 void hf_vms_watch_vm(struct hf_vms_vm *vm); /* its folders, as far as they are there */
+/* --check-config: what is wrong with the definitions, a line each. Returns how many are. */
+unsigned int hf_vms_check_files(const struct hf_hostconf *conf, FILE *to);
 void hf_vms_look_for_keepers(struct hf_daemon *d);
 void hf_vms_look_for_frozen(struct hf_vms_vm *vm);
 

@@ -337,7 +337,8 @@ class CallError(LabError):
 class Call:
     """A connection to a daemon. A call may be left open: send() it, and take its replies later."""
 
-    def __init__(self, path: Path, timeout_s: float = 10.0):
+    def __init__(self, path: Path, timeout_s: float = 10.0, interface: str = INTERFACE):
+        self._interface = interface
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.settimeout(timeout_s)
         self._buffer = b""
@@ -357,7 +358,8 @@ class Call:
         self.close()
 
     def send(self, method: str, is_more: bool = False, **parameters: Any) -> None:
-        call: dict[str, Any] = {"method": f"{INTERFACE}.{method}", "parameters": parameters}
+        call: dict[str, Any] = {"method": f"{self._interface}.{method}",
+                                "parameters": parameters}
         if is_more:
             call["more"] = True
         self._sock.sendall(json.dumps(call).encode() + b"\0")
@@ -385,12 +387,12 @@ class Call:
 
 
 class Events:
-    """A daemon's journal from now on."""
+    """A daemon's journal since number @after."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, after: int = 0):
         self._call = Call(path)
         self.seen: list[dict[str, Any]] = []
-        self._call.send("Events", is_more=True)
+        self._call.send("Events", is_more=True, after=after)
 
     def wait(self, name: str, timeout_s: float = 30.0,
              match: Callable[[dict[str, Any]], bool] = lambda event: True) -> dict[str, Any]:
