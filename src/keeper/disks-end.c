@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The end of the disk process: in order, or at once and for good. */
+/* The end of the disk process. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -40,15 +40,6 @@ void hf_disks_cut(struct hf_disks *d)
 	if (d->process.pid >= 0 && permit_ns != UINT64_MAX)
 		hf_timer_set(&d->cut_timer, &d->k->loop, permit_ns + d->k->set->peer_timeout_ns / 4,
 			     on_cut_timer, d);
-}
-
-void hf_disks_end(struct hf_disks *d)
-{
-	d->is_cut = true;
-	if (d->process.pid >= 0)
-		(void)!hf_process_kill(&d->process, SIGTERM);
-	else if (d->ops && d->ops->on_cut)
-		d->ops->on_cut(d->ctx);
 }
 
 static bool is_ended_within(const struct hf_process *p, int timeout_ms)

@@ -127,10 +127,6 @@ uint32_t hf_disks_set_state(struct hf_disks *d, enum hf_disk_condition condition
 /* SIGKILL, and never again: on_cut() comes when it is dead, or can write nothing any more. */
 void hf_disks_cut(struct hf_disks *d);
 
-/* In order: what it has is flushed first; never again, and on_cut() comes, as above. With nothing in the
- * log, or what is there is lost. */
-void hf_disks_end(struct hf_disks *d);
-
 /* {"layout", "durability", ...} for status. */
 struct json_object *hf_disks_status(const struct hf_disks *d);
 

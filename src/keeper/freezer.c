@@ -16,193 +16,21 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include "codec/json.h"
 #include "keeper/frozen-side.h"
 #include "keeper/keeper.h"
 #include "service/varlink-server.h"
+#include "sys/fd.h"
 #include "sys/memholder.h"
 #include "vm/frozen.h"
-
-static void feed(struct hf_freezer *f, enum hf_freeze_event_kind kind, enum hf_freeze_step step);
-
-/* ---- who waits for it ---- */
-
-static void forget_waiter(void *data)
-{
-	struct hf_freezer_waiter *w = data;
-
-	w->rq = NULL;
-}
-
-static void answer(struct hf_freezer_waiter *w, const struct hf_freezer *f)
-{
-	struct hf_varlink_request *rq = w->rq;
-	struct json_object *o = json_object_new_object();
-
-	w->rq = NULL;
-	hf_varlink_request_watch(rq, NULL, NULL);
-	json_object_object_add(o, "id", json_object_new_string(f->certificate.id));
-	json_object_object_add(o, "certificate", hf_certificate_encode(&f->certificate));
-	hf_varlink_done(rq, o);
-}
-
-void hf_freezer_wait(struct hf_freezer *f, struct hf_varlink_request *rq)
-{
-	for (size_t i = 0; i < HF_FREEZER_WAITERS_MAX; i++) {
-		struct hf_freezer_waiter *w = &f->waiters[i];
-
-		if (w->rq)
-			continue;
-		*w = (struct hf_freezer_waiter){ .f = f, .rq = rq };
-		if (hf_freezer_is_certified(f))
-			answer(w, f);
-		else
-			hf_varlink_request_watch(rq, forget_waiter, w);
-		return;
-	}
-	hf_varlink_refuse(rq, "org.holdfast.Keeper.NotPossible",
-			  "it is being frozen, and too many wait for that already");
-}
-
-static void tell_waiters(struct hf_freezer *f, struct json_object *progress)
-{
-	for (size_t i = 0; i < HF_FREEZER_WAITERS_MAX; i++)
-		if (f->waiters[i].rq && progress)
-			hf_varlink_continue(f->waiters[i].rq, json_object_get(progress));
-		else if (f->waiters[i].rq)
-			answer(&f->waiters[i], f);
-	json_object_put(progress);
-}
-
-/* ---- storage ---- */
-
-/* What a thread writes: a copy, since the certificate goes on changing. Its lists live as long as the
- * program. One after the other, so that a late latch cannot land over the certificate. */
-struct paper {
-	struct hf_freezer *f;
-	struct paper *next;
-	struct hf_certificate certificate;
-	const char *state_dir;
-	enum hf_freeze_step step;
-	bool is_amendment; /* nobody waits for it */
-	uint8_t *state; /* owned */
-	size_t state_len;
-	struct hf_err err;
-};
-
-static void drop_paper(void *ctx)
-{
-	struct paper *p = ctx;
-
-	free(p->state);
-	free(p);
-}
-
-static int write_paper(void *ctx)
-{
-	struct paper *p = ctx;
-
-	if (p->step == HF_FREEZE_STATE)
-		return hf_frozen_write_state(p->state_dir, p->certificate.vm, p->certificate.id,
-					     p->state, p->state_len, &p->err);
-	return hf_frozen_write(p->state_dir, &p->certificate, &p->err);
-}
-
-static void set_text(struct hf_freezer *f, enum hf_freeze_step step, const char *text)
-{
-	(void)snprintf(f->certificate.step[step].text, sizeof(f->certificate.step[step].text),
-		       "%.*s", HF_CERTIFICATE_TEXT - 1, text);
-}
-
-static void write_next(struct hf_freezer *f);
-
-static void on_written(void *ctx, int result)
-{
-	struct paper *p = ctx;
-	struct hf_freezer *f = p->f;
-	enum hf_freeze_step step = p->step;
-	bool is_waited_for = step != HF_FREEZE_STATE && !p->is_amendment;
-
-	f->worker = NULL;
-	if (result < 0) {
-		set_text(f, step, p->err.text[0] ? p->err.text : strerror(-result));
-		hf_log(&f->k->journal, HF_LOG_ERROR, "freezing, %s: %s", hf_freeze_step_name(step),
-		       f->certificate.step[step].text);
-	} else if (step == HF_FREEZE_STATE) {
-		f->certificate.device_state = HF_REMAINS_FILE;
-		f->certificate.device_state_bytes = p->state_len;
-	}
-	drop_paper(p);
-	write_next(f);
-	if (!f->worker && f->is_released)
-		hf_frozen_side_writer_is_idle(f->k);
-	if (is_waited_for)
-		feed(f, result < 0 ? HF_FREEZE_EV_FAILED : HF_FREEZE_EV_DONE, step);
-}
-
-static void write_next(struct hf_freezer *f)
-{
-	struct paper *p = f->papers;
-	enum hf_freeze_step step;
-
-	if (f->worker || !p)
-		return;
-	f->papers = p->next;
-	step = p->step;
-	p->certificate = f->certificate;
-	if (step == HF_FREEZE_CERTIFY) {
-		p->certificate.is_certified = true;
-		p->certificate.step[step].result = HF_FREEZE_DONE;
-		p->certificate.step[step].ended_us = (hf_now_ns() - f->began_ns) / 1000;
-	}
-	if (hf_worker_start(&f->k->loop, write_paper, on_written, drop_paper, p, &f->worker) == 0)
-		return;
-	drop_paper(p);
-	set_text(f, step, "no thread could be started for it");
-	feed(f, HF_FREEZE_EV_FAILED, step);
-}
-
-/* @state: taken over */
-static void write_down(struct hf_freezer *f, enum hf_freeze_step step, bool is_amendment,
-		       uint8_t *state, size_t len)
-{
-	struct paper *p = calloc(1, sizeof(*p));
-	struct paper **last = &f->papers;
-
-	if (!p) {
-		free(state);
-		feed(f, HF_FREEZE_EV_FAILED, step);
-		return;
-	}
-	*p = (struct paper){ .f = f,
-			     .state_dir = f->k->set->state_dir,
-			     .step = step,
-			     .is_amendment = is_amendment,
-			     .state = state,
-			     .state_len = len };
-	while (*last)
-		last = &(*last)->next;
-	*last = p;
-	write_next(f);
-}
-
-static void drop_papers(struct hf_freezer *f)
-{
-	struct paper *p;
-
-	while ((p = f->papers) != NULL) {
-		f->papers = p->next;
-		drop_paper(p);
-	}
-	hf_worker_abandon(f->worker);
-	f->worker = NULL;
-}
 
 /* ---- QEMU ---- */
 
@@ -214,14 +42,14 @@ static void on_stop_reply(void *ctx, struct json_object *ret __attribute__((unus
 	if (error_class && strcmp(error_class, HF_QMP_CLASS_LOST) == 0)
 		return; /* QEMU is dead, and its end comes by itself */
 	if (error_class)
-		set_text(f, HF_FREEZE_STOP, error_desc);
-	feed(f, error_class ? HF_FREEZE_EV_FAILED : HF_FREEZE_EV_DONE, HF_FREEZE_STOP);
+		hf_freezer_set_text(f, HF_FREEZE_STOP, error_desc);
+	hf_freezer_feed(f, error_class ? HF_FREEZE_EV_FAILED : HF_FREEZE_EV_DONE, HF_FREEZE_STOP);
 }
 
 static void stop_guest(struct hf_freezer *f)
 {
 	if (hf_qmp_call(hf_guest_qmp(f->k->guest), "stop", NULL, on_stop_reply, f) < 0)
-		feed(f, HF_FREEZE_EV_FAILED, HF_FREEZE_STOP);
+		hf_freezer_feed(f, HF_FREEZE_EV_FAILED, HF_FREEZE_STOP);
 }
 
 static void kill_guest(struct hf_freezer *f)
@@ -230,7 +58,7 @@ static void kill_guest(struct hf_freezer *f)
 		(void)!hf_cgroup_kill(&f->k->cgroup);
 	(void)!hf_guest_kill(f->k->guest);
 	if (hf_guest_process(f->k->guest)->pid < 0)
-		feed(f, HF_FREEZE_EV_QEMU_DEAD, 0);
+		hf_freezer_feed(f, HF_FREEZE_EV_QEMU_DEAD, 0);
 }
 
 /* The device state as a stream, as for an epoch. */
@@ -275,16 +103,16 @@ static void on_stream_end(void *ctx)
 
 	f->checkpoint.state = NULL;
 	f->checkpoint.state_len = f->checkpoint.state_cap = 0;
-	write_down(f, HF_FREEZE_STATE, false, state, len);
-	feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_STATE);
+	hf_freezer_write_down(f, HF_FREEZE_STATE, false, state, len);
+	hf_freezer_feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_STATE);
 }
 
 static void on_state_failed(void *ctx, const char *why)
 {
 	struct hf_freezer *f = ctx;
 
-	set_text(f, HF_FREEZE_STATE, why);
-	feed(f, HF_FREEZE_EV_FAILED, HF_FREEZE_STATE);
+	hf_freezer_set_text(f, HF_FREEZE_STATE, why);
+	hf_freezer_feed(f, HF_FREEZE_EV_FAILED, HF_FREEZE_STATE);
 }
 
 static const struct hf_checkpoint_ops checkpoint_ops = {
@@ -332,35 +160,27 @@ static void cut_nets(struct hf_freezer *f)
 		hf_watch_remove(&k->nets[i].qemu_watch);
 	}
 	hf_guest_cut_nets(k->guest);
-	feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_NETS);
+	hf_freezer_feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_NETS);
 }
 
-static void end_disks(struct hf_freezer *f)
-{
-	f->are_disks_due = false;
-	hf_disks_end(f->k->disks);
-	feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_DISKS);
-}
-
-/* What an unprotected guest wrote is in the images or on its way there. What a standby goes on without is
- * not to reach them. */
+/* What an unprotected guest wrote is in the images by then: QEMU's `stop` has flushed it. The disk process
+ * would wait for its client, which is about to be frozen, and is killed. What a standby goes on without is not
+ * to reach the images at all. */
 static void close_disks(struct hf_freezer *f)
 {
 	struct hf_disks *d = f->k->disks;
+	bool is_pledged = f->k->ops->is_pledged(f->k->role);
 
 	f->are_disks_due = false;
 	if (!d) {
-		feed(f, HF_FREEZE_EV_DISKS_DEAD, 0);
+		hf_freezer_feed(f, HF_FREEZE_EV_DISKS_DEAD, 0);
 		return;
 	}
-	if (f->k->ops->is_pledged(f->k->role)) {
-		hf_disks_cut(d);
-		return;
-	}
-	hf_disks_pass(d);
-	f->are_disks_due = !hf_disks_is_direct(d);
+	if (!is_pledged)
+		hf_disks_pass(d);
+	f->are_disks_due = !is_pledged && !hf_disks_is_direct(d);
 	if (!f->are_disks_due)
-		end_disks(f);
+		hf_disks_cut(d);
 }
 
 static uint32_t cgroup_wanted(void *ctx __attribute__((unused)))
@@ -375,9 +195,9 @@ static void cgroup_ready(void *ctx, uint32_t revents __attribute__((unused)))
 	bool was = f->machine.step[HF_FREEZE_CGROUP].result == HF_FREEZE_DONE;
 
 	if (r == 1 && !was)
-		feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_CGROUP);
+		hf_freezer_feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_CGROUP);
 	else if (r == 0 && was && !f->machine.is_qemu_dead)
-		feed(f, HF_FREEZE_EV_WOKEN, 0);
+		hf_freezer_feed(f, HF_FREEZE_EV_WOKEN, 0);
 }
 
 static void freeze_cgroup(struct hf_freezer *f)
@@ -389,8 +209,8 @@ static void freeze_cgroup(struct hf_freezer *f)
 		r = hf_watch_add(&f->cgroup_watch, &f->k->loop, c->events_fd, HF_PRIORITY_VM,
 				 cgroup_wanted, cgroup_ready, f);
 	if (r < 0) {
-		set_text(f, HF_FREEZE_CGROUP, strerror(-r));
-		feed(f, HF_FREEZE_EV_FAILED, HF_FREEZE_CGROUP);
+		hf_freezer_set_text(f, HF_FREEZE_CGROUP, strerror(-r));
+		hf_freezer_feed(f, HF_FREEZE_EV_FAILED, HF_FREEZE_CGROUP);
 		return;
 	}
 	cgroup_ready(f, 0); /* mostly it is done already */
@@ -404,8 +224,8 @@ static void on_lease_released(void *ctx)
 		(void)snprintf(f->certificate.lease_fate, sizeof(f->certificate.lease_fate),
 			       "released");
 	else
-		set_text(f, HF_FREEZE_LEASE, "holdfastd has not released it yet");
-	feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_LEASE);
+		hf_freezer_set_text(f, HF_FREEZE_LEASE, "holdfastd has not released it yet");
+	hf_freezer_feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_LEASE);
 }
 
 static void let_lease_go(struct hf_freezer *f)
@@ -413,8 +233,8 @@ static void let_lease_go(struct hf_freezer *f)
 	if (f->k->ops->is_pledged(f->k->role)) {
 		(void)snprintf(f->certificate.lease_fate, sizeof(f->certificate.lease_fate),
 			       "pledged");
-		set_text(f, HF_FREEZE_LEASE, "the standby claims it");
-		feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_LEASE);
+		hf_freezer_set_text(f, HF_FREEZE_LEASE, "the standby claims it");
+		hf_freezer_feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_LEASE);
 		return;
 	}
 	(void)snprintf(f->certificate.lease_fate, sizeof(f->certificate.lease_fate), "held");
@@ -441,7 +261,7 @@ static void certify(struct hf_freezer *f)
 {
 	hf_freezer_update(f);
 	f->certificate.frozen_time_ns = hf_now_real_ns();
-	write_down(f, HF_FREEZE_CERTIFY, false, NULL, 0);
+	hf_freezer_write_down(f, HF_FREEZE_CERTIFY, false, NULL, 0);
 }
 
 /* ---- telling ---- */
@@ -474,7 +294,7 @@ static void tell(struct hf_freezer *f)
 		hf_log(&k->journal, HF_LOG_ERROR, "%s", err.text);
 	hf_event(&k->journal, "frozen", about(f), "frozen as %s@%s: %s", k->name, f->certificate.id,
 		 f->certificate.cause_text);
-	tell_waiters(f, NULL);
+	hf_freezer_tell_waiters(f, NULL);
 	f->is_told = true;
 	hf_frozen_side_certified(k);
 }
@@ -506,7 +326,7 @@ static void amend(struct hf_freezer *f)
 	hf_event(&f->k->journal, "frozen-woken", o, "%s; its memory is kept",
 		 f->machine.awakenings ? "somebody woke the frozen QEMU: it was killed"
 				       : "the frozen QEMU has ended");
-	write_down(f, HF_FREEZE_CERTIFY, true, NULL, 0);
+	hf_freezer_write_down(f, HF_FREEZE_CERTIFY, true, NULL, 0);
 }
 
 /* ---- steps ---- */
@@ -530,7 +350,7 @@ static void perform(struct hf_freezer *f, enum hf_freeze_action a)
 	};
 
 	if (a == HF_FREEZE_DO_LATCH)
-		write_down(f, HF_FREEZE_LATCH, false, NULL, 0);
+		hf_freezer_write_down(f, HF_FREEZE_LATCH, false, NULL, 0);
 	else if (a == HF_FREEZE_DO_KILL_DISKS)
 		hf_disks_cut(f->k->disks);
 	else
@@ -551,12 +371,12 @@ static void tell_step(struct hf_freezer *f, enum hf_freeze_step step)
 				       json_object_new_string(f->certificate.step[step].text));
 	hf_event(&f->k->journal, "freeze-step", json_object_get(o), "freezing: %s: %s",
 		 hf_freeze_step_name(step), hf_freeze_result_name(r->result));
-	tell_waiters(f, o);
+	hf_freezer_tell_waiters(f, o);
 }
 
 static void on_timer(void *ctx)
 {
-	feed(ctx, HF_FREEZE_EV_TIME, 0);
+	hf_freezer_feed(ctx, HF_FREEZE_EV_TIME, 0);
 }
 
 static void step(struct hf_freezer *f, const struct hf_freeze_event *ev)
@@ -592,7 +412,7 @@ static void feed_event(struct hf_freezer *f, const struct hf_freeze_event *ev)
 	f->is_stepping = false;
 }
 
-static void feed(struct hf_freezer *f, enum hf_freeze_event_kind kind, enum hf_freeze_step step)
+void hf_freezer_feed(struct hf_freezer *f, enum hf_freeze_event_kind kind, enum hf_freeze_step step)
 {
 	struct hf_freeze_event ev = { .kind = kind, .step = step, .now_ns = hf_now_ns() };
 
@@ -697,7 +517,7 @@ void hf_freezer_qmp_event(struct hf_freezer *f, const char *name, struct json_ob
 	hf_checkpoint_event(&f->checkpoint, name, data);
 	if (strcmp(name, "RESUME") == 0 &&
 	    f->machine.step[HF_FREEZE_STOP].result != HF_FREEZE_BEGUN)
-		feed(f, HF_FREEZE_EV_WOKEN, 0);
+		hf_freezer_feed(f, HF_FREEZE_EV_WOKEN, 0);
 }
 
 void hf_freezer_qemu_gone(struct hf_freezer *f)
@@ -707,7 +527,7 @@ void hf_freezer_qemu_gone(struct hf_freezer *f)
 	hf_checkpoint_abort(&f->checkpoint);
 	hf_watch_remove(&f->stream_watch);
 	f->is_role_quiet = true;
-	feed(f, HF_FREEZE_EV_QEMU_DEAD, 0);
+	hf_freezer_feed(f, HF_FREEZE_EV_QEMU_DEAD, 0);
 }
 
 void hf_freezer_role_is_quiet(struct hf_freezer *f)
@@ -723,14 +543,8 @@ void hf_freezer_disks_moved(struct hf_freezer *f)
 {
 	if (!f || !f->are_disks_due || !hf_disks_is_direct(f->k->disks))
 		return;
-	end_disks(f);
-}
-
-void hf_freezer_disks_dead(struct hf_freezer *f)
-{
-	if (!f)
-		return;
-	feed(f, HF_FREEZE_EV_DISKS_DEAD, 0);
+	f->are_disks_due = false;
+	hf_disks_cut(f->k->disks);
 }
 
 bool hf_freezer_keeps(struct hf_freezer *f)
@@ -759,7 +573,8 @@ void hf_freezer_free(struct hf_freezer *f)
 	if (!f)
 		return;
 	hf_timer_fini(&f->timer);
-	drop_papers(f);
+	hf_freezer_drop_papers(f);
+	hf_worker_abandon(f->sync_worker);
 	hf_watch_remove(&f->stream_watch);
 	hf_watch_remove(&f->cgroup_watch);
 	hf_checkpoint_fini(&f->checkpoint);

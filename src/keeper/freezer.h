@@ -44,6 +44,7 @@ struct hf_freezer {
 	struct hf_certificate certificate; /* its lists are the keeper's */
 	uint64_t began_ns; /* monotonic */
 	struct hf_timer timer;
+	struct hf_worker *sync_worker; /* of what is left of the disks' writes */
 	struct hf_worker *worker; /* writes one file after the other */
 	struct paper *papers; /* what is still to be written */
 	struct hf_checkpoint checkpoint; /* of the device state */
@@ -93,3 +94,17 @@ void hf_freezer_free(struct hf_freezer *f);
 void hf_freezer_describe(struct hf_freezer *f, const struct hf_freezer_why *why);
 /* Step records, what became of QEMU, RAM and lease, as of now. */
 void hf_freezer_update(struct hf_freezer *f);
+
+/* ---- between freezer*.c ---- */
+
+void hf_freezer_feed(struct hf_freezer *f, enum hf_freeze_event_kind kind,
+		     enum hf_freeze_step step);
+/* For the certificate: how a step went. */
+void hf_freezer_set_text(struct hf_freezer *f, enum hf_freeze_step step, const char *text);
+/* freezer-storage.c: a file, after those that are still to be written. @state: of STATE, taken over.
+ * Ends in DONE or FAILED, but for STATE and an amendment. */
+void hf_freezer_write_down(struct hf_freezer *f, enum hf_freeze_step step, bool is_amendment,
+			   uint8_t *state, size_t len);
+void hf_freezer_drop_papers(struct hf_freezer *f);
+/* freezer-wait.c: @progress is taken over; NULL: it is certified. */
+void hf_freezer_tell_waiters(struct hf_freezer *f, struct json_object *progress);

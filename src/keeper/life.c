@@ -13,6 +13,7 @@
 
 #define RESTART_WINDOW_NS (600ull * 1000000000)
 #define SET_ACTION_MS 10000
+#define PANIC_TEXT "the guest's kernel has panicked"
 
 /* ---- what is done ---- */
 
@@ -156,7 +157,7 @@ static const char *text_of(struct json_object *o, const char *key)
 
 static void on_panic(struct hf_keeper *k, struct json_object *data __attribute__((unused)))
 {
-	hf_life_fault(k, HF_VM_CAUSE_PANIC, HF_VM_FATAL, NULL, "the guest's kernel has panicked");
+	hf_life_fault(k, HF_VM_CAUSE_PANIC, HF_VM_FATAL, NULL, PANIC_TEXT);
 }
 
 /* With `leave` QEMU has done what its line says, which may be a reset. */
@@ -181,6 +182,23 @@ static void on_io_error(struct hf_keeper *k, struct json_object *data)
 
 /* ---- standing still ---- */
 
+/* Of most faults an event of their own has said more, unless it came before anybody listened. */
+static void tell_fault_of_status(struct hf_keeper *k, const char *status)
+{
+	bool is_known = k->life.vm.cause != HF_VM_CAUSE_NONE;
+
+	if (strcmp(status, "internal-error") == 0)
+		hf_life_fault(k, HF_VM_CAUSE_INTERNAL, HF_VM_FATAL, NULL,
+			      "QEMU or KVM cannot go on with the guest (internal-error)");
+	else if (strcmp(status, "guest-panicked") == 0 && !is_known)
+		hf_life_fault(k, HF_VM_CAUSE_PANIC, HF_VM_FATAL, NULL, PANIC_TEXT);
+	else if (strcmp(status, "watchdog") == 0 && !is_known)
+		hf_life_fault(k, HF_VM_CAUSE_WATCHDOG, HF_VM_FATAL, NULL,
+			      "the guest's watchdog has run out");
+	else if (strcmp(status, "io-error") == 0 && !is_known)
+		hf_life_fault(k, HF_VM_CAUSE_IO_ERROR, HF_VM_RECOVERABLE, NULL, "a disk fails");
+}
+
 static void on_status(void *ctx, struct json_object *ret, const char *error_class,
 		      const char *error_desc __attribute__((unused)))
 {
@@ -191,12 +209,9 @@ static void on_status(void *ctx, struct json_object *ret, const char *error_clas
 	k->life.is_asked = false;
 	if (k->freezer || k->is_guest_running)
 		return;
-	if (strcmp(status, "internal-error") == 0) {
-		hf_life_fault(k, HF_VM_CAUSE_INTERNAL, HF_VM_FATAL, NULL,
-			      "QEMU or KVM cannot go on with the guest (internal-error)");
+	tell_fault_of_status(k, status);
+	if (k->freezer || k->life.vm.is_ending)
 		return;
-	}
-	/* Of a fault its own event has said more. */
 	if (strcmp(status, "suspended") == 0)
 		ev.pause = HF_VM_PAUSE_GUEST;
 	if (k->ops->is_standing_for_lease && k->ops->is_standing_for_lease(k->role))
@@ -360,6 +375,8 @@ void hf_life_begin(struct hf_keeper *k, bool is_promoted)
 				  .is_running = k->is_guest_running };
 
 	(void)feed(k, &ev);
+	if (!k->is_guest_running)
+		on_stop(k); /* why? */
 	probe_later(k);
 }
 
