@@ -86,7 +86,7 @@ def a_panic_at_once_freezes() -> None:
 
 @check
 def a_panic_leaves() -> None:
-    with tiny("leaves", "--on-panic", "leave") as g:
+    with tiny("leaves", "--on-panic", "leave", extra=("-action", "panic=pause")) as g:
         panic(g)
         g.wait_life("paused")
         status = g.status()
@@ -97,6 +97,15 @@ def a_panic_leaves() -> None:
                       else "order", steps={"stop": ("done", "skipped")},
                       severity=g.instance().certificate["severity"])
         expect_discarded(g)
+
+
+@check
+def a_panic_is_left_to_qemu() -> None:
+    """Which ends by default."""
+    with tiny("lefttoqemu", "--on-panic", "leave") as g:
+        panic(g)
+        expect(g.exit_code() == EXIT_DIED, f"exit {g.proc.popen.returncode}: {g.keeper.log()}")
+        expect(not g.instances() and not is_alive(g.qemu_pid), "something is left of it")
 
 
 @check
@@ -362,7 +371,8 @@ def real_guests_panic_hang_and_end() -> None:
     with Lab((HOST,)) as lab:
         vms = (guest_vm(lab, f"{lab.prefix}panic", 0, extra=PVPANIC),
                guest_vm(lab, f"{lab.prefix}hang", 1, extra=("-device", "i6300esb")),
-               guest_vm(lab, f"{lab.prefix}left", 2, extra=("-device", "i6300esb"),
+               guest_vm(lab, f"{lab.prefix}left", 2,
+                        extra=("-device", "i6300esb", "-action", "watchdog=pause"),
                         options=("--on-watchdog", "leave")),
                guest_vm(lab, f"{lab.prefix}end", 3, extra=PVPANIC))
         with fleet(lab, *vms) as ((panics, panics_guest), (hangs, hangs_guest),

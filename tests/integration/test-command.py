@@ -1,15 +1,19 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What an administrator does: looking, handing over, stopping, signals, and mistakes. A mistake is
-refused with a reason, and does no harm to a guest that runs."""
+refused with a reason, and does no harm to a guest that runs. What needs no QEMU is in test-admin.py."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
+from typing import Any
 
 from checks import check, expect, main, poll
-from lab import Vm
+from frozenvm import Guarded, tiny_vm
+from lab import Lab, Vm
 from protected import Load, Pair, expect_nothing_left
 
 
@@ -19,7 +23,11 @@ def cli(pair: Pair, host: str, *words: str) -> subprocess.CompletedProcess:
     return pair.lab.run(host, argv, check=False)
 
 
-def expect_refused(done: subprocess.CompletedProcess, reason: str, code: int = 1) -> None:
+REFUSED = 7  # of the command line tool
+UNKNOWN = 9  # what was asked does not answer
+
+
+def expect_refused(done: subprocess.CompletedProcess, reason: str, code: int = REFUSED) -> None:
     expect(done.returncode == code, f"exit {done.returncode}, want {code}: {done.stderr}")
     expect(reason in done.stderr, f"want \"{reason}\": {done.stderr}")
 
@@ -30,18 +38,20 @@ def status_list_and_events() -> None:
         follower = pair.vm.events("hostA")
         follower.wait_event("protected")
         text = cli(pair, "hostA", "status", "vm1").stdout
-        for word in ("vm1: primary, protected", "committed of", "pause", "commit", "held"):
-            expect(word in text, f"no \"{word}\" in: {text}")
-        expect("vm1: standby, ready" in cli(pair, "hostB", "status", "vm1").stdout, "standby")
+        for word in ("life running", "vm1: primary, protected", "committed of", "pause", "commit", "held"):
+            expect(word in " ".join(text.split()), f"no \"{word}\" in: {text}")
+        done = cli(pair, "hostB", "status", "vm1")
+        expect("vm1: standby, ready" in done.stdout and done.returncode == 10, done)
         status = json.loads(cli(pair, "hostA", "status", "vm1", "--json").stdout)
         expect(status["role"] == "primary" and status["protected"] is True, status)
         for key in ("pause", "commit"):
             expect({"n", "p50_ns", "p99_ns"} <= set(status["epochs"][key]), status)
         listed = json.loads(cli(pair, "hostB", "list", "--json").stdout)
-        expect([one["vm"] for one in listed] == ["vm1"], listed)
+        expect([(one["vm"], one["life"]) for one in listed] == [("vm1", "standby")], listed)
+        expect("vm1 running primary yes" in
+               " ".join(cli(pair, "hostA", "status").stdout.split()), "status of the host")
         expect_refused(cli(pair, "hostA", "status", "vm2"), "vm2", 3)
         expect_refused(cli(pair, "hostA", "status", "../vm1"), "cannot be the name", 2)
-        expect(cli(pair, "hostA", "status").returncode == 2, "status of no VM")
         pair.standby.ask("Stop", force=True)
         follower.wait_event("alone")
         pair.primary.ask("Stop", force=True)
@@ -127,15 +137,15 @@ def second_keepers_are_refused() -> None:
         load = Load(pair)
         vm, lab = pair.vm, pair.lab
         again = lab.run("hostA", vm.side("run", "hostA", "hostB", ()), check=False)
-        expect_refused(again, "running already")
+        expect_refused(again, "running already", 1)
         again = lab.run("hostB", vm.side("standby", "hostB", "hostA", ()), check=False)
-        expect_refused(again, "running already")
+        expect_refused(again, "running already", 1)
         load.wait_progress()
         pair.failover("host")
         load.wait_progress()
         # The dead host comes back and its administrator, or an init script, starts the VM there.
         done = lab.run("hostA", vm.side("run", "hostA", "hostB", ()), check=False)
-        expect_refused(done, "runs on")
+        expect_refused(done, "runs on", 5)
         expect_nothing_left(pair, "hostA")
         load.wait_progress()
         pair.renew()
@@ -185,6 +195,87 @@ def impossible_command_lines_are_refused() -> None:
             done = pair.lab.run("hostA", [pair.vm.holdfast(), "run", "vm1", *options, "--",
                                           "qemu-system-x86_64"], check=False)
             expect(done.returncode == 2 and done.stderr, (options, done))
+
+
+class Operator:
+    """The command line tool on the host of one VM."""
+
+    def __init__(self, guarded: Guarded):
+        self.guarded = guarded
+        self.vm = guarded.vm.name
+        self.options = ("--run-dir", guarded.vm.run_dir,
+                        "--state-dir", f"{guarded.lab.self_dir}/state")
+
+    def run(self, *words: str) -> subprocess.CompletedProcess:
+        argv = [self.guarded.vm.holdfast(), *words, *self.options]
+        return self.guarded.lab.run(self.guarded.host, argv, check=False)
+
+    def does(self, *words: str, code: int = 0) -> str:
+        """What it prints; the exit status must be that."""
+        done = self.run(*words)
+        expect(done.returncode == code, f"{words}: exit {done.returncode}, want {code}: {done}")
+        return done.stdout
+
+    def row(self, name: str) -> dict[str, Any]:
+        listed = {row["name"]: row for row in json.loads(self.run("list", "--json").stdout)}
+        expect(name in listed, listed)
+        return listed[name]
+
+
+@check
+def freezes_and_releases() -> None:
+    """From running to frozen, looked at, moved to a file, discarded: without a daemon."""
+    with Lab(("hostA",)) as lab, Guarded(tiny_vm(lab, "op")) as g:
+        by, vm = Operator(g), g.vm.name
+        by.does("status", vm, "--quiet")
+        by.does("pause", vm)
+        g.wait_life("paused")
+        by.does("status", vm, "--quiet", code=12)
+        by.does("resume", vm)
+        g.wait_life("running")
+        expect_refused(by.run("release", vm), "froz")
+        name = by.does("freeze", vm, "--reason", "to be looked at").strip()
+        expect(name == f"{vm}@{g.instance().id}", name)
+        text = by.does("status", vm, code=14)
+        for word in (f"{name}: frozen on", "to be looked at", "certify", "never here",
+                     f"holdfast release {name}"):
+            expect(word in text, f"no \"{word}\" in: {text}")
+        expect(" NO " not in text, f"a check does not hold: {text}")
+        by.does("status", name[:-3], "--quiet", code=14)
+        expect(by.row(name)["life"] == "frozen", by.row(name))
+        for verb in ("stop", "resume", "pause", "promote"):
+            expect_refused(by.run(verb, name), "froz")
+        by.does("offload", name)
+        expect(os.path.getsize(f"{g.instance().path}/ram") == 64 << 20, g.instance())
+        by.does("release", name)
+        expect(not g.instances(), g.instances())
+        by.does("status", name, code=3)
+
+
+@check
+def answers_beside_what_hangs() -> None:
+    """Keeper or QEMU stopped: status is there in time, and says so; a dead keeper is no riddle."""
+    with Lab(("hostA",)) as lab, Guarded(tiny_vm(lab, "hung")) as g:
+        by, vm = Operator(g), g.vm.name
+        os.kill(g.qemu_pid, signal.SIGSTOP)
+        by.does("status", vm, "--quiet", "--timeout", "2")
+        os.kill(g.keeper.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        done = by.run("status", vm, "--timeout", "2")
+        took = time.monotonic() - began
+        expect(done.returncode == UNKNOWN and f"process {g.keeper.pid} is stopped" in done.stdout
+               and f"QEMU, {g.qemu_pid}, is stopped" in done.stdout, done)
+        expect(took < 5, f"it took {took:.1f} s")  # 2 s, and what a loaded machine adds
+        os.kill(g.qemu_pid, signal.SIGCONT)
+        os.kill(g.keeper.pid, signal.SIGCONT)
+        name = by.does("freeze", vm).strip()
+        os.kill(g.keeper.pid, signal.SIGKILL)
+        poll(lambda: g.keeper.pid not in g.pids(), "the keeper dies")
+        expect(by.row(name)["answers"] is False, by.row(name))
+        text = by.does("status", vm, code=14)
+        expect("no keeper guards it" in text, text)
+        by.does("release", name)
+        expect(not g.instances() and not g.pids(), (g.instances(), g.pids()))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A real guest at work is frozen, with all that it can reach watched from outside: nothing gets
-to a disk or the network after the certificate's time, whatever is done then. And freezing where storage
-fails, fills or hangs: what cannot be proven is not certified.
+to a disk or the network after the certificate's time, whatever is done then. And freezing where
+storage fails, fills or hangs: what cannot be proven is not certified.
 
 usage: test-frozen-storage.py [PATTERN]    only the checks whose name contains PATTERN
 Environment: HF_BUILD_DIR, HF_GUEST_DIR, QEMU; HF_SEED. Exit status: 0, 1, or 77 when not root."""
@@ -83,10 +83,9 @@ def storage_fails(name: str, spoil: Callable[[Path], None], mend: Callable[[Path
 
 
 def fill(folder: Path) -> None:
-    with open(folder / "filler", "wb") as f, contextlib.suppress(OSError):
+    with open(folder / "filler", "wb", buffering=0) as f, contextlib.suppress(OSError):
         while True:
             f.write(bytes(4096))
-            f.flush()
 
 
 @check

@@ -6,16 +6,23 @@ stopped on either; the standby comes by itself, also after a failover; strangers
 usage: test-peers.py [PATTERN]    only the checks whose name contains PATTERN
 Environment: HF_BUILD_DIR; HF_SEED. Exit status: 0, 1, or 77 when not root."""
 
+import json
 import os
 import signal
+import socket
+import ssl
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from checks import check, expect, main, poll, say
 
 # pylint: disable=wrong-import-position
-from labpeers import PeerHost, PeerPair  # noqa: E402
+from labpeers import PeerPair  # noqa: E402
+from labpki import authority, host_folder  # noqa: E402
+
+PORT = 7399
 
 
 def is_primary(vm: dict[str, Any]) -> bool:
@@ -77,6 +84,173 @@ def one_definition_protects_a_vm_on_two_hosts() -> None:
         except BaseException:
             tell(pair)
             raise
+
+
+@check
+def a_host_that_comes_back_protects_again() -> None:
+    """Both boot at once: it is started once. A host dies: the other goes on. Back from the dead it
+    finds its VM running elsewhere, and stands by for it, without anybody's word."""
+    with PeerPair() as pair:
+        one, two = pair.both()
+        pair.define("web", extra="autostart = yes\n")
+        try:
+            for host in (one, two):  # neither waits for the other
+                host.begin()
+            for host in (one, two):
+                host.wait_answers()
+            one.wait_vm("web", is_protected, "the first host runs it")
+            two.wait_vm("web", is_standby, "the second one does not")
+            events = two.events()
+            pair.lab.kill_host("hostA")
+            two.wait_vm("web", is_primary, "the standby has gone live")
+            events.wait("peer-down", match=lambda e: e["peer"] == "hostA")
+            pair.lab.boot_host("hostA")
+            one.forget_boot()
+            one.start()
+            one.wait_vm("web", is_standby, "it stands by where it ran")
+            shown = two.wait_vm("web", is_protected, "protected again")
+            expect(shown["host"] == "hostB" == one.vm("web")["host"], shown)
+            events.wait("peer-up", match=lambda e: e["peer"] == "hostA")
+            events.close()
+        except BaseException:
+            tell(pair)
+            raise
+
+
+@check
+def definitions_that_differ_are_told() -> None:
+    """No standby of something else; once they are equal it comes."""
+    with PeerPair() as pair:
+        one, two = pair.both()
+        path, other = pair.define("web")
+        text = other.read_text()
+        pair.write("hostB", "web", text.replace("-m 16", "-m 24"))
+        try:
+            pair.start()
+            pair.wait_up()
+            one.start_vm("web")
+            shown = two.wait_vm("web", lambda vm: vm["host"] == "hostA", "hostB knows")
+            expect(shown["definitions_differ"] and not shown["keeper_pid"], shown)
+            expect("differ" in shown["place_text"], shown)
+            pair.write("hostB", "web", path.read_text())
+            two.wait_vm("web", is_standby, "the standby has come")
+            expect(not two.vm("web")["definitions_differ"], two.vm("web"))
+            pair.write("hostA", "web", "nonsense\n")  # is told, and changes nothing
+            one.wait_vm("web", lambda vm: vm["definition_error"], "the error is told")
+            one.wait_vm("web", is_protected, "it runs on")
+            expect(is_standby(two.vm("web")), two.vm("web"))
+            one.stop_vm("web")
+        except BaseException:
+            tell(pair)
+            raise
+
+
+@check
+def a_frozen_vm_goes_on_elsewhere() -> None:
+    """Frozen under protection: the standby goes on, and where it was a new standby comes. Without one:
+    the other host is the one that starts it."""
+    with PeerPair() as pair:
+        one, two = pair.both()
+        pair.define("web")
+        try:
+            pair.start()
+            pair.wait_up()
+            events = two.events()
+            one.start_vm("web")
+            one.wait_vm("web", is_protected, "protected")
+            one.keeper_call("web", "Freeze", reason="a test")
+            shown = two.wait_vm("web", is_protected, "goes on on hostB, protected by hostA")
+            expect(shown["host"] == "hostB" and shown["peer_frozen"] == 1, shown)
+            frozen = one.vm("web")
+            expect(is_standby(frozen) and len(frozen["frozen"]) == 1, frozen)
+            seen = events.wait("peer-frozen", match=lambda e: e["vm"] == "web")
+            expect(seen["peer"] == "hostA" and seen["id"] == frozen["frozen"][0], seen)
+
+            os.kill(frozen["keeper_pid"], signal.SIGSTOP)  # no standby is in step now
+            two.wait_vm("web", lambda vm: not vm["protected"], "unprotected")
+            os.kill(frozen["keeper_pid"], signal.SIGKILL)
+            events.close()
+        except BaseException:
+            tell(pair)
+            raise
+
+
+@check
+def strangers_are_turned_away_and_told_of_once() -> None:
+    """One with a certificate of nobody's peer, one with another name than its certificate, one that
+    gives orders for a VM that is not shared, one that speaks plainly."""
+    with PeerPair() as pair:
+        one, two = pair.both()
+        pair.define("web")
+        try:
+            pair.start()
+            pair.wait_up()
+            for _ in range(3):
+                strangers(pair)
+            assert one.daemon
+            log = one.daemon.log_tail()
+            for what in ("certificate of hostC", "is not that one's", "does not speak TLS",
+                         "'db' is not shared"):
+                expect(log.count(what) == 1, f"{what}: {log.count(what)} times in {log}")
+            pair.wait_up()  # who spoke in hostB's name had its certificate, and took its place
+        except BaseException:
+            tell(pair)
+            raise
+
+
+def talk(pair: PeerPair, cert: Path, *calls: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """To hostA's daemon, from hostB's network, with the certificate of that folder."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cert / "ca-cert.pem")
+    context.load_cert_chain(cert / "client-cert.pem", cert / "client-key.pem")
+    context.check_hostname = False
+    replies = []
+    with pair.lab.socket("hostB", socket.SOCK_STREAM, socket.AF_INET) as raw:
+        raw.settimeout(20.0)
+        raw.connect((pair.lab.repl_addr("hostA"), PORT))
+        with context.wrap_socket(raw) as sock:
+            for method, parameters in calls:
+                sock.sendall(json.dumps({"method": f"org.holdfast.Peer.{method}",
+                                         "parameters": parameters}).encode() + b"\0")
+                data = b""
+                while not data.endswith(b"\0"):
+                    more = sock.recv(65536)
+                    if not more:
+                        return replies
+                    data += more
+                replies.append(json.loads(data[:-1]))
+    return replies
+
+
+def hello(host: str, to: str = "hostA") -> tuple[str, dict[str, Any]]:
+    return "Hello", {"version": 1, "host": host, "to": to, "instance": 7, "after": 0}
+
+
+def strangers(pair: PeerPair) -> None:
+    good = host_folder(pair.lab, "hostB")
+    other = pair.lab.work / "hostC"
+    if not other.exists():
+        authority(pair.lab).host("hostC", [], other)
+    for cert, calls in ((other, [hello("hostC")]),  # signed, and nobody's peer
+                        (good, [hello("hostC")])):  # another name than its certificate
+        try:
+            replies = talk(pair, cert, *calls)
+        except OSError:
+            replies = []
+        expect(all(r.get("error") for r in replies), replies)
+    order = {"vm": "db", "is_fresh": False, "lver": 0, "id": "", "cause": ""}
+    replies = talk(pair, good, hello("hostB"), ("Start", order), ("Ping", {}))
+    expect(replies[1]["error"] == "org.holdfast.Peer.NotShared", replies)
+    expect("error" not in replies[2], replies)
+    expect(talk(pair, good, ("Ping", {}))[0]["error"] == "org.holdfast.Peer.Unknown", "no Hello")
+    with pair.lab.socket("hostB", socket.SOCK_STREAM, socket.AF_INET) as raw:
+        raw.settimeout(20.0)
+        raw.connect((pair.lab.repl_addr("hostA"), PORT))
+        raw.sendall(b'{"method":"org.holdfast.Peer.Ping"}\0')
+        try:
+            expect(b"parameters" not in raw.recv(4096), "an answer without TLS")
+        except OSError:
+            pass
 
 
 if __name__ == "__main__":

@@ -274,9 +274,10 @@ def state_folder(lab: Lab, host: str, vm: str) -> Path:
 
 
 def instances(lab: Lab, host: str, vm: str) -> list[Instance]:
-    """All of a VM, the oldest first. One without a readable certificate is an error."""
+    """All of a VM, the oldest first. One without a readable certificate is an error. Folders with a
+    dot are on their way in or out."""
     found = []
-    for path in state_folder(lab, host, vm).glob("frozen/*/certificate.json"):
+    for path in state_folder(lab, host, vm).glob("frozen/[!.]*/certificate.json"):
         found.append(Instance(path.parent, json.loads(path.read_text())))
     return sorted(found, key=lambda i: i.certificate["cause_time_ns"])
 
@@ -302,9 +303,11 @@ def cgroup_pids(path: str) -> list[int]:
 def remove_cgroups(vm: str) -> None:
     """What keepers that were killed have left of this VM, once all of its processes are dead."""
     place = cgroup_mount()
-    for path in place.rglob(f"holdfast-{vm}*") if place else ():
-        with contextlib.suppress(OSError):
-            path.rmdir()
+    for folder, names, _ in os.walk(place) if place else ():
+        for name in names:
+            if name.startswith(f"holdfast-{vm}"):
+                with contextlib.suppress(OSError):
+                    os.rmdir(os.path.join(folder, name))
 
 
 def is_alive(pid: int) -> bool:
