@@ -174,6 +174,7 @@ static void guard_ended(struct hf_vms_vm *vm, struct hf_vmlink *l)
 	*at = l->next;
 	hf_vmlink_free(l);
 	hf_vms_look_for_frozen(vm);
+	hf_vms_finish_frozen(vm);
 	hf_vms_changed(vm);
 }
 
@@ -218,6 +219,7 @@ static void on_ended(void *ctx, struct hf_vmlink *l)
 	vm->qemu_pid = 0;
 	vm->is_protected = vm->has_epoch = false;
 	hf_vms_look_for_frozen(vm);
+	hf_vms_finish_frozen(vm);
 	ev.end.is_left = is_left(vm);
 	if (ev.end.code == HF_SUPERVISE_VM_DIED && !ev.end.is_left)
 		ev.end.is_given = is_given(vm);

@@ -34,6 +34,12 @@ static int take_flag(const struct json_object *p, const char *key, bool *ret, st
 	return hf_json_has(p, key) ? hf_json_bool(p, key, ret, err) : 0;
 }
 
+/* Others are only remembered: their definition is gone, and nothing of them is here or wanted. */
+static bool is_shown(const struct hf_vms_vm *vm)
+{
+	return vm->has_file || vm->file_error[0] || vm->keeper || vm->n_frozen || vm->sup.is_wanted;
+}
+
 /* NULL: it has been refused. */
 static struct hf_vms_vm *take_vm(struct hf_daemon *d, struct hf_varlink_request *rq,
 				 const struct json_object *p)
@@ -47,7 +53,7 @@ static struct hf_vms_vm *take_vm(struct hf_daemon *d, struct hf_varlink_request 
 		return NULL;
 	}
 	vm = hf_vms_find(d, name);
-	if (vm && (vm->has_file || vm->file_error[0] || vm->keeper || vm->n_frozen))
+	if (vm && is_shown(vm))
 		return vm;
 	hf_err_set(&err,
 		   "no VM is called '%.80s' on this host: it would be defined by %s/%.80s.conf",
@@ -71,8 +77,8 @@ void hf_vms_do_vms(struct hf_daemon *d, struct hf_varlink_request *rq,
 	struct json_object *list = json_object_new_array();
 
 	for (struct hf_vms_vm *vm = d->vms->first; vm; vm = vm->next) {
-		if (!vm->has_file && !vm->file_error[0] && !vm->keeper && !vm->n_frozen)
-			continue; /* only remembered */
+		if (!is_shown(vm))
+			continue;
 		json_object_array_add(list, hf_vms_view(vm));
 		refresh(vm);
 	}

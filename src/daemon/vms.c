@@ -56,6 +56,7 @@ static void vm_free(struct hf_vms_vm *vm)
 
 	hf_timer_fini(&vm->timer);
 	hf_vms_orders_free(vm);
+	hf_vms_finish_abandon(vm);
 	hf_vmlink_free(vm->keeper);
 	while ((l = vm->guards)) {
 		vm->guards = l->next;
@@ -423,6 +424,8 @@ static void boot(struct hf_vms_vm *vm)
 
 	if (vm->file.n_hosts && vm->wanted.is_started)
 		is_wanted = true;
+	else if (vm->file.n_hosts && is_wanted) /* on the first of them: both boot, perhaps at once */
+		hf_wanted_order(&vm->wanted, true, "", vm->d->conf.name);
 	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_WANTED,
 							   .is_wanted = is_wanted });
 }
@@ -449,6 +452,8 @@ void hf_vms_begin(struct hf_daemon *d)
 		if (vm->has_file)
 			boot(vm);
 	d->vms->is_boot = false;
+	for (struct hf_vms_vm *vm = d->vms->first; vm; vm = vm->next)
+		hf_vms_finish_frozen(vm);
 	hf_vms_save_later(d);
 }
 

@@ -23,6 +23,7 @@
 
 struct hf_vmlink;
 struct hf_vms_order;
+struct hf_vms_finish;
 
 struct hf_vms_vm {
 	struct hf_vms_vm *next;
@@ -57,6 +58,7 @@ struct hf_vms_vm {
 	int run_wd, frozen_wd; /* inotify; -1 */
 	char place_text[128]; /* why its place is what it is, as told by whoever decides */
 	struct hf_timer timer;
+	struct hf_vms_finish *finish; /* of a freeze, under way */
 	struct hf_vms_order *orders; /* who waits for it to start or to stop */
 };
 
@@ -148,6 +150,10 @@ void hf_vms_watch_vm(struct hf_vms_vm *vm); /* its folders, as far as they are t
 unsigned int hf_vms_check_files(const struct hf_hostconf *conf, FILE *to);
 void hf_vms_look_for_keepers(struct hf_daemon *d);
 void hf_vms_look_for_frozen(struct hf_vms_vm *vm);
+
+/* vms-frozen.c: freezes whose keeper is dead */
+void hf_vms_finish_frozen(struct hf_vms_vm *vm);
+void hf_vms_finish_abandon(struct hf_vms_vm *vm);
 
 /* vms-orders.c: methods of org.holdfast.Host, and who waits for one of them */
 void hf_vms_do_vms(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p);
