@@ -328,6 +328,7 @@ static void on_view(const struct hf_vms_vm *vm, struct json_object *o)
 		put_str(o, "host", ps->d->conf.name);
 	else if (said && said->have == HF_HAVE_RUNNING)
 		put_str(o, "host", best->name);
+	put_str(o, "place_text", vm->place_text);
 	if (!best)
 		return;
 	put_str(o, "peer_host", best->name);
