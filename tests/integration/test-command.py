@@ -246,7 +246,8 @@ def freezes_and_releases() -> None:
         for verb in ("stop", "resume", "pause", "promote"):
             expect_refused(by.run(verb, name), "froz")
         by.does("offload", name)
-        expect(os.path.getsize(f"{g.instance().path}/ram") == 64 << 20, g.instance())
+        kept = g.instance()
+        expect((kept.folder / "ram").stat().st_size == kept.certificate["ram_bytes"], kept)
         by.does("release", name)
         expect(not g.instances(), g.instances())
         by.does("status", name, code=3)
