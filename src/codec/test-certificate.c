@@ -113,7 +113,7 @@ static void check_round_trip(const struct hf_certificate *want)
 	got->argv = want->argv;
 	got->hold_net = want->hold_net;
 	got->unprotected = want->unprotected;
-	CHECK_EQ(memcmp(got, want, sizeof(*got)), 0);
+	CHECK_EQ(memcmp((const char *)got, (const char *)want, sizeof(*got)), 0);
 	free(got);
 }
 

@@ -186,7 +186,10 @@ static int write_new(const char *dir, const char *name, const void *data, size_t
 		r = -errno;
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
-	return r < 0 ? fail(r, "write", path, err) : 0;
+	if (r == 0)
+		return 0;
+	(void)unlink(path); /* half of it would only take the space that is missing */
+	return fail(r, "write", path, err);
 }
 
 /* Replaces a file as a whole. */
@@ -216,9 +219,10 @@ static int add(const char *folder, const char *path, const char *id, const char 
 
 	(void)snprintf(name, sizeof(name), NEW_PREFIX "%s", id);
 	r = hf_frozen_join(folder, name, made, err);
-	if (r == 0)
-		(void)remove_dir(made); /* of an attempt that failed */
-	if (r == 0 && mkdir(made, 0700) < 0)
+	if (r < 0)
+		return r;
+	(void)remove_dir(made); /* of an attempt that failed */
+	if (mkdir(made, 0700) < 0)
 		r = fail(-errno, "make the folder", made, err);
 	if (r == 0)
 		r = write_new(made, HF_FROZEN_CERTIFICATE, text, strlen(text), err);
@@ -226,7 +230,11 @@ static int add(const char *folder, const char *path, const char *id, const char 
 		r = hf_frozen_sync_dir(made, err);
 	if (r == 0 && rename(made, path) < 0)
 		r = fail(-errno, "make the folder", path, err);
-	return r < 0 ? r : hf_frozen_sync_dir(folder, err);
+	if (r < 0) {
+		(void)remove_dir(made);
+		return r;
+	}
+	return hf_frozen_sync_dir(folder, err);
 }
 
 static int write_text(const char *state_dir, const struct hf_certificate *c, const char *text,
@@ -286,6 +294,28 @@ int hf_frozen_write_state(const char *state_dir, const char *vm, const char *id,
 	if (r == 0)
 		r = make_dir(path, 0700, err);
 	return r < 0 ? r : replace(path, HF_FROZEN_STATE, state, len, err);
+}
+
+static int drop(const char *dir, const char *name, struct hf_err *err)
+{
+	char path[PATH_MAX];
+	int r = hf_frozen_join(dir, name, path, err);
+
+	if (r == 0 && unlink(path) < 0 && errno != ENOENT)
+		r = fail(-errno, "remove", path, err);
+	return r;
+}
+
+int hf_frozen_drop_state(const char *state_dir, const char *vm, const char *id, struct hf_err *err)
+{
+	char path[PATH_MAX];
+	int r = hf_frozen_path(state_dir, vm, id, path, err);
+
+	if (r == 0)
+		r = drop(path, HF_FROZEN_STATE NEW_SUFFIX, err);
+	if (r == 0)
+		r = drop(path, HF_FROZEN_CERTIFICATE NEW_SUFFIX, err);
+	return r < 0 ? r : drop(path, HF_FROZEN_STATE, err);
 }
 
 /* ---- reading ---- */

@@ -34,6 +34,11 @@ int hf_frozen_write(const char *state_dir, const struct hf_certificate *c,
 int hf_frozen_write_state(const char *state_dir, const char *vm, const char *id,
 			  const uint8_t *state, size_t len, struct hf_err *err) HF_MUST_CHECK;
 
+/* Removes the device state, and what is half written beside it: for a file system that has no room for the
+ * certificate. Not to be there is no error. 0; -errno with @err. */
+int hf_frozen_drop_state(const char *state_dir, const char *vm, const char *id,
+			 struct hf_err *err) HF_MUST_CHECK;
+
 /**
  * hf_frozen_list() - all instances of a VM, the oldest first
  * @ret: array to be released with hf_frozen_free(); NULL when there is none

@@ -3,6 +3,7 @@
 #include "test-frozen.h"
 
 #include <errno.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "codec/words.h"
@@ -57,6 +58,52 @@ TEST(latch_then_proof)
 	CHECK_EQ(st.st_size, 4);
 	CHECK(hf_frozen_used_bytes(&list[0]) > 0);
 	hf_frozen_free(list, n);
+}
+
+static void limit_file_size(rlim_t bytes)
+{
+	struct rlimit limit = { bytes, RLIM_INFINITY };
+
+	(void)signal(SIGXFSZ, SIG_IGN);
+	CHECK_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* A file that may not grow stands for a full disk: what was there stays, and nothing half written does. */
+TEST(no_room)
+{
+	static uint8_t state[8192];
+	struct hf_certificate c;
+	struct hf_err err = { "" };
+	struct hf_frozen f;
+
+	make_state_dir();
+	limit_file_size(16);
+	fill(&c, "web", 1, false);
+	CHECK_EQ(hf_frozen_write(state_dir, &c, &err), -EFBIG);
+	CHECK_CONTAINS(err.text, "cannot write");
+	CHECK_EQ(access(path_in("web/frozen/.new-00000001"), F_OK), -1);
+	CHECK_EQ(hf_frozen_find(state_dir, "web", NULL, &f, NULL), -ENOENT);
+	limit_file_size(RLIM_INFINITY);
+	write_one(&c);
+	limit_file_size(4096);
+	CHECK_EQ(hf_frozen_write_state(state_dir, "web", "00000001", state, sizeof(state), &err),
+		 -EFBIG);
+	CHECK_EQ(access(path_in("web/frozen/00000001/device-state.new"), F_OK), -1);
+	limit_file_size(16);
+	fill(&c, "web", 1, true);
+	CHECK_EQ(hf_frozen_write(state_dir, &c, &err), -EFBIG);
+	CHECK_EQ(access(path_in("web/frozen/00000001/certificate.json.new"), F_OK), -1);
+	CHECK_EQ(hf_frozen_find(state_dir, "web", NULL, &f, NULL), 0);
+	CHECK(f.is_readable && !f.certificate.is_certified); /* still the latch */
+	hf_frozen_fini(&f);
+	limit_file_size(RLIM_INFINITY);
+	CHECK_EQ(hf_frozen_write_state(state_dir, "web", "00000001", state, sizeof(state), &err),
+		 0);
+	write_file(path_in("web/frozen/00000001/device-state.new"), "x");
+	CHECK_EQ(hf_frozen_drop_state(state_dir, "web", "00000001", &err), 0);
+	CHECK_EQ(access(path_in("web/frozen/00000001/device-state"), F_OK), -1);
+	CHECK_EQ(access(path_in("web/frozen/00000001/device-state.new"), F_OK), -1);
+	CHECK_EQ(hf_frozen_drop_state(state_dir, "web", "00000001", &err), 0);
 }
 
 TEST(names_of_instances)

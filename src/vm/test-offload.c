@@ -43,7 +43,7 @@ static void fill(struct hf_ram *ram)
 	ram->base[0] = 1;
 	memset(ram->base + (10 << 20), 0, PAGE);
 	memset(ram->base + (20 << 20), 7, 9 << 20);
-	memset(ram->base + (21 << 20), 0, 3 * PAGE);
+	memset(ram->base + (21 << 20), 0, (size_t)3 * PAGE);
 	ram->base[RAM_BYTES - 1] = 9;
 }
 
