@@ -305,20 +305,6 @@ static int start_guest(struct hf_keeper *k, struct hf_err *err)
 
 /* ---- control ---- */
 
-/* Those of the start, and what certificates give cause to say by now. */
-static struct json_object *notes_now(struct hf_keeper *k)
-{
-	struct json_object *all = json_object_new_array();
-	struct hf_err note;
-
-	for (size_t i = 0; i < json_object_array_length(k->notes); i++)
-		json_object_array_add(
-			all, json_object_get(json_object_array_get_idx(k->notes, i)));
-	if (k->meetings && hf_meetings_note(k->meetings, &note))
-		json_object_array_add(all, json_object_new_string(note.text));
-	return all;
-}
-
 static struct json_object *status(void *ctx)
 {
 	struct hf_keeper *k = ctx;
@@ -332,12 +318,7 @@ static struct json_object *status(void *ctx)
 			       json_object_new_string(k->is_guest_running ? "running" : "stopped"));
 	if (k->ownership)
 		json_object_object_add(o, "lease", hf_ownership_status(k->ownership));
-	json_object_object_add(
-		o, "peer",
-		json_object_new_string(k->meetings ? hf_meetings_peer_text(k->meetings) : "-"));
-	json_object_object_add(
-		o, "encryption",
-		json_object_new_string(k->meetings ? hf_meetings_encryption(k->meetings) : "-"));
+	hf_meetings_add_status(k->meetings, o, k->notes);
 	json_object_object_add(o, "pid", json_object_new_int64(getpid()));
 	json_object_object_add(o, "qemu_pid",
 			       json_object_new_int64(hf_guest_process(k->guest)->pid));
@@ -350,7 +331,6 @@ static struct json_object *status(void *ctx)
 			       json_object_new_string(hf_guest_identity(k->guest)->machine));
 	json_object_object_add(o, "ram_bytes",
 			       json_object_new_uint64(hf_guest_identity(k->guest)->ram_bytes));
-	json_object_object_add(o, "notes", notes_now(k));
 	return o;
 }
 

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -510,6 +511,7 @@ static int read_certificates(struct hf_meetings *m, const struct hf_settings *se
 	const char *name = set->peer_name     ? set->peer_name
 			   : set->peer.is_set ? set->peer.addr.host
 					      : "";
+	struct hf_err note;
 	int r;
 
 	if (set->encryption == HF_ENCRYPTION_PLAIN)
@@ -522,6 +524,8 @@ static int read_certificates(struct hf_meetings *m, const struct hf_settings *se
 	}
 	(void)snprintf(m->peer_name, sizeof(m->peer_name), "%s", name);
 	r = hf_tls_new(set->pki_dir, &m->tls, err);
+	if (r == 0 && hf_tls_note(m->tls, &note))
+		hf_log(m->journal, HF_LOG_INFO, "%s", note.text);
 	if (r == -ENOENT)
 		hf_err_prefix(err, "no certificates for talking to the other host (see "
 				   "holdfast-pki(1), or --encryption plain)");
@@ -558,14 +562,21 @@ int hf_meetings_new(struct hf_loop *loop, struct hf_journal *journal, const stru
 	return 0;
 }
 
-bool hf_meetings_note(struct hf_meetings *m, struct hf_err *ret)
+void hf_meetings_add_status(struct hf_meetings *m, struct json_object *status,
+			    struct json_object *notes)
 {
-	return m->tls && hf_tls_note(m->tls, ret);
-}
+	const char *encryption = !m ? "-" : m->tls ? "tls" : "plain";
+	struct json_object *all = json_object_new_array();
+	struct hf_err note;
 
-const char *hf_meetings_encryption(const struct hf_meetings *m)
-{
-	return m->tls ? "tls" : "plain";
+	for (size_t i = 0; i < json_object_array_length(notes); i++)
+		json_object_array_add(all, json_object_get(json_object_array_get_idx(notes, i)));
+	if (m && m->tls && hf_tls_note(m->tls, &note))
+		json_object_array_add(all, json_object_new_string(note.text));
+	json_object_object_add(status, "peer",
+			       json_object_new_string(m ? hf_meetings_peer_text(m) : "-"));
+	json_object_object_add(status, "encryption", json_object_new_string(encryption));
+	json_object_object_add(status, "notes", all);
 }
 
 void hf_meetings_free(struct hf_meetings *m)

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <json-c/json_object.h>
 #include <stdbool.h>
 
 #include "cluster/link.h"
@@ -85,8 +86,7 @@ bool hf_meetings_is_dialling(const struct hf_meetings *m);
 /* "10.0.0.2:7400" or "-". */
 const char *hf_meetings_peer_text(const struct hf_meetings *m);
 
-/* hf_tls_note() of the certificates; false where connections are plain. */
-bool hf_meetings_note(struct hf_meetings *m, struct hf_err *ret);
-
-/* "tls" or "plain". */
-const char *hf_meetings_encryption(const struct hf_meetings *m);
+/* Adds the members peer, encryption and notes: @notes, and what the certificates give cause to say.
+ * @m: NULL: there is no other host. */
+void hf_meetings_add_status(struct hf_meetings *m, struct json_object *status,
+			    struct json_object *notes);

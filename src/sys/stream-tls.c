@@ -169,8 +169,8 @@ static void explain_cut(struct hf_tlsio *t)
 		return;
 	if (t->end == HF_FD_EOF || t->end == -ECONNRESET || t->end == -EPIPE)
 		hf_err_set(&t->peer.error,
-			   "it closed the connection in the middle of the TLS handshake; does it "
-			   "have encryption=tls?");
+			   "it closed the connection in the middle of the TLS handshake, as one "
+			   "with encryption=plain would");
 }
 
 /* @result: of an SSL_*() call that has not done its work. 0 is never returned. */
