@@ -310,14 +310,17 @@ static int dump_frozen(struct dump *d, struct hf_err *err)
 static int run_frozen(struct dump *d)
 {
 	struct hf_err err = { "" };
+	bool is_missing = false;
 	int r;
 
 	d->signal_fd = hf_exam_take_signals();
 	if (d->signal_fd < 0)
 		return HF_EXIT_FAILED;
 	r = check_target(d, &err);
-	if (!r)
+	if (!r) {
 		r = hf_exam_open("dump", d->state_dir, &d->instance, &d->x, &err);
+		is_missing = r < 0 && !d->x.is_found;
+	}
 	if (!r)
 		r = dump_frozen(d, &err);
 	hf_exam_show_progress("dumping", 0, 0);
@@ -328,7 +331,7 @@ static int run_frozen(struct dump *d)
 	hf_fd_close(&d->signal_fd);
 	if (r == 0)
 		return HF_EXIT_DONE;
-	return hf_exit_complain("dump", r == -ENOENT ? HF_EXIT_NOT_THERE : HF_EXIT_FAILED, &err);
+	return hf_exit_complain("dump", is_missing ? HF_EXIT_NOT_THERE : HF_EXIT_FAILED, &err);
 }
 
 /* ---- of a VM that runs: by its keeper ---- */

@@ -324,6 +324,7 @@ static int begin(struct inspect *i, struct hf_err *err)
 static int run(struct inspect *i)
 {
 	struct hf_err err = { "" };
+	bool is_found;
 	int r;
 
 	i->signal_fd = hf_exam_take_signals();
@@ -333,6 +334,7 @@ static int run(struct inspect *i)
 	while (!r && !i->is_over)
 		look_after(i);
 	restore_terminal(i);
+	is_found = i->x.is_found;
 	if (!r && i->why[0])
 		(void)fprintf(stderr, "\nholdfast inspect: %s\n", i->why);
 	hf_fd_close(&i->gdb_fd);
@@ -343,7 +345,7 @@ static int run(struct inspect *i)
 	hf_fd_close(&i->signal_fd);
 	if (r == 0)
 		return HF_EXIT_DONE;
-	return hf_exit_complain("inspect", r == -ENOENT ? HF_EXIT_NOT_THERE : HF_EXIT_FAILED, &err);
+	return hf_exit_complain("inspect", is_found ? HF_EXIT_FAILED : HF_EXIT_NOT_THERE, &err);
 }
 
 /* ---- the command ---- */
