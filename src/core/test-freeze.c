@@ -104,7 +104,7 @@ TEST(all_goes_as_it_should)
 	CHECK_EQ(b.f.state, HF_FREEZE_CERTIFIED);
 	RESULT(&b, HF_FREEZE_LEASE, HF_FREEZE_SKIPPED);
 	CHECK(hf_freeze_deadline_ns(&b.f) == UINT64_MAX);
-	for (int i = 0; i < HF_FREEZE_STEP_COUNT; i++)
+	for (unsigned int i = 0; i < HF_FREEZE_STEP_COUNT; i++)
 		CHECK(b.f.step[i].began_ns && b.f.step[i].ended_ns >= b.f.step[i].began_ns);
 }
 
@@ -517,7 +517,7 @@ TEST(nothing_counts_before_it_has_begun_and_it_begins_once)
 
 	memset(&b, 0, sizeof(b));
 	hf_freeze_init(&b.f);
-	for (int kind = HF_FREEZE_EV_BEGIN + 1; kind < HF_FREEZE_EVENT_COUNT; kind++) {
+	for (unsigned int kind = HF_FREEZE_EV_BEGIN + 1; kind < HF_FREEZE_EVENT_COUNT; kind++) {
 		say(&b, kind);
 		NOTHING(&b);
 		CHECK_EQ(b.f.state, HF_FREEZE_IDLE);
@@ -542,13 +542,13 @@ TEST(limits_may_be_given)
 
 TEST(names_there_and_back)
 {
-	for (int i = 0; i < HF_FREEZE_STEP_COUNT; i++)
+	for (unsigned int i = 0; i < HF_FREEZE_STEP_COUNT; i++)
 		CHECK_EQ(hf_freeze_step_find(hf_freeze_step_name(i)), i);
-	for (int i = 0; i < HF_FREEZE_RESULT_COUNT; i++)
+	for (unsigned int i = 0; i < HF_FREEZE_RESULT_COUNT; i++)
 		CHECK_EQ(hf_freeze_result_find(hf_freeze_result_name(i)), i);
-	for (int i = 0; i < HF_FREEZE_STATE_COUNT; i++)
+	for (unsigned int i = 0; i < HF_FREEZE_STATE_COUNT; i++)
 		CHECK(hf_freeze_state_name(i));
-	for (int i = 0; i < HF_FREEZE_ACTION_COUNT; i++)
+	for (unsigned int i = 0; i < HF_FREEZE_ACTION_COUNT; i++)
 		CHECK(hf_freeze_action_name(i));
 	CHECK_EQ(hf_freeze_step_find("latches"), -1);
 	CHECK_EQ(hf_freeze_result_find("don"), -1);

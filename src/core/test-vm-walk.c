@@ -196,7 +196,7 @@ static void walk(enum hf_vm_policy_word word)
 	hf_vm_policy_default(&policy);
 	for (unsigned int cause = 0; word < HF_VM_POLICY_COUNT && cause < HF_VM_CAUSE_COUNT;
 	     cause++)
-		policy.on[cause] = word;
+		policy.on[cause] = (uint8_t)word;
 	policy.restarts_max = RESTARTS_MAX;
 	policy.restart_window_ns = WINDOW_NS;
 	hf_vm_init(&vm, &policy);

@@ -118,7 +118,7 @@ void fs_check_end(struct fs_world *w)
 	if (k->state == FS_KEEPER_NONE)
 		return fs_fail(w, FS_RULE_PROGRESS, "no keeper has come back");
 	w->stats->ends[end_of(w)]++;
-	for (int s = 0; k->state == FS_KEEPER_FREEZES && s < HF_FREEZE_STEP_COUNT; s++)
+	for (unsigned int s = 0; k->state == FS_KEEPER_FREEZES && s < HF_FREEZE_STEP_COUNT; s++)
 		w->stats->results[s][k->freeze.step[s].result]++;
 	if (k->state == FS_KEEPER_RUNS_ANEW)
 		return;

@@ -158,16 +158,16 @@ static void print_stats(double seconds)
 
 static void list_results(void)
 {
-	for (int end = 0; end < FS_END_COUNT; end++)
+	for (unsigned int end = 0; end < FS_END_COUNT; end++)
 		(void)printf("end %s: %llu\n", fs_end_names[end],
 			     (unsigned long long)stats.ends[end]);
-	for (int step = 0; step < HF_FREEZE_STEP_COUNT; step++)
-		for (int r = 0; r < HF_FREEZE_RESULT_COUNT; r++)
+	for (unsigned int step = 0; step < HF_FREEZE_STEP_COUNT; step++)
+		for (unsigned int r = 0; r < HF_FREEZE_RESULT_COUNT; r++)
 			if (stats.results[step][r])
 				(void)printf("step %s %s: %llu\n", hf_freeze_step_name(step),
 					     hf_freeze_result_name(r),
 					     (unsigned long long)stats.results[step][r]);
-	for (int kind = FS_FIRST_ATTACK; kind < FS_FAULT_COUNT; kind++)
+	for (unsigned int kind = FS_FIRST_ATTACK; kind < FS_FAULT_COUNT; kind++)
 		(void)printf("%s: %llu before the certificate, %llu after\n", fs_fault_names[kind],
 			     (unsigned long long)stats.attacks[kind][0],
 			     (unsigned long long)stats.attacks[kind][1]);
