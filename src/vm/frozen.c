@@ -192,14 +192,14 @@ static int write_new(const char *dir, const char *name, const void *data, size_t
 	return fail(r, "write", path, err);
 }
 
-/* Replaces a file as a whole. */
+/* Replaces a file as a whole. Two may do so at once: a daemon and a keeper that both finish a freeze. */
 static int replace(const char *dir, const char *name, const void *data, size_t len,
 		   struct hf_err *err)
 {
 	char new_name[64], from[PATH_MAX], to[PATH_MAX];
 	int r;
 
-	(void)snprintf(new_name, sizeof(new_name), "%s" NEW_SUFFIX, name);
+	(void)snprintf(new_name, sizeof(new_name), "%s" NEW_SUFFIX "-%d", name, (int)gettid());
 	r = write_new(dir, new_name, data, len, err);
 	if (r == 0)
 		r = hf_frozen_join(dir, new_name, from, err);
@@ -296,26 +296,29 @@ int hf_frozen_write_state(const char *state_dir, const char *vm, const char *id,
 	return r < 0 ? r : replace(path, HF_FROZEN_STATE, state, len, err);
 }
 
-static int drop(const char *dir, const char *name, struct hf_err *err)
+static bool may_be_dropped(const char *name)
 {
-	char path[PATH_MAX];
-	int r = hf_frozen_join(dir, name, path, err);
-
-	if (r == 0 && unlink(path) < 0 && errno != ENOENT)
-		r = fail(-errno, "remove", path, err);
-	return r;
+	return strcmp(name, HF_FROZEN_STATE) == 0 || strstr(name, NEW_SUFFIX);
 }
 
 int hf_frozen_drop_state(const char *state_dir, const char *vm, const char *id, struct hf_err *err)
 {
 	char path[PATH_MAX];
 	int r = hf_frozen_path(state_dir, vm, id, path, err);
+	struct dirent *e;
+	DIR *dir;
 
-	if (r == 0)
-		r = drop(path, HF_FROZEN_STATE NEW_SUFFIX, err);
-	if (r == 0)
-		r = drop(path, HF_FROZEN_CERTIFICATE NEW_SUFFIX, err);
-	return r < 0 ? r : drop(path, HF_FROZEN_STATE, err);
+	if (r < 0)
+		return r;
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? 0 : fail(-errno, "read the folder", path, err);
+	while (r == 0 && (e = readdir(dir)))
+		if (may_be_dropped(e->d_name) && unlinkat(dirfd(dir), e->d_name, 0) < 0 &&
+		    errno != ENOENT)
+			r = fail(-errno, "remove the device state in", path, err);
+	(void)closedir(dir);
+	return r;
 }
 
 /* ---- reading ---- */

@@ -3,7 +3,7 @@
  * The proof, with real processes in real cgroups: "QEMU" is a program that sleeps, or runs in a circle, with
  * descriptors that it was given. Each property is refuted by something that makes it untrue.
  */
-#include "test-frozen.h"
+#include "vm/test-frozen.h"
 
 #include <errno.h>
 #include <poll.h>
