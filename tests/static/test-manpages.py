@@ -228,10 +228,12 @@ def daemon_interface_is_documented() -> list[str]:
     """each method, error, event and member of holdfastd is in holdfastd(8)"""
     sources = {path.name: path.read_text() for path in (ROOT / "src/daemon").glob("*.c")
                if not path.name.startswith("test-")}
-    methods = set(re.findall(r'HF_HOST_INTERFACE "\.(\w+)", \.call', sources["hostctl.c"]))
+    methods = set(re.findall(r'\.name = HF_HOST_INTERFACE "\.(\w+)"', sources["hostctl.c"]))
     everything = "".join(sources.values())
     errors = set(re.findall(r'HF_HOST_INTERFACE "\.(\w+)"', everything)) - methods | set(
         re.findall(r'hf_job_fail(?:_owner)?\(j,\s*"(\w+)"', everything))
+    service = (ROOT / "src/service/varlink-server.c").read_text()
+    errors |= set(re.findall(r'"%\.\*s\.(\w+)"', service))  # of every interface
     members = set(re.findall(r'(?:json_object_object_add|add_\w+)\(\w+, "(\w+)"', everything))
     assert "Acquire" in methods and "Owned" in errors and "valid_ms" in members, "nothing found"
     said = [tag.split("(")[0] for tag in daemon_page.tags("METHODS")]
@@ -304,6 +306,14 @@ def state_names() -> set[str]:
     return names
 
 
+def life_names() -> set[str]:
+    """Of the states of core/vm.h."""
+    source = (ROOT / "src/core/vm-names.c").read_text()
+    table = re.search(r"state_names\[[^]]*\] = \{(.*?)\};", source, re.S)
+    assert table, "this test does not find the names of states"
+    return set(re.findall(r'"([a-z-]+)"', table[1]))
+
+
 def events() -> set[str]:
     names: set[str] = set()
     for path in sorted((ROOT / "src/keeper").glob("*.c")):
@@ -311,6 +321,8 @@ def events() -> set[str]:
             literals = re.findall(r'"([a-z-]+)"', argument)
             if "state_name(" in argument:
                 names |= state_names()
+            elif argument.strip() == "name" and path.name == "life.c":
+                names |= {f"vm-{state}" for state in life_names()}
             elif literals:
                 names |= set(literals)
             elif "const char" not in argument:
