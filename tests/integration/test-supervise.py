@@ -157,6 +157,54 @@ def a_dead_keeper_is_replaced_until_it_is_too_often() -> None:
 
 
 @check
+def what_is_done_about_a_dead_qemu_is_the_policys() -> None:
+    with host() as it:
+        it.define("again", on_killed="restart")
+        it.define("left", on_killed="leave")
+        it.define("alone", on_killed="failover")
+        poll(lambda: len(it.vms()) == 3, "the definitions are read")
+        before = {vm: it.start_vm(vm) for vm in ("again", "left", "alone")}
+        for vm in before.values():
+            os.kill(vm["qemu_pid"], signal.SIGKILL)
+        for vm in ("again", "alone"):  # which has nobody to go to
+            poll(lambda v=vm: is_replaced(it, v, before[v]["keeper_pid"]), f"{vm} is started again")
+            expect(it.vm(vm)["restarts"] == 1, it.vm(vm))
+        poll(lambda: it.vm("left")["supervision"] == "failed", "it is left")
+        left = it.vm("left")
+        expect((left["life"], left["cause"]) == ("crashed", "qemu-killed"), left)
+        name, reason = error_of(it.call, "Start", vm="left")
+        expect(name == "NotPossible" and "clear" in reason, (name, reason))
+        it.call("Clear", vm="left")
+        poll(lambda: is_up(it, "left"), "it is started once it is cleared")
+
+
+@check
+def what_is_frozen_is_not_started_beside() -> None:
+    with host("vm1") as it:
+        frozen = it.start_vm("vm1")
+        events = it.events()
+        identity = it.keeper_call("vm1", "Freeze", reason="a test")["id"]
+        event = events.wait("frozen", match=lambda e: e["vm"] == "vm1")
+        expect(event["id"] == identity, event)
+        poll(lambda: it.vm("vm1")["supervision"] == "held", "it is not started again")
+        vm = it.vm("vm1")
+        expect((vm["life"], vm["frozen"], vm["keeper_pid"]) == ("frozen", [identity], 0), vm)
+        name, reason = error_of(it.call, "Start", vm="vm1")
+        expect(name == "NotPossible" and "--fresh" in reason, (name, reason))
+        it.kill()
+        it.start()
+        expect(it.vm("vm1")["supervision"] == "held", it.vm("vm1"))
+        fresh = it.start_vm("vm1", fresh=True)
+        expect(fresh["role"] == "primary" and fresh["frozen"] == [identity], fresh)
+        it.stop_vm("vm1")
+        expect(is_alive(frozen["keeper_pid"]), "who guards it has ended")
+        it.keeper_call(f"vm1@{identity}", "Release")
+        poll(lambda: not it.vm("vm1")["frozen"], "it is discarded")
+        expect(it.vm("vm1")["life"] == "shut-off", it.vm("vm1"))
+        it.start_vm("vm1")
+
+
+@check
 def a_keeper_that_hangs_blocks_nobody() -> None:
     with host("vm1", "vm2") as it:
         hung = it.start_vm("vm1")
