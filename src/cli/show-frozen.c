@@ -202,7 +202,9 @@ static void show(struct json_object *row, const struct hf_certificate *c)
 	show_cause(c);
 	printf("  %-14s %s: %u of %u checks hold\n", "runs again",
 	       c->is_certified ? "never here" : "not decided", n_ok, c->n_checks);
-	if (!hf_rows_is_set(row, "answers"))
+	if (!hf_rows_is_set(row, "answers") && hf_rows_number(row, "keeper_pid") > 0)
+		printf("  %-14s %s\n", "note", hf_rows_text(row, "reason"));
+	else if (!hf_rows_is_set(row, "answers"))
 		printf("  %-14s no keeper guards it now: %s\n", "note",
 		       c->qemu_fate == HF_REMAINS_PROCESS
 			       ? "its QEMU has died with the keeper, at the latest"

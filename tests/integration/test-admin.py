@@ -184,7 +184,10 @@ def certificate_is_told() -> list[str]:
         shown = json.loads(h.run("status", "web@3fa20c11", "--json").stdout)
         problems += wrong("--json has it whole", shown["certificate"] == whole, shown)
         h.freeze("db", "aaaaaaaa", state="freezing", frozen_time_ns=0)
-        return problems + exits(h.run("status", "db@a"), 14, "NOT PROVEN YET")
+        problems += exits(h.run("status", "db@a"), 14, "NOT PROVEN YET", "no keeper guards it")
+        guard = h.keeper("db@aaaaaaaa")
+        guard.stop()
+        return problems + exits(h.run("status", "db@a"), 14, f"process {guard.proc.pid} is stopped")
 
 
 def damaged_certificates_are_told() -> list[str]:
@@ -344,12 +347,32 @@ def definitions_are_checked() -> list[str]:
             exits(h.run("check-config", "/nowhere/web"), 1, "NAME.conf")
 
 
+def nobody_is_told_why_not() -> list[str]:
+    """somebody without permission: status 8, and what would help"""
+    if os.geteuid() != 0:
+        raise tap.Skip("only root can become somebody else")
+    with host() as h:
+        h.keeper("web")
+        h.daemon()
+        for folder in (h.path, h.run_dir):
+            folder.chmod(0o755)
+        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", h.holdfast]
+        if subprocess.run([*nobody, "version"], capture_output=True, check=False).returncode != 0:
+            raise tap.Skip("nobody but its owner can run this build")
+        problems = []
+        for words in (("status", "web"), ("pause", "web"), ("start", "web"), ("events", "web")):
+            done = subprocess.run([*nobody, *words], capture_output=True, text=True, timeout=120,
+                                  check=False, env=h.environment())
+            problems += exits(done, 8, "no permission", "be root")
+        return problems
+
+
 CHECKS = [list_knows_all_kinds, list_without_a_daemon, what_hangs_delays_nothing,
           a_full_backlog_delays_nothing, storage_that_hangs_delays_nothing,
           states_have_their_status, certificate_is_told, damaged_certificates_are_told,
           names_are_resolved, released_without_a_keeper, orders_reach_the_keeper,
           stop_waits_for_the_end, orders_reach_the_daemon, status_of_the_host, events_are_followed,
-          definitions_are_checked]
+          definitions_are_checked, nobody_is_told_why_not]
 
 if __name__ == "__main__":
     pattern = sys.argv[2] if len(sys.argv) > 2 else ""
