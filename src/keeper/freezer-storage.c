@@ -22,6 +22,7 @@ struct paper {
 	const char *state_dir;
 	enum hf_freeze_step step;
 	bool is_amendment; /* nobody waits for it */
+	bool has_dropped_state; /* there was no room for both */
 	uint8_t *state; /* owned */
 	size_t state_len;
 	struct hf_err err;
@@ -38,10 +39,22 @@ static void drop_paper(void *ctx)
 static int write_paper(void *ctx)
 {
 	struct paper *p = ctx;
+	int r;
 
 	if (p->step == HF_FREEZE_STATE)
 		return hf_frozen_write_state(p->state_dir, p->certificate.vm, p->certificate.id,
 					     p->state, p->state_len, &p->err);
+	r = hf_frozen_write(p->state_dir, &p->certificate, &p->err);
+	if (r != -ENOSPC || p->step != HF_FREEZE_CERTIFY ||
+	    p->certificate.device_state != HF_REMAINS_FILE)
+		return r;
+	/* The certificate is worth more than the device state. */
+	r = hf_frozen_drop_state(p->state_dir, p->certificate.vm, p->certificate.id, &p->err);
+	if (r < 0)
+		return r;
+	p->certificate.device_state = HF_REMAINS_NONE;
+	p->certificate.device_state_bytes = 0;
+	p->has_dropped_state = true;
 	return hf_frozen_write(p->state_dir, &p->certificate, &p->err);
 }
 
@@ -73,6 +86,11 @@ static void on_written(void *ctx, int result)
 	} else if (step == HF_FREEZE_STATE) {
 		f->certificate.device_state = HF_REMAINS_FILE;
 		f->certificate.device_state_bytes = p->state_len;
+	}
+	if (p->has_dropped_state) {
+		f->certificate.device_state = HF_REMAINS_NONE;
+		f->certificate.device_state_bytes = 0;
+		hf_freezer_set_text(f, HF_FREEZE_STATE, "dropped: there is no room for it");
 	}
 	drop_paper(p);
 	write_next(f);

@@ -319,6 +319,9 @@ static void amend(struct hf_freezer *f)
 
 	if (f->is_released)
 		return; /* its certificate is going, too */
+	f->is_amend_due = f->k->offloader != NULL;
+	if (f->is_amend_due)
+		return; /* that one writes the certificate, too */
 	o = about(f);
 
 	f->certificate.awakenings = f->machine.awakenings;
@@ -545,6 +548,12 @@ void hf_freezer_disks_moved(struct hf_freezer *f)
 		return;
 	f->are_disks_due = false;
 	hf_disks_cut(f->k->disks);
+}
+
+void hf_freezer_offload_ended(struct hf_freezer *f)
+{
+	if (f->is_amend_due)
+		amend(f);
 }
 
 bool hf_freezer_keeps(struct hf_freezer *f)

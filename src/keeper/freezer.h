@@ -58,6 +58,7 @@ struct hf_freezer {
 	bool are_disks_due;
 	bool is_kept; /* the role has finished: this process only guards now */
 	bool is_told; /* the role */
+	bool is_amend_due; /* once the memory is in its file */
 	bool is_released;
 };
 
@@ -79,6 +80,8 @@ void hf_freezer_qemu_gone(struct hf_freezer *f);
 void hf_freezer_role_is_quiet(struct hf_freezer *f);
 void hf_freezer_disks_moved(struct hf_freezer *f);
 void hf_freezer_disks_dead(struct hf_freezer *f);
+
+void hf_freezer_offload_ended(struct hf_freezer *f);
 
 /* The role is through: true if this process has to stay for what is frozen, or is being. */
 bool hf_freezer_keeps(struct hf_freezer *f);

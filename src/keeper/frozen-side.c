@@ -113,7 +113,7 @@ void hf_frozen_side_enter(struct hf_keeper *k)
 {
 	if (k->ops == &frozen_ops)
 		return;
-	/* What the role has in the loop and in memory stays till the end of the program: it is at rest. */
+	k->ops->rest(k->role);
 	k->role = k;
 	k->ops = &frozen_ops;
 	hf_timer_set(&k->frozen_timer, &k->loop, 0, let_go, k);

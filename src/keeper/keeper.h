@@ -66,6 +66,8 @@ struct hf_role_ops {
 	void (*frozen)(void *role);
 	/* The other host can go on from an epoch. */
 	bool (*has_standby)(void *role);
+	/* It is through, and stays in memory: nothing of it is to happen any more. */
+	void (*rest)(void *role);
 	/* Somebody there may claim the VM's lease. */
 	bool (*is_pledged)(void *role);
 	/* The guest stands still for a checkpoint or the first copy's scan. */

@@ -101,6 +101,7 @@ static void on_moved(void *ctx, int result)
 	hf_timer_fini(&o->timer);
 	k->offloader = NULL;
 	free(o);
+	hf_freezer_offload_ended(k->freezer);
 }
 
 static int begin(struct hf_keeper *k, struct hf_varlink_request *rq, struct hf_err *err)

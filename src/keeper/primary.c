@@ -73,8 +73,9 @@ static void stand_down(struct hf_primary_side *s)
 {
 	int r;
 
-	hf_life_fault(s->k, HF_VM_CAUSE_LEASE, HF_VM_FATAL, NULL,
-		      "the VM is run by another host now");
+	if (!s->was_handed_over)
+		hf_life_fault(s->k, HF_VM_CAUSE_LEASE, HF_VM_FATAL, NULL,
+			      "the VM is run by another host now");
 	if (s->k->freezer)
 		return;
 	r = hf_guest_kill(s->k->guest);
@@ -397,6 +398,20 @@ static bool has_standby(void *role)
 	return s->machine.state == HF_PRIMARY_PROTECTED && s->machine.committed;
 }
 
+static void on_rest(void *role)
+{
+	struct hf_primary_side *s = role;
+
+	hf_timer_fini(&s->beat_timer);
+	hf_timer_fini(&s->dial_timer);
+	hf_timer_fini(&s->pace_timer);
+	hf_timer_fini(&s->fence_timer);
+	hf_arbiter_fini(&s->arbiter);
+	hf_watch_remove(&s->link_watch);
+	hf_link_free(s->link);
+	s->link = NULL;
+}
+
 /* Then what it has is to go on from, and nothing of here may reach the disks. */
 static bool is_pledged(void *role)
 {
@@ -435,6 +450,7 @@ static const struct hf_role_ops role_ops = {
 	.freeze = on_freeze,
 	.hold = on_hold,
 	.frozen = on_frozen,
+	.rest = on_rest,
 	.has_standby = has_standby,
 	.is_pledged = is_pledged,
 	.is_own_standstill = is_own_standstill,
