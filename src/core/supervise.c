@@ -203,6 +203,8 @@ static void run_ended(struct hf_supervise *s, const struct hf_supervise_end *end
 	case HF_SUPERVISE_SUPERSEDED:
 	case HF_SUPERVISE_LEASE_LOST:
 		s->is_elsewhere = true;
+		if (s->place == HF_SUPERVISE_PLACE_RUN) /* was said before it was refused */
+			retry_later(s, now_ns);
 		break;
 	case HF_SUPERVISE_UNKNOWN_PEER:
 		retry_later(s, now_ns);

@@ -248,6 +248,9 @@ static void take_file(struct hf_vms_vm *vm, const struct hf_vmfile *file)
 		hf_event(&vm->d->journal, "definition-changed", about(vm),
 			 "the definition of '%s' has changed%s", vm->name,
 			 vm->keeper ? "; what runs goes on with the old one" : "");
+	/* Whoever decides where it is to be has not seen it yet. */
+	if (!vm->has_file && file->n_hosts == 2 && vm->d->vms->hooks.changed)
+		vm->sup.place = HF_SUPERVISE_PLACE_WAIT;
 	vm->file = *file;
 	vm->has_file = true;
 	hf_vms_watch_vm(vm);
