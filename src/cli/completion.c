@@ -150,7 +150,7 @@ static void offer_for(const struct hf_verb *v, int at, char **words)
 
 int hf_completion_run(int argc, char **argv)
 {
-	int at = argc > 1 ? atoi(argv[1]) : 0;
+	int at = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 0;
 	int n = argc - 2;
 	char **words = argv + 2;
 	static char nothing[] = "";

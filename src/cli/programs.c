@@ -113,7 +113,7 @@ int hf_program_run(char *const *argv, uint64_t deadline_ns, char **ret_text)
 	char *text = calloc(1, TEXT_MAX);
 	int fds[2];
 	int status = 0;
-	pid_t pid;
+	pid_t pid = 0;
 	int r;
 
 	if (!text)
@@ -124,7 +124,7 @@ int hf_program_run(char *const *argv, uint64_t deadline_ns, char **ret_text)
 	}
 	r = spawn(argv, fds[1], &pid);
 	(void)close(fds[1]);
-	if (!r) {
+	if (!r && pid > 0) {
 		r = take_text(fds[0], deadline_ns, text);
 		if (r < 0)
 			(void)kill(pid, SIGKILL);

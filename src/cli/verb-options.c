@@ -11,7 +11,7 @@
 
 #define COLUMNS 80
 #define INDENT 7
-#define TIMEOUT_MAX_NS (7 * 24 * 3600 * HF_VERB_SECOND)
+#define TIMEOUT_MAX_NS (7ull * 24 * 3600 * HF_VERB_SECOND)
 
 static const struct hf_verb_option options[] = {
 	{ 'j', "json", NULL },           { 'f', "force", NULL },      { 'q', "quiet", NULL },
