@@ -438,7 +438,9 @@ class HoldfastHost:
         self.config.write_text(f"[host]\nname = {self.host}\nid = {self.host_id}\n"
                                f"[lease]\n{lease}"
                                f"[paths]\nrun-dir = {self.run_dir}\n"
-                               f"vms = {self.lab.self_dir}/vms\n")
+                               f"vms = {self.lab.self_dir}/vms\n"
+                               f"state-dir = {self.lab.self_dir}/state\n"
+                               f"[peers]\npki-dir = {self.lab.self_dir}/pki\n")
 
     def start(self, is_joined: bool = True) -> None:
         self.write_config()
