@@ -54,6 +54,7 @@ struct hf_verb {
 	const char *options; /* letters of enum below's table; --run-dir and --help: always */
 	enum hf_verb_words words;
 	int words_min, words_max; /* max < 0: any number */
+	bool is_hidden; /* not in the summary */
 	uint64_t timeout_ns; /* unless given; 0: none */
 	int (*run)(const struct hf_verb_options *o);
 	/* Instead of all from `options` on: it reads its options itself. argv[0]: the verb. Return: an
@@ -62,7 +63,6 @@ struct hf_verb {
 	int (*run_raw)(int argc, char **argv);
 	const char *subverbs; /* of a raw one, separated by blanks, for completion */
 	const char *raw_options; /* "--json --force" of a raw one, for completion */
-	bool is_hidden; /* not in the summary */
 };
 
 /* An option of the table: j --json, f --force... */

@@ -116,7 +116,8 @@ def commands() -> set[str]:
 def commands_are_documented() -> list[str]:
     """each command is in holdfast(1), and no other; each has help and is completed"""
     listed = commands()
-    problems = differ("command", listed, set(command_page.tags("COMMANDS")))
+    problems = differ("command", listed,
+                      {tag.split()[0] for tag in command_page.tags("COMMANDS")})
     offered = set(run(HOLDFAST, "completion", "1", "holdfast", "").stdout.split())
     problems += [f"the completion offers no {name}" for name in sorted(listed - offered)]
     for name in sorted(listed):
