@@ -101,7 +101,7 @@ static struct hf_link *open_link(int fd, struct hf_tls *tls, bool is_dialled)
 {
 	const char *const names[] = { is_dialled ? "hostb" : "hosta", NULL };
 	struct hf_stream *stream;
-	struct hf_link *link;
+	struct hf_link *link = NULL;
 	struct hf_err err = { "out of memory" };
 	int r;
 
@@ -229,7 +229,7 @@ static void make_pages(void)
 
 int main(int argc, char **argv)
 {
-	int rounds = argc == 4 ? atoi(argv[3]) : 0;
+	int rounds = argc == 4 ? (int)strtol(argv[3], NULL, 10) : 0;
 	struct hf_tls *a, *b;
 
 	if (rounds < 1)

@@ -72,7 +72,8 @@ static void meeting_free(struct meeting *g)
 		if (m->guests[i] != g)
 			continue;
 		m->n_guests--;
-		memmove(&m->guests[i], &m->guests[i + 1], (m->n_guests - i) * sizeof(g));
+		for (; i < m->n_guests; i++) /* in the order in which they came */
+			m->guests[i] = m->guests[i + 1];
 		break;
 	}
 	hf_watch_remove(&g->watch);

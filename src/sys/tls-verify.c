@@ -144,18 +144,9 @@ static void explain_alert(struct hf_tls_peer *peer, int alert)
 		hf_err_set(&peer->error, "it ended TLS: %s", SSL_alert_desc_string_long(alert));
 }
 
-void hf_tls_explain(struct hf_tls_peer *peer)
+static void explain_failure(struct hf_tls_peer *peer, int reason)
 {
-	unsigned long e = ERR_peek_error();
-	int reason = ERR_GET_REASON(e);
-
-	if (peer->error.text[0]) {
-		ERR_clear_error();
-		return;
-	}
-	if (ERR_GET_LIB(e) != ERR_LIB_SSL)
-		hf_err_set(&peer->error, "TLS failed: %s", hf_x509_reason());
-	else if (reason > SSL_AD_REASON_OFFSET && reason <= SSL_AD_REASON_OFFSET + 255)
+	if (reason > SSL_AD_REASON_OFFSET && reason <= SSL_AD_REASON_OFFSET + 255)
 		explain_alert(peer, reason - SSL_AD_REASON_OFFSET);
 	else if (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST ||
 		 reason == SSL_R_HTTPS_PROXY_REQUEST || reason == SSL_R_PACKET_LENGTH_TOO_LONG)
@@ -165,7 +156,15 @@ void hf_tls_explain(struct hf_tls_peer *peer)
 		hf_err_set(&peer->error, "it does not speak TLS 1.3");
 	else if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
 		hf_err_set(&peer->error, "it shows no certificate");
-	else
+}
+
+void hf_tls_explain(struct hf_tls_peer *peer)
+{
+	unsigned long e = ERR_peek_error();
+
+	if (!peer->error.text[0] && ERR_GET_LIB(e) == ERR_LIB_SSL)
+		explain_failure(peer, ERR_GET_REASON(e));
+	if (!peer->error.text[0])
 		hf_err_set(&peer->error, "TLS failed: %s", hf_x509_reason());
 	ERR_clear_error();
 }

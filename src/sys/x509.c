@@ -68,7 +68,7 @@ static int load(const char *path, bool is_secret, BIO **ret, struct hf_err *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	BIO *bio = NULL;
-	struct stat st;
+	struct stat st = { .st_size = 0 };
 	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
 
 	if (r == 0 && !S_ISREG(st.st_mode))
