@@ -50,7 +50,7 @@ static enum hf_supervise_why find_hindrance(const struct hf_supervise *s,
 		return HF_SUPERVISE_UNDEFINED;
 	if (has_two && s->place == HF_SUPERVISE_PLACE_WAIT)
 		return HF_SUPERVISE_NOT_YET;
-	if (!has_two && s->is_elsewhere)
+	if (!has_two && (s->is_elsewhere || s->place == HF_SUPERVISE_PLACE_NOTHING))
 		return HF_SUPERVISE_ELSEWHERE;
 	if (role == HF_SUPERVISE_STANDBY && s->is_resting) /* R6 */
 		return HF_SUPERVISE_RESTING;
@@ -286,6 +286,8 @@ static enum hf_supervise_action order_start(struct hf_supervise *s,
 	if (!s->is_defined || hf_supervise_has_keeper(s) || needs_clearing(s))
 		return HF_SUPERVISE_DO_REFUSE;
 	if (s->frozen && !may_freshen && s->place != HF_SUPERVISE_PLACE_STANDBY)
+		return HF_SUPERVISE_DO_REFUSE;
+	if (!s->definition.has_two_hosts && s->place == HF_SUPERVISE_PLACE_NOTHING) /* R4 */
 		return HF_SUPERVISE_DO_REFUSE;
 	clear(s);
 	s->is_wanted = true;

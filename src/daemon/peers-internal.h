@@ -72,6 +72,7 @@ struct hf_peer_host {
 	bool is_synced; /* all was told */
 	uint64_t instance; /* of its daemon */
 	uint64_t seq; /* the last of its events */
+	struct hf_peermsg_event last_event; /* that was told here */
 	struct hf_peer_vm *vms;
 	unsigned int n_vms;
 

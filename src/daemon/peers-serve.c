@@ -233,6 +233,12 @@ static void put_str(struct json_object *o, const char *key, const char *value)
 		json_object_object_add(o, key, json_object_new_string(value));
 }
 
+static bool is_same(const struct hf_peermsg_event *a, const struct hf_peermsg_event *b)
+{
+	return a->time_ns == b->time_ns && strcmp(a->event, b->event) == 0 &&
+	       strcmp(a->vm, b->vm) == 0 && strcmp(a->id, b->id) == 0;
+}
+
 static void take_event(struct hf_peer_host *p, const struct hf_peermsg_event *e)
 {
 	const struct hf_vms_vm *vm = hf_vms_find(p->peers->d, e->vm);
@@ -244,6 +250,9 @@ static void take_event(struct hf_peer_host *p, const struct hf_peermsg_event *e)
 	p->seq = e->seq;
 	if (!vm || !hf_peer_shares(p->peers, vm, p->name))
 		return;
+	if (e->id[0] && is_same(&p->last_event, e)) /* two parts of it told it */
+		return;
+	p->last_event = *e;
 	o = json_object_new_object();
 	put_str(o, "vm", e->vm);
 	put_str(o, "peer", p->name);
@@ -317,6 +326,15 @@ static void do_start(void *ctx, struct hf_varlink_request *rq, struct json_objec
 		hf_peers_await(ctx, vm, rq);
 }
 
+/* It says so itself, if not in so many words: its telling comes behind. */
+static void forget_running(struct hf_peer_host *p, struct hf_vms_vm *vm)
+{
+	for (struct hf_peer_vm *v = p->vms; v; v = v->next)
+		if (strcmp(v->said.vm, vm->name) == 0)
+			v->said.have = HF_HAVE_NOTHING;
+	hf_peers_look(p->peers, vm);
+}
+
 static void do_recover(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
 {
 	struct hf_peermsg_order m;
@@ -328,6 +346,7 @@ static void do_recover(void *ctx, struct hf_varlink_request *rq, struct json_obj
 
 	if (!vm)
 		return;
+	forget_running(p, vm);
 	(void)snprintf(why, sizeof(why), "%s has %s it (%s)", p->name, m.id[0] ? "frozen" : "lost",
 		       m.cause[0] ? m.cause : "no cause is known");
 	r = hf_vms_recover(vm, why, &err);

@@ -304,6 +304,8 @@ static int explain_refusal(const struct hf_vms_vm *vm, struct hf_err *err)
 	else if (s->state == HF_SUPERVISE_FAILED)
 		hf_err_set(err, "'%s' has failed here: %s; `holdfast clear` lets it be tried again",
 			   vm->name, hf_supervise_why_text(s->why));
+	else if (vm->file.n_hosts == 0 && s->place == HF_SUPERVISE_PLACE_NOTHING)
+		hf_err_set(err, "'%s' is not started here: %s", vm->name, vm->place_text);
 	else
 		hf_err_set(err,
 			   "'%s' is frozen here (%s): release that, or start a fresh copy with "
