@@ -19,6 +19,7 @@ from typing import Any
 from checks import check, expect, main, poll, say
 
 # pylint: disable=wrong-import-position
+from lablease import CallError  # noqa: E402
 from labpeers import PeerPair  # noqa: E402
 from labpki import authority, host_folder  # noqa: E402
 
@@ -170,6 +171,69 @@ def a_frozen_vm_goes_on_elsewhere() -> None:
             two.wait_vm("web", lambda vm: not vm["protected"], "unprotected")
             os.kill(frozen["keeper_pid"], signal.SIGKILL)
             events.close()
+        except BaseException:
+            tell(pair)
+            raise
+
+
+@check
+def a_frozen_vm_without_a_standby_goes_on_elsewhere() -> None:
+    """Its host asks the next one that it prefers, by name and once; and takes it back no more."""
+    with PeerPair(is_told=True) as pair:
+        one, two = pair.both()
+        pair.define_single("db")
+        try:
+            pair.start()
+            pair.wait_up()
+            one.start_vm("db")
+            poll(lambda: two.vm("db")["host"] == "hostA", "hostB knows where it runs")
+            try:
+                two.call("Start", vm="db")
+                raise AssertionError("it was started twice")
+            except CallError as error:
+                expect("hostA" in str(error), error)
+            events = one.events()
+            one.keeper_call("db", "Freeze", reason="a test")
+            told = events.wait("recovered", match=lambda e: e["vm"] == "db")
+            expect(told["peer"] == "hostB", told)
+            two.wait_vm("db", is_primary, "runs on hostB")
+            shown = one.wait_vm("db", lambda vm: vm["host"] == "hostB", "hostA knows")
+            expect(shown["desired"] == "stopped" and len(shown["frozen"]) == 1, shown)
+            one.kill()
+            one.start()  # and asks nobody again
+            pair.wait_up()
+            expect(is_primary(two.vm("db")) and one.vm("db")["host"] == "hostB", one.vm("db"))
+            expect([e["event"] for e in events.seen].count("recover-asked") == 1, events.seen)
+            events.close()
+        except BaseException:
+            tell(pair)
+            raise
+
+
+@check
+def nothing_waits_for_a_daemon_that_hangs() -> None:
+    """It is told; VMs are started meanwhile; and it is in touch again when it goes on."""
+    with PeerPair() as pair:
+        one, two = pair.both()
+        pair.define("web")
+        try:
+            pair.start()
+            pair.wait_up()
+            events = one.events()
+            hung = two.daemon_pid()
+            os.kill(hung, signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                one.start_vm("web")
+                expect(time.monotonic() - began < 10.0, "the start has waited")
+                events.wait("peer-down", 60.0, match=lambda e: e["peer"] == "hostB")
+                expect(is_primary(one.vm("web")), one.vm("web"))
+            finally:
+                os.kill(hung, signal.SIGCONT)
+            events.wait("peer-up", 60.0, match=lambda e: e["peer"] == "hostB")
+            one.wait_vm("web", is_protected, "protected once the other daemon goes on")
+            events.close()
+            one.stop_vm("web")
         except BaseException:
             tell(pair)
             raise

@@ -50,17 +50,22 @@ class PeerHost(VmHost):
 class PeerPair:
     """with PeerPair() as pair: ... pair["hostA"] is a PeerHost whose daemon runs."""
 
-    def __init__(self, hosts: tuple[str, str] = ("hostA", "hostB"), peers: str = ""):
+    def __init__(self, hosts: tuple[str, str] = ("hostA", "hostB"), is_told: bool = False):
+        """is_told: each other's address is in holdfastd.conf."""
         self.names = hosts
         self.lab = Lab(hosts)
-        self.peers = peers
+        self.is_told = is_told
         self.hosts: dict[str, PeerHost] = {}
 
     def __enter__(self) -> "PeerPair":
         self.lab.__enter__()
         for host in self.names:
-            self.hosts[host] = PeerHost(self.lab, host, self.peers)
+            self.hosts[host] = PeerHost(self.lab, host, self.told(host))
         return self
+
+    def told(self, host: str) -> str:
+        return "".join(f"[peer {name}]\naddress = {self.lab.repl_addr(name)}\n"
+                       for name in self.names if name != host and self.is_told)
 
     def __exit__(self, *unused: object) -> None:
         self.lab.close()
@@ -89,6 +94,14 @@ class PeerPair:
         text += "".join(f"[host {name}]\naddress = {self.lab.repl_addr(name)}:{port}\n"
                         for name in self.names)
         return [self.write(host, vm, text) for host in hosts or self.names]
+
+    def define_single(self, vm: str, args: str = SMALL) -> None:
+        """Without a standby; another host goes on with it when it is frozen."""
+        text = (f"[vm]\nargs = {args}\nstate-dir = {self.lab.self_dir}/state\n"
+                f"run-dir = {self.lab.self_dir}/run\ntakeover = yes\n"
+                f"prefer = {' '.join(self.names)}\n")
+        for host in self.names:
+            self.write(host, vm, text)
 
     def write(self, host: str, vm: str, text: str) -> Path:
         path = self.hosts[host].vms_dir / f"{vm}.conf"
