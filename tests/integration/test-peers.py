@@ -179,7 +179,16 @@ def a_frozen_vm_goes_on_elsewhere() -> None:
 @check
 def a_frozen_vm_without_a_standby_goes_on_elsewhere() -> None:
     """Its host asks the next one that it prefers, by name and once; and takes it back no more."""
-    with PeerPair(is_told=True) as pair:
+    goes_on_elsewhere(has_leases=False)
+
+
+@check
+def and_so_it_does_under_a_lease() -> None:
+    goes_on_elsewhere(has_leases=True)
+
+
+def goes_on_elsewhere(has_leases: bool) -> None:
+    with PeerPair(is_told=True, has_leases=has_leases) as pair:
         one, two = pair.both()
         pair.define_single("db")
         try:
@@ -197,6 +206,9 @@ def a_frozen_vm_without_a_standby_goes_on_elsewhere() -> None:
             told = events.wait("recovered", match=lambda e: e["vm"] == "db")
             expect(told["peer"] == "hostB", told)
             two.wait_vm("db", is_primary, "runs on hostB")
+            if has_leases:
+                lease = one.call("Read", vm="db")["lease"]
+                expect((lease["free"], lease["owner"]) == (False, "hostB"), lease)
             shown = one.wait_vm("db", lambda vm: vm["host"] == "hostB", "hostA knows")
             expect(shown["desired"] == "stopped" and len(shown["frozen"]) == 1, shown)
             one.kill()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from labhost import VmHost
-from lablease import wait_until
+from lablease import LeaseArea, wait_until
 from labnet import Lab
 from labpki import pki_dir
 
@@ -15,16 +15,29 @@ KEEPER_PORT = 7400
 
 
 class PeerHost(VmHost):
-    """peers: lines of the section [peers], and [peer NAME] sections."""
+    """peers: lines of the section [peers], and [peer NAME] sections. area: of its leases."""
 
-    def __init__(self, lab: Lab, host: str, peers: str = "", lease: str = ""):
+    def __init__(self, lab: Lab, host: str, peers: str = "", area: Optional[LeaseArea] = None,
+                 host_id: int = 0):
         super().__init__(lab, host)
-        self.peers, self.lease = peers, lease
+        self.peers, self.area, self.host_id = peers, area, host_id
+
+    def argv(self, *options: str) -> list[str]:
+        if not self.area:
+            return super().argv(*options)
+        lease = {"host-id": str(self.host_id), "area": self.area.location,
+                 "lockspace": self.area.space, "io-timeout": f"{self.area.io_timeout_s}s",
+                 "renew": "500ms", "fence": "6s", "stop": "1500ms"}
+        return super().argv(*options, *(f"--{key}={value}" for key, value in lease.items()))
+
+    def is_member(self) -> bool:
+        status = self.call("Status")["host"]
+        return bool(status["state"] == "member" and status["valid_ms"] > 0)
 
     def write_config(self) -> None:
         super().write_config()
         with open(self.here / "holdfastd.conf", "a", encoding="ascii") as f:
-            f.write(f"{self.lease}[peers]\npki-dir = {pki_dir(self.lab)}\n{self.peers}")
+            f.write(f"[peers]\npki-dir = {pki_dir(self.lab)}\n{self.peers}")
 
     def peer(self) -> dict[str, Any]:
         """What it says of the only other one."""
@@ -50,8 +63,10 @@ class PeerHost(VmHost):
 class PeerPair:
     """with PeerPair() as pair: ... pair["hostA"] is a PeerHost whose daemon runs."""
 
-    def __init__(self, hosts: tuple[str, str] = ("hostA", "hostB"), is_told: bool = False):
+    def __init__(self, hosts: tuple[str, str] = ("hostA", "hostB"), is_told: bool = False,
+                 has_leases: bool = False):
         """is_told: each other's address is in holdfastd.conf."""
+        self.has_leases = has_leases
         self.names = hosts
         self.lab = Lab(hosts)
         self.is_told = is_told
@@ -59,8 +74,11 @@ class PeerPair:
 
     def __enter__(self) -> "PeerPair":
         self.lab.__enter__()
-        for host in self.names:
-            self.hosts[host] = PeerHost(self.lab, host, self.told(host))
+        area = LeaseArea(self.lab) if self.has_leases else None
+        if area:
+            area.init()
+        for number, host in enumerate(self.names, 1):
+            self.hosts[host] = PeerHost(self.lab, host, self.told(host), area, number)
         return self
 
     def told(self, host: str) -> str:
@@ -82,6 +100,9 @@ class PeerPair:
             host.start()
 
     def wait_up(self, timeout_s: float = 60.0) -> None:
+        if self.has_leases:
+            wait_until(lambda: all(h.is_member() for h in self.hosts.values()), "all join",
+                       timeout_s)
         wait_until(lambda: all(h.peer().get("is_up") for h in self.hosts.values()),
                    "the daemons know of each other", timeout_s)
 
