@@ -188,6 +188,13 @@ static uint32_t cgroup_wanted(void *ctx __attribute__((unused)))
 	return EPOLLPRI;
 }
 
+/* Was QEMU taken out of it? It runs then, while the empty cgroup stays frozen. */
+static bool is_qemu_outside(const struct hf_freezer *f)
+{
+	return hf_cgroup_is_empty(&f->k->cgroup) == 1 &&
+	       hf_process_id_is_alive(&f->certificate.qemu);
+}
+
 static void cgroup_ready(void *ctx, uint32_t revents __attribute__((unused)))
 {
 	struct hf_freezer *f = ctx;
@@ -196,7 +203,7 @@ static void cgroup_ready(void *ctx, uint32_t revents __attribute__((unused)))
 
 	if (r == 1 && !was)
 		hf_freezer_feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_CGROUP);
-	else if (r == 0 && was && !f->machine.is_qemu_dead)
+	else if (was && !f->machine.is_qemu_dead && (r == 0 || is_qemu_outside(f)))
 		hf_freezer_feed(f, HF_FREEZE_EV_WOKEN, 0);
 }
 
