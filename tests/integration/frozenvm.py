@@ -22,7 +22,7 @@ from checks import expect, poll, say
 from lab import Lab, LabError, Proc, Vm
 from labfreeze import (COUNTS, Instance, Monitor, TinyVm, cgroup_pids, cpu_ms, instances, is_alive,
                        is_cgroup_frozen, is_tap_held, monitor, monitor_argv, remove_cgroups)
-from protected import Keeper
+from protected import Control, Keeper
 
 HOST = "hostA"
 FROZEN_S = 60.0
@@ -57,6 +57,35 @@ def tiny_vm(lab: Lab, name: str, *options: str, **more: Any) -> TinyVm:
     return TinyVm(lab, f"{lab.prefix}{name}", options=("--lease", "no", *options), **more)
 
 
+class GuardingKeeper(Keeper):
+    """One that may have frozen its VM before anybody asks: its folder has another name then."""
+
+    def _connect(self) -> Control:
+        deadline = time.monotonic() + 60.0
+        while self.proc.is_running() and time.monotonic() < deadline:
+            for path in (self.path, *self.path.parent.parent.glob(f"{self.vm.name}@*/control")):
+                control = self._connect_to(path)
+                if control:
+                    return control
+            time.sleep(0.02)
+        raise LabError(f"keeper on {self.host} did not start: {self.log()}")
+
+    def _connect_to(self, path: Path) -> Optional[Control]:
+        """If it is this keeper's, and not one's that guards an older instance."""
+        try:
+            control = Control(path)
+        except OSError:
+            return None
+        with contextlib.suppress(EOFError, OSError):
+            control.send("Status")
+            reply = control.receive(20.0)
+            if reply and reply["status"]["pid"] == self.proc.pid:
+                self.path = path
+                return control
+        control.close()
+        return None
+
+
 class Guarded:
     """with Guarded(vm) as g: ... A VM under a keeper on hostA."""
 
@@ -64,7 +93,8 @@ class Guarded:
         self.vm, self.lab, self.host = vm, vm.lab, host
         self.options = options
         self.proc = vm.spawn(host, *options)
-        self.keeper = Keeper(vm, host, self.proc)  # type: ignore[arg-type]
+        self.keeper = GuardingKeeper(vm, host, self.proc)  # type: ignore[arg-type]
+        poll(lambda: self.keeper.seen("vm-starting"), "its events are followed")
         self.qemu_pid = self.keeper.qemu_pid
 
     def __enter__(self) -> "Guarded":

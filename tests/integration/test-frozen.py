@@ -206,8 +206,9 @@ def expect_fresh_runs_beside(g: Guarded) -> None:
     path = g.lab.host_dir(g.host) / "run" / g.vm.name / "control"
     poll(path.exists, f"the fresh copy runs: {proc.log_tail()}")
     poll(lambda: monitor(g.lab, g.host, g.vm.name).call("query-status")["running"], "it runs")
-    proc.signal(signal.SIGTERM)
-    expect(proc.wait(30.0) == 0, proc.log_tail())
+    with contextlib.closing(Control(path)) as control:
+        control.send("Stop", force=True)
+        expect(proc.wait(30.0) == 0, proc.log_tail())
 
 
 @check
