@@ -16,8 +16,10 @@ PROMISED = ("pause_idle", "pause_1k", "pause_10k", "commit_latency", "ping_prote
             "cpu_slowdown", "net_slowdown", "failover", "scan_per_gib", "tap_seq_write",
             "tap_rand_write", "tap_seq_read", "protected_seq_write", "redo", "pause_disk_extra",
             "acquire", "release", "handover", "handover_free_window", "idle_cpu_1vm",
-            "idle_cpu_100vm", "failover_host_death", "sim_schedules_per_s")
-MAY_BE_ZERO = ("pause_disk_extra", "handover_free_window")
+            "idle_cpu_100vm", "failover_host_death", "sim_schedules_per_s", "freeze",
+            "panic_to_event", "idle_cpu_200vm", "rss_per_vm", "start_200vm", "status_200vm",
+            "freeze_200vm", "tls_cost")
+MAY_BE_ZERO = ("pause_disk_extra", "handover_free_window", "idle_cpu_200vm")
 KEYS = {"name", "value", "unit", "p99", "n", "reference", "ratio"}
 
 
@@ -36,7 +38,7 @@ def fault_in(row: dict[str, object]) -> str:
     for key in ("reference", "ratio"):
         if row[key] is not None and not is_number(row[key], may_be_zero):
             return f"{key} is {row[key]}"
-    return "" if row["unit"] in ("ms", "ratio", "MiB/s", "1/s") else f"unit is {row['unit']}"
+    return "" if row["unit"] in ("ms", "ratio", "MiB", "MiB/s", "1/s") else f"unit is {row['unit']}"
 
 
 def run_quick(build: str) -> dict[str, dict[str, object]]:
