@@ -51,6 +51,7 @@ int hf_exit_of(int r, const struct hf_client *c)
 	case -EPERM:
 		return HF_EXIT_NO_PERMISSION;
 	case -ETIMEDOUT:
+	case -EINPROGRESS:
 		return HF_EXIT_TIMED_OUT;
 	case -EREMOTE:
 		return find(errors, sizeof(errors) / sizeof(errors[0]), c ? c->error : "",

@@ -135,16 +135,23 @@ static int receive(const struct hf_verb_options *o, struct hf_client *c, bool is
 		   struct json_object **ret, struct hf_err *err)
 {
 	struct hf_progress p;
+	char last[160] = "";
+	bool has_progressed = false;
 	int r;
 
 	hf_progress_begin(&p, o->verb);
 	while ((r = hf_client_reply(c, ret, err)) == 0 && is_more && c->is_continued) {
 		show_progress(&p, *ret);
+		(void)snprintf(last, sizeof(last), "%s", hf_rows_text(*ret, "text"));
+		has_progressed = true;
 		json_object_put(*ret);
 		*ret = NULL;
 	}
 	hf_progress_end(&p);
-	return r;
+	if (r != -ETIMEDOUT || !has_progressed)
+		return r;
+	hf_err_set(err, "it is not done yet, and goes on%s%s", last[0] ? ": " : "", last);
+	return -EINPROGRESS;
 }
 
 int hf_order_call(const struct hf_verb_options *o, struct hf_client *c, const char *method,

@@ -242,6 +242,7 @@ int hf_order_stop(const struct hf_verb_options *o)
 	struct json_object *p;
 	struct hf_instance at;
 	struct hf_err err = { "" };
+	int code;
 
 	if (hf_instance_parse(o->words[0], &at, &err) < 0)
 		return hf_exit_complain(o->verb, HF_EXIT_USAGE, &err);
@@ -249,7 +250,8 @@ int hf_order_stop(const struct hf_verb_options *o)
 		return stop_by_keeper(o);
 	p = about(o);
 	put_flag(p, "force", o->is_forced);
-	return hf_order_ask_daemon(o, "Stop", p, !o->is_no_wait, NULL);
+	code = hf_order_ask_daemon(o, "Stop", p, !o->is_no_wait, NULL);
+	return code == HF_EXIT_TIMED_OUT ? tell_not_ended(o) : code;
 }
 
 /* ---- freeze, offload ---- */

@@ -175,7 +175,6 @@ void hf_rows_add_frozen(struct json_object *rows, struct json_object *frozen)
 	set_if_missing(row, "cause", hf_rows_text(certificate, "cause"));
 	set_if_missing(row, "severity", hf_rows_text(certificate, "severity"));
 	set_if_missing(row, "cause_text", hf_rows_text(certificate, "cause_text"));
-	set_if_missing(row, "host", hf_rows_text(certificate, "host"));
 	copy(row, frozen, "certificate");
 }
 
@@ -248,7 +247,8 @@ static void set_reason(struct json_object *row)
 {
 	const char *cause = hf_rows_text(row, "cause");
 
-	if (strcmp(cause, "none") == 0 || strcmp(cause, "order") == 0)
+	/* That somebody wants it so needs no telling, but of one that is frozen it is why. */
+	if (strcmp(cause, "none") == 0 || (strcmp(cause, "order") == 0 && !hf_json_has(row, "id")))
 		cause = "";
 	set_if_missing(row, "reason", hf_rows_text(row, "definition_error"));
 	if (*cause)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A host as the command line tool meets it, without any QEMU: keepers and a daemon that answer what a
-test wants, or do not answer, and frozen instances on the disk.
+"""A host as the command line tool meets it, without any QEMU: keepers and a daemon that answer what
+a test wants, or do not answer, and frozen instances on the disk.
 
 Each service is a process of its own, called holdfast-fake, so that it can be stopped like the real
 one; it ends with its Host."""
@@ -26,8 +26,8 @@ def certificate(vm: str, fid: str, **changes: Any) -> dict[str, Any]:
         "version": 1, "state": "frozen", "vm": vm, "id": fid, "host": "alpha",
         "instance": fid + "0" * 23 + "1",
         "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        "cause": "guest-panic", "severity": "fatal", "cause_text": "the guest's kernel has panicked",
-        "topology": "", "cause_time_ns": T0_NS, "frozen_time_ns": T0_NS + 12_000_000,
+        "cause": "guest-panic", "severity": "fatal",
+        "cause_text": "the guest's kernel has panicked", "topology": "", "cause_time_ns": T0_NS, "frozen_time_ns": T0_NS + 12_000_000,
         "awakenings": 0, "keeper": nobody, "qemu": nobody, "disks": nobody, "qemu_fate": "none",
         "cgroup": "", "cgroup_id": 0, "cwd": "/", "lease": "released", "lver": 3, "ram": "file",
         "ram_holder": nobody, "ram_fd": 0, "ram_bytes": 256 << 20, "page_bytes": 0,
@@ -44,8 +44,8 @@ def certificate(vm: str, fid: str, **changes: Any) -> dict[str, Any]:
 
 class Service:
     """Answers calls by the last part of their method's name: with an object, with a list of them of
-    which the last one is the last reply, or with {"error": ..., "parameters": ...}; null: never. What is
-    asked for is written to the log, a line each."""
+    which the last one is the last reply (null: it never comes), or with {"error": ...,
+    "parameters": ...}; null: never. What is asked for is written to the log, a line each."""
 
     def __init__(self, folder: Path, answers: dict[str, Any]):
         folder.mkdir(mode=0o700, parents=True)
@@ -145,8 +145,9 @@ def _answer(client: socket.socket, call: dict[str, Any], answers: dict[str, Any]
         "method": call["method"]}})
     if answer is None:
         return
+    is_open = isinstance(answer, list) and answer[-1:] == [None]  # the last one never comes
     replies = answer if isinstance(answer, list) else [answer]
-    for i, reply in enumerate(replies):
+    for i, reply in enumerate(replies[:-1] if is_open else replies):
         if "error" in reply:
             reply = {**reply, "error": reply["error"].replace("@", interface)}
         else:
