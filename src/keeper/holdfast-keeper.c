@@ -511,8 +511,10 @@ static int set_up(struct hf_keeper *k, struct hf_err *err)
 		hf_ownership_permit_disks(k->ownership);
 	if (!r)
 		r = start_guest(k, err);
-	if (r < 0)
+	if (r < 0) {
+		hf_saver_take_back(k);
 		return r;
+	}
 	if (is_standby)
 		return hf_standby_side_start(k, err);
 	r = run_guest(k, err);

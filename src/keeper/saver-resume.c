@@ -17,6 +17,7 @@
 struct hf_saved {
 	struct hf_savenote note;
 	bool is_used;
+	uint64_t lver; /* ours, that follows the saved VM's; 0: none */
 };
 
 int hf_saver_find(struct hf_keeper *k, struct hf_err *err)
@@ -50,14 +51,16 @@ int hf_saver_find(struct hf_keeper *k, struct hf_err *err)
 	return 0;
 }
 
-static int check_lease(const struct hf_keeper *k, struct hf_err *err)
+static int check_lease(struct hf_keeper *k, struct hf_err *err)
 {
 	uint64_t saved = k->saved->note.lver;
 	uint64_t now = k->ownership ? hf_ownership_lver(k->ownership) : 0;
 
 	/* Each ownership has its number: ours must be the one after the saved VM's. */
-	if (!saved || !now || now == saved + 1 || now == saved)
+	if (!saved || !now || now == saved + 1 || now == saved) {
+		k->saved->lver = now;
 		return 0;
+	}
 	hf_err_set(err,
 		   "the VM has run elsewhere since it was saved (its lease has gone from version "
 		   "%" PRIu64 " to %" PRIu64 ")",
@@ -72,9 +75,9 @@ int hf_saver_check(struct hf_keeper *k, struct hf_err *err)
 
 	if (!k->saved)
 		return 0;
-	r = hf_savefile_check_images(&k->saved->note, &why);
+	r = check_lease(k, &why);
 	if (!r)
-		r = check_lease(k, &why);
+		r = hf_savefile_check_images(&k->saved->note, &why);
 	if (!r)
 		return 0;
 	if (k->set->is_forced) {
@@ -205,11 +208,20 @@ void hf_saver_resumed(struct hf_keeper *k)
 
 void hf_saver_take_back(struct hf_keeper *k)
 {
+	struct hf_saved *s = k->saved;
 	struct hf_err err = { "" };
+	int r = 0;
 
-	if (k->saved && k->saved->is_used &&
-	    hf_savefile_give_back(k->set->state_dir, k->name, &err) < 0)
+	if (!s)
+		return;
+	if (s->is_used)
+		r = hf_savefile_give_back(k->set->state_dir, k->name, &err);
+	/* The lease was ours in between, and nothing ran under it. */
+	if (!r && s->lver && s->note.lver && s->lver != s->note.lver) {
+		s->note.lver = s->lver;
+		r = hf_savefile_update(k->set->state_dir, &s->note, &err);
+	}
+	if (r < 0)
 		hf_log(&k->journal, HF_LOG_ERROR, "the saved state cannot be kept: %s", err.text);
-	if (k->saved)
-		k->saved->is_used = false;
+	s->is_used = false;
 }

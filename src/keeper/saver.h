@@ -67,7 +67,7 @@ bool hf_saver_was_running(const struct hf_keeper *k);
 
 /* It runs (or stands still as it did): what is left of the state is removed. */
 void hf_saver_resumed(struct hf_keeper *k);
-/* The start has failed after load(): it can be tried again. Nothing if there is nothing to take back. */
+/* The start has failed after find(): it can be tried again. Nothing if there is nothing to take back. */
 void hf_saver_take_back(struct hf_keeper *k);
 
 void hf_saver_free(struct hf_keeper *k);

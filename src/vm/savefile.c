@@ -211,7 +211,6 @@ static int look_at(struct hf_saved_image *i, struct hf_err *err)
 
 int hf_savefile_settle(const char *state_dir, struct hf_savenote *note, struct hf_err *err)
 {
-	char old[PATH_MAX], new[PATH_MAX];
 	int r = 0;
 
 	for (unsigned int i = 0; !r && i < note->n_images; i++)
@@ -219,6 +218,14 @@ int hf_savefile_settle(const char *state_dir, struct hf_savenote *note, struct h
 	if (r < 0)
 		return r;
 	note->is_settled = true;
+	return hf_savefile_update(state_dir, note, err);
+}
+
+int hf_savefile_update(const char *state_dir, const struct hf_savenote *note, struct hf_err *err)
+{
+	char old[PATH_MAX], new[PATH_MAX];
+	int r;
+
 	path_of(old, state_dir, note->vm, "saved", "save.json.new");
 	path_of(new, state_dir, note->vm, "saved", "save.json");
 	(void)unlink(old);

@@ -37,6 +37,10 @@ void hf_savefile_drop_new(const char *state_dir, const char *vm);
 int hf_savefile_settle(const char *state_dir, struct hf_savenote *note,
 		       struct hf_err *err) HF_MUST_CHECK;
 
+/* Replaces the note of `saved`, durable on return. */
+int hf_savefile_update(const char *state_dir, const struct hf_savenote *note,
+		       struct hf_err *err) HF_MUST_CHECK;
+
 /* 0; -ENOENT: nothing is saved; -errno with @err. */
 int hf_savefile_find(const char *state_dir, const char *vm, struct hf_savenote *ret,
 		     struct hf_err *err) HF_MUST_CHECK;
