@@ -269,12 +269,13 @@ int hf_vms_spawn(struct hf_vms_vm *vm, bool is_standby, struct hf_err *err)
 	return 0;
 }
 
-static bool has_guard(const struct hf_vms_vm *vm, const char *id)
+/* Also the keeper itself: its folder has its new name before the event says so. */
+static bool is_followed(const struct hf_vms_vm *vm, pid_t pid)
 {
 	for (const struct hf_vmlink *l = vm->guards; l; l = l->next)
-		if (strcmp(l->id, id) == 0)
+		if (l->pid == pid)
 			return true;
-	return false;
+	return vm->keeper && vm->keeper->pid == pid;
 }
 
 static void found_guard(struct hf_vms_vm *vm, const char *id, pid_t pid)
@@ -283,7 +284,7 @@ static void found_guard(struct hf_vms_vm *vm, const char *id, pid_t pid)
 	struct hf_vmlink *l;
 
 	(void)snprintf(folder, sizeof(folder), "%s@%s", vm->name, id);
-	if (has_guard(vm, id) || follow(vm, folder, pid, -1, &l) < 0)
+	if (is_followed(vm, pid) || follow(vm, folder, pid, -1, &l) < 0)
 		return;
 	(void)snprintf(l->id, sizeof(l->id), "%s", id);
 	l->next = vm->guards;

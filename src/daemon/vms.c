@@ -429,7 +429,8 @@ static void boot(struct hf_vms_vm *vm)
 
 	if (vm->file.n_hosts && vm->wanted.is_started)
 		is_wanted = true;
-	else if (vm->file.n_hosts && is_wanted) /* on the first of them: both boot, perhaps at once */
+	else if (vm->file.n_hosts &&
+		 is_wanted) /* on the first of them: both boot, perhaps at once */
 		hf_wanted_order(&vm->wanted, true, "", vm->d->conf.name);
 	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_WANTED,
 							   .is_wanted = is_wanted });
