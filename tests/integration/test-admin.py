@@ -20,7 +20,8 @@ HOLDFAST = os.path.abspath(sys.argv[1])
 NO_DAEMON_S = 2.0
 SLACK_S = 3.0  # of a loaded machine, for starting and ending a process
 STATUS = {"running": 0, "migrating": 0, "shut-off": 3, "standby": 10, "starting": 11,
-          "incoming": 11, "paused": 12, "freezing": 13, "frozen": 14, "saved": 15, "crashed": 16, "failed": 16}
+          "incoming": 11, "paused": 12, "freezing": 13, "frozen": 14, "saved": 15,
+          "crashed": 16, "failed": 16}
 
 
 def host() -> Host:
@@ -56,7 +57,8 @@ def list_knows_all_kinds() -> list[str]:
         (h.state_dir / "mail/saved").mkdir(parents=True)
         (h.state_dir / "mail/saved/save.json").write_text("{}")
         h.daemon([{"vm": "broken", "life": "failed", "role": "", "defined": True,
-                   "desired": "started", "definition_error": "broken.conf:3: no such key", "reason": "", "host": "",
+                   "desired": "started", "definition_error": "broken.conf:3: no such key",
+                   "reason": "", "host": "",
                    "keeper_pid": 0}])
         got = rows(h)
         lives = {name: row["life"] for name, row in got.items()}
@@ -67,7 +69,8 @@ def list_knows_all_kinds() -> list[str]:
                   zip(text, ["STATE"] + [want[name] for name in sorted(want)])}
         bare = h.run("list", "--no-legend").stdout.splitlines()
         return wrong("lives", lives == want, lives) + \
-            wrong("order", list(got) == sorted(got), got) + wrong("aligned", len(starts) == 1, text) + wrong("legend", bare == text[1:], bare) + \
+            wrong("order", list(got) == sorted(got), got) + \
+            wrong("aligned", len(starts) == 1, text) + wrong("legend", bare == text[1:], bare) + \
             wrong("frozen", got["web"]["frozen"] == ["3fa20c11"], got["web"]) + \
             wrong("reasons", got["broken"]["reason"] == "broken.conf:3: no such key" and
                   got["web@3fa20c11"]["cause"] == "guest-panic", got)
@@ -351,7 +354,8 @@ def definitions_are_checked() -> list[str]:
         found = {Path(one["file"]).name: one["ok"] for one in h.json("check-config", str(good),
                                                                      str(bad))}
         problems += wrong("--json", found == {"good.conf": True, "bad.conf": False}, found)
-        return problems + exits(h.run("check-config", "/nowhere/web.conf"), 1, "/nowhere/web.conf") + \
+        problems += exits(h.run("check-config", "/nowhere/web.conf"), 1, "/nowhere/web.conf")
+        return problems + \
             exits(h.run("check-config", "/nowhere/web"), 1, "NAME.conf")
 
 

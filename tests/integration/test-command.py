@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What an administrator does: looking, handing over, stopping, signals, and mistakes. A mistake is
-refused with a reason, and does no harm to a guest that runs. What needs no QEMU is in test-admin.py."""
+refused with a reason, and does no harm to a guest that runs. What needs no QEMU is in
+test-admin.py."""
 
 import json
 import os
@@ -38,7 +39,8 @@ def status_list_and_events() -> None:
         follower = pair.vm.events("hostA")
         follower.wait_event("protected")
         text = cli(pair, "hostA", "status", "vm1").stdout
-        for word in ("life running", "vm1: primary, protected", "committed of", "pause", "commit", "held"):
+        for word in ("vm1: primary, protected", "life running", "committed of", "pause", "commit",
+                     "held"):
             expect(word in " ".join(text.split()), f"no \"{word}\" in: {text}")
         done = cli(pair, "hostB", "status", "vm1")
         expect("vm1: standby, ready" in done.stdout and done.returncode == 10, done)

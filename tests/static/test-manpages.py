@@ -361,8 +361,9 @@ def pages_are_clean() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(tap.run([options_are_documented, keys_are_documented, commands_are_documented, rows_are_documented,
-                      command_options_are_documented, lease_commands_are_documented,
+    sys.exit(tap.run([options_are_documented, keys_are_documented, commands_are_documented,
+                      rows_are_documented, command_options_are_documented,
+                      lease_commands_are_documented,
                       exit_codes_are_documented, exit_codes_are_kept, events_are_documented,
                       daemon_settings_are_documented, daemon_interface_is_documented,
                       status_is_documented, plugin_parameters_are_documented, pages_are_clean]))

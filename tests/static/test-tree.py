@@ -31,13 +31,13 @@ def relative(path: Path) -> str:
 
 
 def licences() -> list[str]:
-    """each file names its licence in its first line, or in the one after #!"""
+    """each file names its licence in its first line, or in the one after #! or #compdef"""
     problems = []
     for path in files():
         if WITHOUT_SPDX.search(relative(path)):
             continue
         head = path.read_text(errors="replace").splitlines()[:2]
-        first = head[1:] if head and head[0].startswith("#!") else head[:1]
+        first = head[1:] if head and head[0].startswith(("#!", "#compdef ")) else head[:1]
         if not first or SPDX not in first[0]:
             problems.append(f"{relative(path)}: no '{SPDX}' in its first line")
     return problems
