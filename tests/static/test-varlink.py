@@ -14,6 +14,7 @@ TEXTS = ROOT / "data" / "varlink"
 # The interface, its name in the sources, the file of its table, and those that answer with errors.
 SERVED = (
     ("org.holdfast.Host", "HF_HOST_INTERFACE", "src/daemon/hostctl.c", "src/daemon/*.c"),
+    ("org.holdfast.Peer", "HF_PEER_INTERFACE", "src/daemon/peers-serve.c", "src/daemon/peers*.c"),
     ("org.holdfast.Keeper", "INTERFACE", "src/keeper/control.c", "src/keeper/*.c"),
 )
 
@@ -62,6 +63,8 @@ def members() -> list[str]:
     told = set(re.findall(r"(?m)^  (\w+):", body.group(1)))
     source = (ROOT / "src/daemon/vms-view.c").read_text()
     shown = set(re.findall(r'(?:add_\w+|json_object_object_add)\(o, "(\w+)"', source))
+    peers = re.search(r"(?ms)^static void on_view\(.*?^}", (ROOT / "src/daemon/peers.c").read_text())
+    shown |= set(re.findall(r'\(\s*o, "(\w+)"', peers.group(0) if peers else ""))
     return [f"{name}: only in the {'source' if name in shown else 'description'}"
             for name in sorted(told ^ shown)]
 
