@@ -20,6 +20,7 @@ from checks import check, expect, main, poll
 from frozenvm import HOST, Guarded, cli, tiny_vm  # noqa: E402
 from lab import Lab, Proc  # noqa: E402
 from labfreeze import COUNTER_ADDRESS, COUNTS, state_folder  # noqa: E402
+from leased import Leased  # noqa: E402
 from protected import HOSTS, Pair  # noqa: E402
 
 
@@ -192,6 +193,29 @@ def an_interrupted_resume_is_not_repeated() -> None:
         with counting_on(lab, "twice") as g:
             expect(counter(g) < at, "it was resumed again")
             expect("saved.used" in g.keeper.log(), g.keeper.log())
+
+
+@check
+def a_lease_tells_whose_state_is_the_last() -> None:
+    """Given back by a save. A start that failed under it changes nothing; a life elsewhere does."""
+    with Leased() as leased:
+        boot = leased.guest.stat()["boot"]
+        leased.keeper.ask("Save", 60.0)
+        expect(leased.keeper.exit_code() == 0, leased.keeper.log())
+        poll(lambda: leased.owner() == "", "the lease is free")
+        failed = leased.spawn("hostA", "--preload", "/no/such/file.so")
+        expect(failed.wait(60) != 0, "it started")
+        with contextlib.closing(leased.run("hostA")) as again:
+            leased.guest.wait_up()
+            expect(leased.guest.stat()["boot"] == boot, "it has booted")
+            again.ask("Save", 60.0)
+            expect(again.exit_code() == 0, again.log())
+        with contextlib.closing(leased.run("hostB")) as other:
+            other.ask("Stop", force=True)
+            other.exit_code()
+        stale = leased.spawn("hostA")
+        code, text = stale.wait(60), stale.log.read_text(errors="replace")
+        expect(code != 0 and "has run elsewhere" in text, (code, text[-2000:]))
 
 
 @check
