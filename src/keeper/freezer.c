@@ -441,7 +441,9 @@ static void look_at(const struct hf_freezer *f, const struct hf_freezer_why *why
 	*ret = (struct hf_freeze_given){
 		.is_qemu_alive = p->pid >= 0,
 		.is_qmp_silent = why->cause == HF_VM_CAUSE_HANG,
-		.is_guest_stopped = !k->is_guest_running && why->cause != HF_VM_CAUSE_HANG,
+		/* A checkpoint's `cont` may still be on its way. */
+		.is_guest_stopped = !k->is_guest_running && why->cause != HF_VM_CAUSE_HANG &&
+				    !k->ops->is_own_standstill(k->role),
 		.has_nets = hf_guest_net_count(k->guest) > 0,
 		.has_disks = k->disks != NULL,
 		.has_cgroup = k->cgroup.dir_fd >= 0,
