@@ -205,5 +205,6 @@ void hf_freezer_disks_dead(struct hf_freezer *f)
 				  &f->sync_worker) == 0)
 		return;
 	free(im);
-	hf_freezer_feed(f, HF_FREEZE_EV_FAILED, HF_FREEZE_DISKS);
+	(void)sync_images(&(struct images){ .f = f, .cmdline = f->k->cmdline });
+	hf_freezer_feed(f, HF_FREEZE_EV_DISKS_DEAD, HF_FREEZE_DISKS);
 }

@@ -92,11 +92,15 @@ void hf_frozen_side_certified(struct hf_keeper *k)
 		k->ops->frozen(k->role);
 }
 
-/* Not from within the calls of what is let go of here. */
+/* Not from within the calls of what is let go of here. What the role has in memory stays till the end of the
+ * program. */
 static void let_go(void *ctx)
 {
 	struct hf_keeper *k = ctx;
 
+	k->ops->rest(k->role);
+	k->role = k;
+	k->ops = &frozen_ops;
 	hf_guest_remove_nets(k->guest);
 	hf_meetings_free(k->meetings);
 	k->meetings = NULL;
@@ -111,12 +115,8 @@ static void let_go(void *ctx)
 
 void hf_frozen_side_enter(struct hf_keeper *k)
 {
-	if (k->ops == &frozen_ops)
-		return;
-	k->ops->rest(k->role);
-	k->role = k;
-	k->ops = &frozen_ops;
-	hf_timer_set(&k->frozen_timer, &k->loop, 0, let_go, k);
+	if (k->ops != &frozen_ops)
+		hf_timer_set(&k->frozen_timer, &k->loop, 0, let_go, k);
 }
 
 /* ---- release ---- */

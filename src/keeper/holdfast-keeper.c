@@ -257,9 +257,11 @@ static int read_cmdline(struct hf_keeper *k, struct hf_err *err)
 static void open_cgroup(struct hf_keeper *k)
 {
 	struct hf_err err = { "" };
-	char name[16 + HF_NAME_MAX];
+	char name[16 + HF_NAME_MAX + HF_ID_TEXT];
+	char id[HF_ID_TEXT];
 
-	(void)snprintf(name, sizeof(name), "holdfast-%s", k->name);
+	(void)snprintf(name, sizeof(name), "holdfast-%s-%.8s", k->name,
+		       hf_id_format(k->instance, id));
 	if (hf_cgroup_open(name, &k->cgroup, &err) == 0)
 		return;
 	k->cgroup = HF_CGROUP_NONE;
