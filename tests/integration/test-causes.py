@@ -35,7 +35,7 @@ NOT_HAD = ("skipped",)
 ORDERLY = {"stop": ("done", "skipped"), "nets": NOT_HAD, "state": DONE, "disks": NOT_HAD, "cgroup": DONE,
            "lease": NOT_HAD}
 DEAD = {"stop": NOT_HAD, "state": ("skipped", "failed"), "cgroup": NOT_HAD}
-EXIT_DIED, EXIT_RESTART = 4, 7
+EXIT_DIED, EXIT_LEASE, EXIT_RESTART = 4, 6, 7
 
 
 @contextlib.contextmanager
@@ -145,8 +145,8 @@ def kill_qemu(number: int) -> Callable[[Guarded], None]:
 @check
 def a_killed_qemu_freezes() -> None:
     """Its memory is there, though it is not."""
-    frozen_by(kill_qemu(signal.SIGKILL), "qemu-killed", steps=DEAD, is_qemu_kept=False,
-              is_state_kept=False)
+    frozen_by(kill_qemu(signal.SIGKILL), "qemu-killed", "--on-killed", "freeze", steps=DEAD,
+              is_qemu_kept=False, is_state_kept=False)
 
 
 @check
@@ -507,24 +507,45 @@ def expect_disk_frozen(g: Guarded, disk: FailingDisk, has_disk_process: bool) ->
 
 # --- the lease -----------------------------------------------------------------------------------
 
-@check
-def a_lost_lease_freezes() -> None:
+class Freezing(Leased):
+    """Under the other policy than the default."""
+
+    def argv(self, *options: str) -> list[str]:
+        return super().argv("--on-lease-lost", "freeze", *options)
+
+
+def lose_lease(leased: Leased) -> None:
     """The host is cut off, its lease runs out, the VM stands still; another host takes it. When the
     host is back it learns that the VM is not its own any more."""
-    with Leased(serial="null") as leased:
-        lab, keeper, name = leased.lab, leased.keeper, leased.vm.name
-        lab.cut("hostA")
-        poll(lambda: keeper.status()["guest"] == "stopped", "it stands still without a lease", 60)
-        expect(keeper.status()["pause"] == "lease", keeper.status())
-        code = take_lease(leased)
-        expect(code == 0, f"hostB cannot have the lease: {code}")
-        lab.heal("hostA")
-        keeper.wait("frozen", timeout_s=120.0)
-        found = instances(lab, "hostA", name)
+    keeper = leased.keeper
+    leased.lab.cut("hostA")
+    poll(lambda: keeper.status()["guest"] == "stopped", "it stands still without a lease", 60)
+    expect(keeper.status()["pause"] == "lease", keeper.status())
+    expect(take_lease(leased) == 0, "hostB cannot have the lease")
+    leased.lab.heal("hostA")
+
+
+@check
+def a_lost_lease_freezes() -> None:
+    with Freezing(serial="null") as leased:
+        lose_lease(leased)
+        leased.keeper.wait("frozen", timeout_s=120.0)
+        found = instances(leased.lab, "hostA", leased.vm.name)
         expect(len(found) == 1 and found[0].is_certified(), found)
         c = found[0].certificate
         expect(c["cause"] == "lease-lost" and not found[0].bad_checks(), c)
         expect(c["lease"] != "held", c["lease"])
+
+
+@check
+def a_lost_lease_ends_it() -> None:
+    """By default: it goes on elsewhere, and no fault of its own is to be looked into."""
+    with Leased(serial="null") as leased:
+        lose_lease(leased)
+        expect(leased.keeper.exit_code(120.0) == EXIT_LEASE, leased.keeper.log())
+        expect(not instances(leased.lab, "hostA", leased.vm.name), "it was frozen")
+        expect(leased.keeper.seen("ended"), leased.keeper.events[-1])
+        expect(leased.keeper.events[-1]["cause"] == "lease-lost", leased.keeper.events[-1])
 
 
 def take_lease(leased: Leased) -> int:
