@@ -121,7 +121,6 @@ static void restore_terminal(struct inspect *i)
 	i->is_raw = false;
 }
 
-/* Output stays as it is: what we say ourselves is to begin at the left. */
 static void make_raw(struct inspect *i)
 {
 	struct termios raw;
@@ -130,7 +129,6 @@ static void make_raw(struct inspect *i)
 		return;
 	raw = i->before;
 	cfmakeraw(&raw);
-	raw.c_oflag = i->before.c_oflag;
 	i->is_raw = tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw) == 0;
 }
 
@@ -154,13 +152,11 @@ static void take_key(struct inspect *i, char key)
 	bool was_escaped = i->is_escaped;
 
 	i->is_escaped = false;
-	if (!i->is_raw || (key != ESCAPE && !was_escaped))
-		to_guest(i, &key, 1);
-	else if (!was_escaped)
+	if (i->is_raw && key == ESCAPE && !was_escaped)
 		i->is_escaped = true;
-	else if (key == 'x')
+	else if (was_escaped && key == 'x')
 		finish(i, "");
-	else if (key == ESCAPE)
+	else if (!was_escaped || key == ESCAPE)
 		to_guest(i, &key, 1);
 }
 
@@ -296,7 +292,7 @@ static bool is_to_stand_still(const struct inspect *i)
 static int begin(struct inspect *i, struct hf_err *err)
 {
 	bool is_still = false;
-	int pair[2];
+	int pair[2] = { -1, -1 };
 	int r = hf_exam_open("inspect", i->state_dir, &i->instance, &i->x, err);
 
 	if (!r)

@@ -143,7 +143,7 @@ static int take_images(const struct json_object *o, struct hf_savenote *n, struc
 
 static int take_all(const struct json_object *o, struct hf_savenote *n, struct hf_err *err)
 {
-	uint64_t version, crc;
+	uint64_t version, crc = 0;
 	int r = take_u64(o, "version", 1, UINT32_MAX, &version, err);
 
 	if (!r)

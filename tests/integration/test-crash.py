@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""crash(8) opens the dump of a panicked guest and tells of the panic: with the symbols of Debian's kernel,
-which are 283 MB to fetch, so it is part of `make soak` only.
+"""crash(8) opens the dump of a panicked guest and tells of the panic: with the symbols of Debian's
+kernel, which are 283 MB to fetch, so it is part of `make soak` only.
 
 usage: test-crash.py [PATTERN]    only the checks whose name contains PATTERN
-Environment: HF_BUILD_DIR, HF_GUEST_DIR, QEMU; HF_SOAK_MINUTES; HF_VMLINUX: of the guest's kernel, with symbols,
-instead of fetching it. Exit status: 0, 1, or 77 when not root."""
+Environment: HF_BUILD_DIR, HF_GUEST_DIR, QEMU; HF_SOAK_MINUTES; HF_VMLINUX: of the guest's kernel,
+with symbols, instead of fetching it. Exit status: 0, 1, or 77 when not root."""
 
 import contextlib
 import os

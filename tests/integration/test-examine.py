@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Frozen VMs are looked into: `holdfast dump` and `holdfast inspect`. What they give is read by a parser of
-our own, and by gdb where it is; the frozen instance's memory and images are compared byte by byte before
-and after.
+"""Frozen VMs are looked into: `holdfast dump` and `holdfast inspect`. What they give is read by a
+parser of our own, and by gdb where it is; the frozen instance's memory and images are compared byte
+by byte before and after.
 
 usage: test-examine.py [PATTERN]    only the checks whose name contains PATTERN
 Environment: HF_BUILD_DIR, HF_GUEST_DIR, QEMU; HF_SEED. Exit status: 0, 1, or 77 when not root."""
@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from pathlib import Path
 from typing import Any, Iterator, Optional
@@ -36,7 +38,7 @@ ET_CORE, EM_386, EM_X86_64 = 4, 3, 62  # by the mode that the processor was in
 PT_LOAD, PT_NOTE, NT_PRSTATUS = 1, 4, 1
 
 
-# --- what reads a dump ------------------------------------------------------------------------------
+# --- what reads a dump ---------------------------------------------------------------------------
 
 class Core:
     """An ELF core file."""
@@ -115,12 +117,19 @@ def unchanged(g: Guarded, image: Optional[Path] = None) -> Iterator[Instance]:
     expect(look() == before, "the frozen instance has changed")
 
 
-def leftovers() -> list[str]:
+def work_folders() -> list[str]:
     return [str(path) for path in Path("/var/tmp").glob("holdfast-*")
             if re.match(r"holdfast-(dump|inspect)\.", path.name)]
 
 
-# --- dump -------------------------------------------------------------------------------------------
+FOREIGN = work_folders()  # somebody was killed here before
+
+
+def leftovers() -> list[str]:
+    return [path for path in work_folders() if path not in FOREIGN]
+
+
+# --- dump ----------------------------------------------------------------------------------------
 
 @check
 def a_dump_has_memory_and_registers() -> None:
@@ -132,7 +141,8 @@ def a_dump_has_memory_and_registers() -> None:
                 done = cli(g, "dump", f"{g.vm.name}@{instance.id[:3]}", str(to / form), "--format",
                            form, timeout_s=90)
                 expect(done.returncode == 0 and not done.stderr, done)
-                expect((to / form).stat().st_mode & 0o7777 == 0o600, oct((to / form).stat().st_mode))
+                mode = (to / form).stat().st_mode & 0o7777
+                expect(mode == 0o600, oct(mode))
             expect(sorted(path.name for path in to.iterdir()) == ["elf", "kdump-zlib", "raw"],
                    list(to.iterdir()))
             expect((to / "raw").read_bytes() == ram_path(instance).read_bytes(), "raw is not RAM")
@@ -227,7 +237,7 @@ def a_vm_that_runs_is_dumped_by_its_keeper() -> None:
         expect([path.name for path in to.iterdir()] == ["core"], list(to.iterdir()))
 
 
-# --- inspect ----------------------------------------------------------------------------------------
+# --- inspect -------------------------------------------------------------------------------------
 
 class Stub:
     """QEMU's gdb stub, spoken to by hand. As long as one is connected the machine stands still."""
@@ -337,11 +347,12 @@ def counter(stub: Stub) -> int:
 
 @check
 def a_frozen_vm_lives_on_a_private_copy() -> None:
-    """It counts on there, and not in what is kept; it cannot reach anything. Two at once are two copies."""
+    """It counts on there, and not in what is kept; it cannot reach anything."""
     with counting("inspect") as g:
         freeze(g)
         with unchanged(g) as instance, Inspection(g, "--run") as i:
-            frozen_at = int.from_bytes(ram_path(instance).read_bytes()[COUNTER_ADDRESS:][:4], "little")
+            kept = ram_path(instance).read_bytes()[COUNTER_ADDRESS:][:4]
+            frozen_at = int.from_bytes(kept, "little")
             with i.stub() as stub:
                 first = counter(stub)
                 expect(first >= frozen_at, (first, frozen_at))
@@ -365,8 +376,8 @@ def expect_walls(i: Inspection) -> None:
     expect(int(status["CapEff"], 16) == 1 << 2, f"capabilities {status['CapEff']}")
     expect(status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2", status)
     for kind in ("net", "mnt", "ipc"):
-        expect(os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/{i.proc.pid}/ns/{kind}"),
-               f"its {kind} namespace is not its own")
+        own, ours = (os.readlink(f"/proc/{p}/ns/{kind}") for p in (pid, i.proc.pid))
+        expect(own != ours, f"its {kind} namespace is not its own")
     devices = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
     expect([line.split(":")[0].strip() for line in devices] == ["lo"], devices)
     mounts = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
@@ -423,7 +434,46 @@ def nonsense_is_refused() -> None:
         expect(done.returncode == 1 and "--gdb" in done.stderr, done)
 
 
-# --- a real guest -----------------------------------------------------------------------------------
+@check
+def its_console_is_the_terminal() -> None:
+    """What the guest says is seen, Ctrl-A x leaves, and the terminal is as it was before."""
+    with Lab((HOST,)) as lab:
+        vm = guest_vm(lab, f"{lab.prefix}console", 0)
+        with Guarded(vm) as g:
+            with Guest(lab, vm.addr) as guest:
+                guest.wait_up(120.0)
+            freeze(g)
+            ours, theirs = os.openpty()
+            before = termios.tcgetattr(theirs)
+            with unchanged(g):
+                proc = subprocess.Popen(
+                    [vm.holdfast(), "inspect", vm.name, "--state-dir",
+                     str(lab.host_dir(HOST) / "state")],
+                    stdin=theirs, stdout=theirs, stderr=theirs)
+                try:
+                    text = read_until(ours, rb"Ctrl-A x ends this")
+                    poll(lambda: termios.tcgetattr(theirs) != before, "the terminal is raw")
+                    text += read_until(ours, rb"tick \d+\r+\n")
+                    os.write(ours, b"\x01x")
+                    expect(proc.wait(30) == 0, text)
+                finally:
+                    proc.kill()
+                    proc.wait()
+            expect(termios.tcgetattr(theirs) == before, "the terminal is not as it was")
+            os.close(ours)
+            os.close(theirs)
+
+
+def read_until(fd: int, pattern: bytes, timeout_s: float = 90.0) -> bytes:
+    text, deadline = b"", time.monotonic() + timeout_s
+    while not re.search(pattern, text):
+        left = deadline - time.monotonic()
+        expect(left > 0 and select.select([fd], [], [], left)[0], f"no {pattern!r} in {text!r}")
+        text += os.read(fd, 4096)
+    return text
+
+
+# --- a real guest --------------------------------------------------------------------------------
 
 def find_all(core: Core, what: bytes) -> list[int]:
     found, step = [], 1 << 20
@@ -442,8 +492,7 @@ def rip_of(prstatus: bytes) -> int:
 
 @check
 def a_panicked_guests_dump_tells() -> None:
-    """The marker that a process of the guest held, registers of both vCPUs, in the kernel. Its console
-    goes nowhere in an examination: the file that it was is not touched."""
+    """The marker that a process of the guest held, registers of both vCPUs, in the kernel."""
     with scratch() as to, Lab((HOST,)) as lab:
         vm = guest_vm(lab, f"{lab.prefix}panicked", 0, smp=2, extra=("-device", "pvpanic"))
         with Guarded(vm) as g:

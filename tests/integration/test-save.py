@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""`holdfast save`, and the start that resumes from it: memory, devices and disks are those that were; each
-state is resumed once; whatever goes wrong on the way, the VM runs on.
+"""`holdfast save`, and the start that resumes from it: memory, devices and disks are those that
+were; each state is resumed once; whatever goes wrong on the way, the VM runs on.
 
 usage: test-save.py [PATTERN]    only the checks whose name contains PATTERN
 Environment: HF_BUILD_DIR, HF_GUEST_DIR, QEMU; HF_SEED. Exit status: 0, 1, or 77 when not root."""
@@ -234,7 +234,7 @@ def only_what_can_be_saved_is() -> None:
 
 @check
 def a_protected_vm_is_saved_and_its_standby_hears_of_it() -> None:
-    """It ends in order: the standby does not take over. Its peers and clients go on with it afterwards."""
+    """It ends in order: the standby does not take over."""
     with Pair() as pair:
         pair.guest.ask("mem 16")
         boot, value = pair.guest.stat()["boot"], pair.guest.stat()["counter"]
