@@ -32,8 +32,8 @@ from leased import Leased  # noqa: E402
 DONE = ("done",)
 HARDER = ("fell-back", "failed", "skipped")
 NOT_HAD = ("skipped",)
-ORDERLY = {"stop": ("done", "skipped"), "nets": NOT_HAD, "state": DONE, "disks": NOT_HAD, "cgroup": DONE,
-           "lease": NOT_HAD}
+ORDERLY = {"stop": ("done", "skipped"), "nets": NOT_HAD, "state": DONE, "disks": NOT_HAD,
+           "cgroup": DONE, "lease": NOT_HAD}
 DEAD = {"stop": NOT_HAD, "state": ("skipped", "failed"), "cgroup": NOT_HAD}
 EXIT_DIED, EXIT_LEASE, EXIT_RESTART = 4, 6, 7
 
