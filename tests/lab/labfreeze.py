@@ -35,6 +35,7 @@ MARKER_ADDRESS = 0x200000
 
 ETH_P_ALL = 3
 SO_TIMESTAMPNS = 35
+ATTACH_TRIES = 5
 
 
 # --- QEMU's monitor -------------------------------------------------------------------------------
@@ -347,17 +348,23 @@ class Tracer:
     def __init__(self, lab: Lab, pid: int, *options: str, is_following: bool = True):
         self._log = lab.work / f"strace-{pid}-{time.monotonic_ns()}"
         follow = ["-f"] if is_following else []
-        self._popen = subprocess.Popen(
-            ["strace", *follow, "-o", str(self._log), *options, "-p", str(pid)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        self._wait_attached()
+        self._argv = ["strace", *follow, "-o", str(self._log), *options, "-p", str(pid)]
+        line = ""
+        for _ in range(ATTACH_TRIES):
+            line = self._attach()
+            if "attached" in line:
+                return
+        raise LabError(line)
 
-    def _wait_attached(self) -> None:
+    def _attach(self) -> str:
+        """What strace says first. A thread that is just ending cannot be attached to."""
+        self._popen = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         assert self._popen.stderr
-        line = self._popen.stderr.readline()
-        if b"attached" not in line:
-            self._popen.wait()
-            raise LabError(f"strace: {line.decode(errors='replace').strip()}")
+        line = self._popen.stderr.readline().decode(errors="replace").strip()
+        if "attached" not in line:
+            self.close()
+        return line
 
     def read(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
