@@ -505,6 +505,9 @@ int hf_freezer_begin(struct hf_keeper *k, const struct hf_freezer_why *why, stru
 	look_at(f, why, &given);
 	k->freezer = f;
 	hf_event(&k->journal, "freezing", about(f), "being frozen: %s", f->certificate.cause_text);
+	if (given.is_qemu_alive && !given.is_guest_stopped && !given.is_qmp_silent)
+		hf_keeper_qmp(k,
+			      "stop"); /* the damage must not spread while the rest is made ready */
 	f->is_role_quiet = k->ops->freeze(k->role) || given.is_qmp_silent || !given.is_qemu_alive;
 	hold_memory(f);
 	ev.now_ns = hf_now_ns();
