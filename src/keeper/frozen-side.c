@@ -106,8 +106,9 @@ static void let_go(void *ctx)
 	k->meetings = NULL;
 	hf_disks_free(k->disks);
 	k->disks = NULL;
-	hf_ownership_free(k->ownership);
-	k->ownership = NULL;
+	/* Whoever has it now: holdfastd is to forget that this host did, although a process of it lives on. */
+	if (k->ownership)
+		hf_ownership_release(k->ownership, nothing, k);
 	hf_event(&k->journal, "guarding", NULL,
 		 "the frozen instance is guarded; its port, disks and lease are free for another");
 	hf_offloader_follow_policy(k);
