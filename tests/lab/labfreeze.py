@@ -302,13 +302,24 @@ def cgroup_pids(path: str) -> list[int]:
 
 
 def remove_cgroups(vm: str) -> None:
-    """What keepers that were killed have left of this VM, once all of its processes are dead."""
+    """What keepers that were killed have left of this VM. Its processes may still be ending."""
     place = cgroup_mount()
     for folder, names, _ in os.walk(place) if place else ():
         for name in names:
             if name.startswith(f"holdfast-{vm}"):
-                with contextlib.suppress(OSError):
-                    os.rmdir(os.path.join(folder, name))
+                _remove_cgroup(Path(folder) / name)
+
+
+def _remove_cgroup(path: Path, timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            path.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
