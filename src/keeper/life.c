@@ -380,6 +380,14 @@ void hf_life_begin(struct hf_keeper *k, bool is_promoted)
 	probe_later(k);
 }
 
+void hf_life_stays(struct hf_keeper *k, bool is_running)
+{
+	struct hf_vm_event ev = { .kind = HF_VM_EV_STARTED, .is_running = is_running };
+
+	if (k->life.vm.state == HF_VM_MIGRATING)
+		(void)feed(k, &ev);
+}
+
 /* ---- orders ---- */
 
 int hf_life_order_freeze(struct hf_keeper *k, enum hf_vm_cause cause, enum hf_vm_severity severity,

@@ -58,6 +58,9 @@ int hf_life_order_save(struct hf_keeper *k, struct hf_err *err) HF_MUST_CHECK;
 /* One of the events without more to tell: FROZEN, SAVED, RELEASED, HANDING_OVER... */
 void hf_life_note(struct hf_keeper *k, enum hf_vm_event_kind kind);
 
+/* A hand-over was called off. Nothing in any other state. */
+void hf_life_stays(struct hf_keeper *k, bool is_running);
+
 /* {"life", "cause", ...} into @status */
 void hf_life_add_status(const struct hf_keeper *k, struct json_object *status);
 

@@ -68,12 +68,13 @@ static void send_ended(struct hf_primary_side *s)
 			       endings[s->k->guest_end].text);
 }
 
-/* The VM is another host's: frozen if that is the policy, else its end. */
+/* The VM is another host's: frozen if that is the policy, else its end. To have handed it over is no fault. */
 static void stand_down(struct hf_primary_side *s)
 {
+	bool is_fault = s->machine.state != HF_PRIMARY_HANDED_OVER && !s->was_handed_over;
 	int r;
 
-	if (!s->was_handed_over)
+	if (is_fault && hf_guest_process(s->k->guest)->pid >= 0)
 		hf_life_fault(s->k, HF_VM_CAUSE_LEASE, HF_VM_FATAL, NULL,
 			      "the VM is run by another host now");
 	if (s->k->freezer)
@@ -242,6 +243,23 @@ static void announce_role(struct hf_primary_side *s)
 	hf_event(&s->k->journal, "primary", details, "this is the primary now, unprotected so far");
 }
 
+/* A hand-over begins, succeeds, or is called off: what is said of the VM itself. */
+static void follow_hand_over(struct hf_primary_side *s, enum hf_primary_state before)
+{
+	enum hf_primary_state state = s->machine.state;
+	bool is_here = state == HF_PRIMARY_PROTECTED || state == HF_PRIMARY_HOLDING ||
+		       state == HF_PRIMARY_ALONE;
+
+	if (state == before)
+		return;
+	if (state == HF_PRIMARY_HANDING_OVER)
+		hf_life_note(s->k, HF_VM_EV_HANDING_OVER);
+	else if (state == HF_PRIMARY_HANDED_OVER)
+		hf_life_note(s->k, HF_VM_EV_HANDED_OVER);
+	else if (before == HF_PRIMARY_HANDING_OVER && is_here)
+		hf_life_stays(s->k, s->k->is_guest_running || s->checkpoint.was_running);
+}
+
 static void step(struct hf_primary_side *s, const struct hf_primary_event *ev)
 {
 	enum hf_primary_state before = s->machine.state;
@@ -249,6 +267,7 @@ static void step(struct hf_primary_side *s, const struct hf_primary_event *ev)
 
 	hf_primary_step(&s->machine, ev, &actions);
 	announce(s, before);
+	follow_hand_over(s, before);
 	for (unsigned int i = 0; i < actions.n; i++) {
 		perform_on_vm(s, &actions.a[i]);
 		perform_on_peer(s, &actions.a[i]);

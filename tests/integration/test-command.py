@@ -76,6 +76,8 @@ def hands_over() -> None:
                 expect(done.returncode == 0, done.stderr)
             pair.standby.wait("live")
             expect(old.exit_code() == 0, f"exit code {old.exit_code()} of the old primary")
+            expect("another host" not in old.log(), f"a hand-over is no fault: {old.log()}")
+            expect("]: migrating\n" in old.log() and "]: shut-off\n" in old.log(), old.log())
             expect_nothing_left(pair, old.host)
             pair.primary = pair.standby
             load.wait_progress()
