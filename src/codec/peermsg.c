@@ -343,6 +343,31 @@ static int decode_vm(const struct json_object *o, struct hf_peermsg_vm *m, struc
 	return r;
 }
 
+static bool is_same_wanted(const struct hf_wanted *a, const struct hf_wanted *b)
+{
+	return a->is_started == b->is_started && a->version == b->version &&
+	       a->is_forced == b->is_forced && strcmp(a->host, b->host) == 0 &&
+	       strcmp(a->by, b->by) == 0;
+}
+
+static bool has_same_frozen(const struct hf_peermsg_vm *a, const struct hf_peermsg_vm *b)
+{
+	for (unsigned int i = 0; i < HF_PEERMSG_FROZEN_MAX; i++)
+		if (strcmp(a->frozen[i], b->frozen[i]) != 0)
+			return false;
+	return a->frozen_count == b->frozen_count;
+}
+
+bool hf_peermsg_vm_is_same(const struct hf_peermsg_vm *a, const struct hf_peermsg_vm *b)
+{
+	return strcmp(a->vm, b->vm) == 0 && a->definition_crc == b->definition_crc &&
+	       a->is_defined == b->is_defined && a->may_run == b->may_run &&
+	       a->has_run_last == b->has_run_last && a->is_protected == b->is_protected &&
+	       a->have == b->have && is_same_wanted(&a->wanted, &b->wanted) &&
+	       strcmp(a->life, b->life) == 0 && strcmp(a->cause, b->cause) == 0 &&
+	       strcmp(a->text, b->text) == 0 && has_same_frozen(a, b);
+}
+
 int hf_peermsg_tell_decode(const struct json_object *o, struct hf_peermsg_tell *ret,
 			   struct hf_err *err)
 {

@@ -50,6 +50,9 @@ struct hf_peermsg_vm {
 	char frozen[HF_PEERMSG_FROZEN_MAX][HF_PEERMSG_ID_MAX + 1];
 };
 
+/* The frozen ones in the same order. */
+bool hf_peermsg_vm_is_same(const struct hf_peermsg_vm *a, const struct hf_peermsg_vm *b);
+
 struct hf_peermsg_tell {
 	bool is_first; /* what was told before counts no more once is_last has come */
 	bool is_last;

@@ -72,6 +72,12 @@ TEST(vms_come_back_as_they_were)
 	CHECK_STR(back.vms[0].frozen[1], "ffffffff");
 	CHECK_STR(back.vms[1].life, "shut-off");
 	CHECK(!back.vms[1].is_defined);
+	CHECK(hf_peermsg_vm_is_same(&m.vms[0], &back.vms[0]));
+	CHECK(!hf_peermsg_vm_is_same(&m.vms[0], &back.vms[1]));
+	back.vms[0].frozen[1][7] = 'e';
+	CHECK(!hf_peermsg_vm_is_same(&m.vms[0], &back.vms[0]));
+	m.vms[1].wanted.is_forced = true;
+	CHECK(!hf_peermsg_vm_is_same(&m.vms[1], &back.vms[1]));
 }
 
 /* The largest that is sent fits into what a service takes. */

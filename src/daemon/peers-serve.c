@@ -57,9 +57,12 @@ static void drop_stale(struct hf_peer_host *p)
 	}
 }
 
+/* What is no news changes nothing here, and is not answered: else two that tell each other of a VM would
+ * never come to an end. */
 static void keep_said(struct hf_peer_host *p, const struct hf_peermsg_vm *said)
 {
 	struct hf_peer_vm *v = p->vms;
+	bool is_news;
 
 	while (v && strcmp(v->said.vm, said->vm) != 0)
 		v = v->next;
@@ -71,9 +74,11 @@ static void keep_said(struct hf_peer_host *p, const struct hf_peermsg_vm *said)
 		p->vms = v;
 		p->n_vms++;
 	}
+	is_news = !hf_peermsg_vm_is_same(&v->said, said);
 	v->said = *said;
 	v->is_stale = false;
-	hf_peers_touch(p->peers, said->vm);
+	if (is_news)
+		hf_peers_touch(p->peers, said->vm);
 }
 
 static void turn_away(struct hf_peers *ps, const char *who, const char *why)

@@ -118,6 +118,36 @@ def a_host_that_comes_back_protects_again() -> None:
             raise
 
 
+def switches(pid: int) -> int:
+    """How often a process has gone to sleep, until now."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in text.splitlines()
+                if line.startswith("voluntary_ctxt_switches"))
+
+
+@check
+def nothing_is_said_where_nothing_changes() -> None:
+    """Also of a VM that one of two peers has no definition of."""
+    with PeerPair() as pair:
+        one, two = pair.both()
+        pair.define("web")
+        pair.define("lone", port=7402, hosts=("hostA",))
+        try:
+            pair.start()
+            pair.wait_up()
+            pids = [host.daemon.pid for host in (one, two)]
+            poll(lambda: is_quiet(pids), "both are quiet", 30)
+        except BaseException:
+            tell(pair)
+            raise
+
+
+def is_quiet(pids: list[int]) -> bool:
+    before = [switches(pid) for pid in pids]
+    time.sleep(1)
+    return all(switches(pid) - was < 50 for pid, was in zip(pids, before))
+
+
 @check
 def definitions_that_differ_are_told() -> None:
     """No standby of something else; once they are equal it comes."""
