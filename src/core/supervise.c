@@ -383,7 +383,7 @@ enum hf_supervise_action hf_supervise_step(struct hf_supervise *s,
 		break;
 	case HF_SUPERVISE_EV_STOP_REFUSED:
 		stop_refused(s);
-		break;
+		return HF_SUPERVISE_DO_NOTHING; /* not the same order at once again */
 	case HF_SUPERVISE_EV_CLEAR:
 		clear(s);
 		break;

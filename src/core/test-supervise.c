@@ -362,6 +362,20 @@ TEST(what_is_to_end_ends_when_it_is_up)
 	CHECK_EQ(s.state, HF_SUPERVISE_OFF);
 }
 
+/* E.g. a standby that may hold the only copy. It would refuse as often as it is asked. */
+TEST(what_refuses_to_end_is_not_asked_again_at_once)
+{
+	begin(&second);
+	want(true);
+	up(HF_SUPERVISE_STANDBY);
+	CHECK_EQ(place(HF_SUPERVISE_PLACE_END), HF_SUPERVISE_DO_STOP);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_STOP_REFUSED), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(s.state, HF_SUPERVISE_UP);
+	CHECK(s.is_wanted);
+	CHECK_EQ(place(HF_SUPERVISE_PLACE_STANDBY), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(place(HF_SUPERVISE_PLACE_END), HF_SUPERVISE_DO_STOP);
+}
+
 TEST(a_standby_that_was_stopped_rests_and_one_that_died_comes_back)
 {
 	begin(&second);
