@@ -21,6 +21,7 @@ itself is killed.
 
 import atexit
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -94,13 +95,41 @@ def cgroup_mount() -> Optional[Path]:
     return None
 
 
-def enter_script() -> str:
-    """With the cgroups where they are outside: "ip netns exec" has put an empty /sys over them."""
+def own_cgroup() -> Optional[Path]:
+    """Of this process, in version 2."""
     place = cgroup_mount()
-    if place is None:
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        if place and line.startswith("0::/"):
+            return place / line.removeprefix("0::/")
+    return None
+
+
+def enter_script(group: str) -> str:
+    """With the cgroups where they are outside: "ip netns exec" has put an empty /sys over them. The
+    process enters one of its own of that name, so that what is made beneath can be found again."""
+    place, own = cgroup_mount(), own_cgroup()
+    if place is None or own is None:
         return ENTER
     room = f"mount -t tmpfs -o mode=755 hf {CGROUP} && mkdir -p {place} && "
-    return f"{room if place != CGROUP else ''}mount -t cgroup2 hf {place} && {ENTER}"
+    enter = f"{{ mkdir -p {own / group} && echo $$ >{own / group}/cgroup.procs; }} && "
+    return f"{room if place != CGROUP else ''}mount -t cgroup2 hf {place} && {enter}{ENTER}"
+
+
+def remove_cgroups(prefix: str) -> None:
+    """Those of a lab, which nothing is in any more. A process that has just died may take a moment
+    to leave."""
+    own = own_cgroup()
+    deadline = time.monotonic() + KILL_DEADLINE_S
+    for group in own.glob(f"{prefix}*") if own else []:
+        for folder, _, _ in os.walk(group, topdown=False):
+            while time.monotonic() < deadline:
+                try:
+                    os.rmdir(folder)
+                except OSError as error:
+                    if error.errno == errno.EBUSY:
+                        time.sleep(0.01)
+                        continue
+                break
 
 
 # --- death ---------------------------------------------------------------------------------------
@@ -169,6 +198,7 @@ def destroy(prefix: str, paths: Sequence[str]) -> None:
         kill_namespace(NETNS_DIR / name)
     for name in names:
         subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
+    remove_cgroups(prefix)
     for path in paths:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -325,7 +355,7 @@ class Lab:
         self._janitor: Optional[subprocess.Popen] = None
         self._handlers: dict[int, Any] = {}
         self._is_open = False
-        self._enter = enter_script()
+        self._enter = enter_script(f"{self.prefix}lab")
 
     # --- life ---
 
