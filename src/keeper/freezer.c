@@ -25,12 +25,17 @@
 #include <unistd.h>
 
 #include "codec/json.h"
+#include "keeper/dumper.h"
 #include "keeper/frozen-side.h"
 #include "keeper/keeper.h"
+#include "keeper/saver.h"
 #include "service/varlink-server.h"
 #include "sys/fd.h"
 #include "sys/memholder.h"
 #include "vm/frozen.h"
+
+#define V1_LOOK_NS 2000000ull
+#define V1_GUARD_NS 200000000ull
 
 /* ---- QEMU ---- */
 
@@ -207,6 +212,18 @@ static void cgroup_ready(void *ctx, uint32_t revents __attribute__((unused)))
 		hf_freezer_feed(f, HF_FREEZE_EV_WOKEN, 0);
 }
 
+/* v1's freezer has no events: it has to be looked at. */
+static void look_at_v1(void *ctx)
+{
+	struct hf_freezer *f = ctx;
+	bool is_done = f->machine.step[HF_FREEZE_CGROUP].result > HF_FREEZE_BEGUN;
+
+	cgroup_ready(f, 0);
+	if (!f->machine.is_qemu_dead)
+		hf_timer_set(&f->v1_timer, &f->k->loop,
+			     hf_now_ns() + (is_done ? V1_GUARD_NS : V1_LOOK_NS), look_at_v1, f);
+}
+
 static void freeze_cgroup(struct hf_freezer *f)
 {
 	struct hf_cgroup *c = &f->k->cgroup;
@@ -221,6 +238,8 @@ static void freeze_cgroup(struct hf_freezer *f)
 		return;
 	}
 	cgroup_ready(f, 0); /* mostly it is done already */
+	if (c->is_v1)
+		hf_timer_set(&f->v1_timer, &f->k->loop, hf_now_ns() + V1_LOOK_NS, look_at_v1, f);
 }
 
 static void on_lease_released(void *ctx)
@@ -482,6 +501,16 @@ static void hold_memory(struct hf_freezer *f)
 	c->ram = HF_REMAINS_PROCESS;
 }
 
+/* What would resume a state from before the freeze, or waits for a QEMU that is to be silent, is called off. */
+static bool is_all_quiet(struct hf_freezer *f)
+{
+	struct hf_keeper *k = f->k;
+	bool is_role_quiet = k->ops->freeze(k->role);
+
+	hf_dumper_call_off(k, "the VM is being frozen");
+	return hf_saver_call_off(k, "the VM is being frozen") && is_role_quiet;
+}
+
 int hf_freezer_begin(struct hf_keeper *k, const struct hf_freezer_why *why, struct hf_err *err)
 {
 	struct hf_freeze_given given;
@@ -508,7 +537,7 @@ int hf_freezer_begin(struct hf_keeper *k, const struct hf_freezer_why *why, stru
 	if (given.is_qemu_alive && !given.is_guest_stopped && !given.is_qmp_silent)
 		hf_keeper_qmp(k,
 			      "stop"); /* the damage must not spread while the rest is made ready */
-	f->is_role_quiet = k->ops->freeze(k->role) || given.is_qmp_silent || !given.is_qemu_alive;
+	f->is_role_quiet = is_all_quiet(f) || given.is_qmp_silent || !given.is_qemu_alive;
 	hold_memory(f);
 	ev.now_ns = hf_now_ns();
 	feed_event(f, &ev);
@@ -594,6 +623,7 @@ void hf_freezer_free(struct hf_freezer *f)
 	if (!f)
 		return;
 	hf_timer_fini(&f->timer);
+	hf_timer_fini(&f->v1_timer);
 	hf_freezer_drop_papers(f);
 	hf_worker_abandon(f->sync_worker);
 	hf_watch_remove(&f->stream_watch);

@@ -44,6 +44,7 @@ struct hf_freezer {
 	struct hf_certificate certificate; /* its lists are the keeper's */
 	uint64_t began_ns; /* monotonic */
 	struct hf_timer timer;
+	struct hf_timer v1_timer;
 	struct hf_worker *sync_worker; /* of what is left of the disks' writes */
 	struct hf_worker *worker; /* writes one file after the other */
 	struct paper *papers; /* what is still to be written */

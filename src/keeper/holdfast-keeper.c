@@ -260,6 +260,8 @@ static void open_cgroup(struct hf_keeper *k)
 	char name[16 + HF_NAME_MAX + HF_ID_TEXT];
 	char id[HF_ID_TEXT];
 
+	(void)snprintf(name, sizeof(name), "holdfast-%s-", k->name);
+	hf_cgroup_sweep(name);
 	(void)snprintf(name, sizeof(name), "holdfast-%s-%.8s", k->name,
 		       hf_id_format(k->instance, id));
 	if (hf_cgroup_open(name, &k->cgroup, &err) == 0)

@@ -12,6 +12,7 @@
  */
 #include "sys/cgroup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sys/fd.h"
@@ -26,6 +28,7 @@
 #define NUMBERS_MAX 100 /* cgroups of one name */
 #define KILL_ROUNDS_MAX 16 /* processes that were born during the one before */
 #define TEXT_MAX 4096
+#define SWEEP_AGE_S 60
 
 /* ---- where ---- */
 
@@ -404,4 +407,28 @@ int hf_cgroup_is_empty(const struct hf_cgroup *c)
 	text[0] = '\0';
 	r = read_file(c, "cgroup.procs", text, sizeof(text));
 	return r < 0 ? r : text[0] == '\0';
+}
+
+static void sweep_in(const char *folder, const char *prefix)
+{
+	DIR *dir = opendir(folder);
+	const struct dirent *e;
+	struct stat st;
+
+	while (dir && (e = readdir(dir)) != NULL)
+		if (strncmp(e->d_name, prefix, strlen(prefix)) == 0 &&
+		    fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    S_ISDIR(st.st_mode) && time(NULL) - st.st_ctime > SWEEP_AGE_S)
+			(void)unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR); /* if it is empty */
+	if (dir)
+		(void)closedir(dir);
+}
+
+void hf_cgroup_sweep(const char *prefix)
+{
+	char folder[PATH_MAX];
+
+	for (int is_v1 = 0; is_v1 < 2; is_v1++)
+		if (hf_cgroup_own(is_v1, folder) == 0)
+			sweep_in(folder, prefix);
 }

@@ -50,6 +50,10 @@ int hf_cgroup_has_thread(const struct hf_cgroup *c, pid_t tid) HF_MUST_CHECK;
 /* 1: no process is left; 0; -errno. */
 int hf_cgroup_is_empty(const struct hf_cgroup *c) HF_MUST_CHECK;
 
+/* Removes what keepers that were killed have left beneath the cgroup of this process: names that begin with
+ * @prefix, nothing in them, older than a minute (a younger one may be about to be used). */
+void hf_cgroup_sweep(const char *prefix);
+
 /* Lets go of it; removes it if nothing is left in it and @is_removed. Takes HF_CGROUP_NONE. */
 void hf_cgroup_close(struct hf_cgroup *c, bool is_removed);
 
