@@ -68,6 +68,18 @@ TEST(names)
 		"0123456789012345678901234567890123456789012345678901234567890123"));
 }
 
+TEST(a_name_is_found_where_it_stands)
+{
+	static const char *const names[] = { "none", "elf", "elf-2" };
+
+	CHECK_EQ(hf_name_find(names, 3, "none"), 0);
+	CHECK_EQ(hf_name_find(names, 3, "elf-2"), 2);
+	CHECK_EQ(hf_name_find(names, 2, "elf-2"), -1);
+	CHECK_EQ(hf_name_find(names, 3, "el"), -1);
+	CHECK_EQ(hf_name_find(names, 3, ""), -1);
+	CHECK_EQ(hf_name_find(names, 0, "none"), -1);
+}
+
 TEST(errors_keep_their_place)
 {
 	struct hf_err err;

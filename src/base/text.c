@@ -147,3 +147,11 @@ bool hf_is_valid_name(const char *name)
 			return false;
 	return true;
 }
+
+int hf_name_find(const char *const *names, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(names[i], name) == 0)
+			return (int)i;
+	return -1;
+}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Quantities as people write them. Layer: base. Any thread. Nothing allocates.
+ * Quantities and names as people write them. Layer: base. Any thread. Nothing allocates.
  */
 #pragma once
 
@@ -34,3 +34,6 @@ const char *hf_format_size(uint64_t bytes, char *buf, size_t size);
  * with '.' or '-'. */
 #define HF_NAME_MAX 63
 bool hf_is_valid_name(const char *name);
+
+/* Where @name stands among the @n @names, none of which is NULL; -1: nowhere. */
+int hf_name_find(const char *const *names, size_t n, const char *name);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <assert.h>
-#include <stddef.h>
 
+#include "base/text.h"
 #include "core/freeze.h"
 
 static const char *const step_names[HF_FREEZE_STEP_COUNT] = {
@@ -65,25 +65,12 @@ const char *hf_freeze_action_name(enum hf_freeze_action action)
 	return action_names[action];
 }
 
-static int find(const char *const *names, unsigned int n, const char *name)
-{
-	for (unsigned int i = 0; i < n; i++) {
-		size_t at = 0;
-
-		while (names[i][at] && names[i][at] == name[at])
-			at++;
-		if (names[i][at] == name[at])
-			return (int)i;
-	}
-	return -1;
-}
-
 int hf_freeze_step_find(const char *name)
 {
-	return find(step_names, HF_FREEZE_STEP_COUNT, name);
+	return hf_name_find(step_names, HF_FREEZE_STEP_COUNT, name);
 }
 
 int hf_freeze_result_find(const char *name)
 {
-	return find(result_names, HF_FREEZE_RESULT_COUNT, name);
+	return hf_name_find(result_names, HF_FREEZE_RESULT_COUNT, name);
 }

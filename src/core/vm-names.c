@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <assert.h>
-#include <stddef.h>
 
+#include "base/text.h"
 #include "core/vm.h"
 
 static const char *const state_names[HF_VM_STATE_COUNT] = {
@@ -88,35 +88,22 @@ const char *hf_vm_action_name(enum hf_vm_action action)
 	return action_names[action];
 }
 
-static int find(const char *const *names, unsigned int n, const char *name)
-{
-	for (unsigned int i = 0; i < n; i++) {
-		size_t at = 0;
-
-		while (names[i][at] && names[i][at] == name[at])
-			at++;
-		if (names[i][at] == name[at])
-			return (int)i;
-	}
-	return -1;
-}
-
 int hf_vm_state_find(const char *name)
 {
-	return find(state_names, HF_VM_STATE_COUNT, name);
+	return hf_name_find(state_names, HF_VM_STATE_COUNT, name);
 }
 
 int hf_vm_cause_find(const char *name)
 {
-	return find(cause_names, HF_VM_CAUSE_COUNT, name);
+	return hf_name_find(cause_names, HF_VM_CAUSE_COUNT, name);
 }
 
 int hf_vm_severity_find(const char *name)
 {
-	return find(severity_names, HF_VM_SEVERITY_COUNT, name);
+	return hf_name_find(severity_names, HF_VM_SEVERITY_COUNT, name);
 }
 
 int hf_vm_policy_find(const char *name)
 {
-	return find(policy_names, HF_VM_POLICY_COUNT, name);
+	return hf_name_find(policy_names, HF_VM_POLICY_COUNT, name);
 }
