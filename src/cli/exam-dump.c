@@ -351,24 +351,6 @@ static struct json_object *wishes(const struct dump *d)
 	return o;
 }
 
-static int follow(struct hf_client *c, struct hf_err *err)
-{
-	struct json_object *reply;
-	uint64_t done, total;
-	int r;
-
-	do {
-		reply = NULL;
-		r = hf_client_reply(c, &reply, err);
-		if (!r && hf_json_u64(reply, "done_bytes", &done, NULL) == 0 &&
-		    hf_json_u64(reply, "total_bytes", &total, NULL) == 0 && total)
-			hf_exam_show_progress("dumping", done, total);
-		json_object_put(reply);
-	} while (!r && c->is_continued);
-	hf_exam_show_progress("dumping", 0, 0);
-	return r;
-}
-
 static int run_by_keeper(struct dump *d, struct hf_client *c)
 {
 	struct json_object *parameters = wishes(d);
@@ -377,7 +359,7 @@ static int run_by_keeper(struct dump *d, struct hf_client *c)
 
 	json_object_put(parameters);
 	if (!r)
-		r = follow(c, &err);
+		r = hf_exam_follow(c, "dumping", &err);
 	return r ? hf_exit_complain("dump", hf_exit_of(r, c), &err) : HF_EXIT_DONE;
 }
 
@@ -424,8 +406,7 @@ static int read_options(int argc, char **argv, struct dump *d)
 		else if (c == 's')
 			d->state_dir = optarg;
 		else {
-			(void)fprintf(stderr, "holdfast dump: %s: %s\n", argv[optind - 1],
-				      c == ':' ? "needs a value" : "no such option");
+			(void)hf_exit_refuse_option("dump", argv[optind - 1], c);
 			return -EINVAL;
 		}
 	}

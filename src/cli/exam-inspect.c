@@ -372,8 +372,7 @@ static int read_options(int argc, char **argv, struct inspect *i)
 		else if (c == 's')
 			i->state_dir = optarg;
 		else if (c != 'r') { /* taken for the sake of scripts; there is no keeper to ask */
-			(void)fprintf(stderr, "holdfast inspect: %s: %s\n", argv[optind - 1],
-				      c == ':' ? "needs a value" : "no such option");
+			(void)hf_exit_refuse_option("inspect", argv[optind - 1], c);
 			return -EINVAL;
 		}
 	}

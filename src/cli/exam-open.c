@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/exam.h"
+#include "codec/json.h"
 #include "sys/fd.h"
 
 static int open_state(struct hf_exam *x, struct hf_err *err)
@@ -186,4 +187,22 @@ void hf_exam_show_progress(const char *what, uint64_t done, uint64_t total)
 	else
 		(void)fputs("\r\033[K", stderr);
 	(void)fflush(stderr);
+}
+
+int hf_exam_follow(struct hf_client *c, const char *what, struct hf_err *err)
+{
+	struct json_object *reply;
+	uint64_t done, total;
+	int r;
+
+	do {
+		reply = NULL;
+		r = hf_client_reply(c, &reply, err);
+		if (!r && hf_json_u64(reply, "done_bytes", &done, NULL) == 0 &&
+		    hf_json_u64(reply, "total_bytes", &total, NULL) == 0 && total)
+			hf_exam_show_progress(what, done, total);
+		json_object_put(reply);
+	} while (!r && c->is_continued);
+	hf_exam_show_progress(what, 0, 0);
+	return r;
 }

@@ -7,25 +7,6 @@
 #include "cli/exam.h"
 #include "cli/exit.h"
 #include "cli/verb.h"
-#include "codec/json.h"
-
-static int follow(struct hf_client *c, struct hf_err *err)
-{
-	struct json_object *reply;
-	uint64_t done, total;
-	int r;
-
-	do {
-		reply = NULL;
-		r = hf_client_reply(c, &reply, err);
-		if (!r && hf_json_u64(reply, "done_bytes", &done, NULL) == 0 &&
-		    hf_json_u64(reply, "total_bytes", &total, NULL) == 0 && total)
-			hf_exam_show_progress("saving", done, total);
-		json_object_put(reply);
-	} while (!r && c->is_continued);
-	hf_exam_show_progress("saving", 0, 0);
-	return r;
-}
 
 /* It is saved when the keeper says so, and ended when the keeper has. */
 static void await_end(struct hf_client *c)
@@ -49,7 +30,7 @@ static int save(const char *run_dir, const char *vm)
 		return hf_exit_complain("save", hf_exit_of(r, NULL), &err);
 	r = hf_client_call(&c, "Save", NULL, /* is_more= */ true, &err);
 	if (!r)
-		r = follow(&c, &err);
+		r = hf_exam_follow(&c, "saving", &err);
 	if (!r)
 		await_end(&c);
 	r = r ? hf_exit_complain("save", hf_exit_of(r, &c), &err) : HF_EXIT_DONE;
@@ -77,11 +58,8 @@ int hf_exam_save(int argc, char **argv)
 			return -1;
 		if (c == 's') /* for the sake of scripts: it is the keeper that knows */
 			continue;
-		if (c != 'r') {
-			(void)fprintf(stderr, "holdfast save: %s: %s\n", argv[optind - 1],
-				      c == ':' ? "needs a value" : "no such option");
-			return HF_EXIT_USAGE;
-		}
+		if (c != 'r')
+			return hf_exit_refuse_option("save", argv[optind - 1], c);
 		o.run_dir = optarg;
 	}
 	if (argc - optind != 1) {

@@ -58,5 +58,8 @@ void hf_exam_close(struct hf_exam *x);
 int hf_exam_take_signals(void);
 bool hf_exam_is_called_off(int signal_fd);
 
+/* What the keeper answers to a call with "more", shown as progress, until its last reply. As hf_client_reply(). */
+int hf_exam_follow(struct hf_client *c, const char *what, struct hf_err *err) HF_MUST_CHECK;
+
 /* "dumping: 43 %" on a terminal, over the last one; nothing elsewhere. @total 0: the end of it. */
 void hf_exam_show_progress(const char *what, uint64_t done, uint64_t total);

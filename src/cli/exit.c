@@ -71,3 +71,10 @@ int hf_exit_complain(const char *verb, int code, const struct hf_err *err)
 	(void)fprintf(stderr, "holdfast %s: %s\n", verb, err->text);
 	return code;
 }
+
+int hf_exit_refuse_option(const char *verb, const char *word, int c)
+{
+	(void)fprintf(stderr, "holdfast %s: %s: %s\n", verb, word,
+		      c == ':' ? "needs a value" : "no such option");
+	return HF_EXIT_USAGE;
+}

@@ -36,3 +36,6 @@ int hf_exit_of_state(const char *state);
 
 /* "holdfast VERB: TEXT" to stderr. Returns @code. */
 int hf_exit_complain(const char *verb, int code, const struct hf_err *err);
+
+/* @word: the option that getopt_long() answered with @c, ':' or '?'. Says so; returns HF_EXIT_USAGE. */
+int hf_exit_refuse_option(const char *verb, const char *word, int c);

@@ -137,8 +137,7 @@ int hf_host_parse(const char *verb, int argc, char **argv, const char *allowed, 
 		if (c == 'H')
 			return 1;
 		if (c == ':' || c == '?' || (c != 'r' && !strchr(allowed, c))) {
-			(void)fprintf(stderr, "holdfast %s: %s: %s\n", verb, argv[optind - 1],
-				      c == ':' ? "needs a value" : "no such option");
+			(void)hf_exit_refuse_option(verb, argv[optind - 1], c);
 			return -EINVAL;
 		}
 		if (take(ret, c, &err) < 0) {

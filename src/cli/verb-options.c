@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/text.h"
+#include "cli/exit.h"
 #include "cli/verb.h"
 #include "core/vm.h"
 
@@ -177,13 +178,6 @@ static int take(char letter, struct hf_verb_options *o, struct hf_err *err)
 	}
 }
 
-static int complain_option(const struct hf_verb *v, int c, const char *word)
-{
-	(void)fprintf(stderr, "holdfast %s: %s: %s\n", v->name, word,
-		      c == ':' ? "needs a value" : "no such option");
-	return -EINVAL;
-}
-
 static void make_table(struct option table[N_OPTIONS + 2])
 {
 	for (size_t i = 0; i < N_OPTIONS; i++)
@@ -220,8 +214,10 @@ int hf_verb_parse(const struct hf_verb *v, int argc, char **argv, struct hf_verb
 	while ((c = getopt_long(argc, argv, ":h", table, NULL)) != -1) {
 		if (c == 'h')
 			return 1;
-		if (c == ':' || c == '?' || !is_taken(v, (char)c))
-			return complain_option(v, c, argv[optind - 1]);
+		if (c == ':' || c == '?' || !is_taken(v, (char)c)) {
+			(void)hf_exit_refuse_option(v->name, argv[optind - 1], c);
+			return -EINVAL;
+		}
 		if (take((char)c, ret, &err) < 0) {
 			(void)fprintf(stderr, "holdfast %s: %s\n", v->name, err.text);
 			return -EINVAL;
