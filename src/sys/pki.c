@@ -298,41 +298,37 @@ static int write_file(const char *path, BIO *text, mode_t mode, bool is_forced, 
 	return r;
 }
 
+/* Takes @text; @is_written: it could be made. */
+static int put_out(const char *path, BIO *text, bool is_written, mode_t mode, bool is_forced,
+		   struct hf_err *err)
+{
+	int r = is_written ? write_file(path, text, mode, is_forced, err) : failed(path, err);
+
+	BIO_free(text);
+	return r;
+}
+
 int hf_pki_write_key(const char *path, EVP_PKEY *key, bool is_forced, struct hf_err *err)
 {
 	BIO *text = BIO_new(BIO_s_secmem());
-	int r;
+	bool is_written = text &&
+			  PEM_write_bio_PrivateKey(text, key, NULL, NULL, 0, NULL, NULL) == 1;
 
-	if (!text || PEM_write_bio_PrivateKey(text, key, NULL, NULL, 0, NULL, NULL) != 1)
-		r = failed(path, err);
-	else
-		r = write_file(path, text, 0600, is_forced, err);
-	BIO_free(text);
-	return r;
+	return put_out(path, text, is_written, 0600, is_forced, err);
 }
 
 int hf_pki_write_certificate(const char *path, X509 *cert, bool is_forced, struct hf_err *err)
 {
 	BIO *text = BIO_new(BIO_s_mem());
-	int r;
+	bool is_written = text && PEM_write_bio_X509(text, cert) == 1;
 
-	if (!text || PEM_write_bio_X509(text, cert) != 1)
-		r = failed(path, err);
-	else
-		r = write_file(path, text, 0644, is_forced, err);
-	BIO_free(text);
-	return r;
+	return put_out(path, text, is_written, 0644, is_forced, err);
 }
 
 int hf_pki_write_crl(const char *path, X509_CRL *crl, bool is_forced, struct hf_err *err)
 {
 	BIO *text = BIO_new(BIO_s_mem());
-	int r;
+	bool is_written = text && PEM_write_bio_X509_CRL(text, crl) == 1;
 
-	if (!text || PEM_write_bio_X509_CRL(text, crl) != 1)
-		r = failed(path, err);
-	else
-		r = write_file(path, text, 0644, is_forced, err);
-	BIO_free(text);
-	return r;
+	return put_out(path, text, is_written, 0644, is_forced, err);
 }

@@ -121,25 +121,45 @@ static int complain(const char *path, int n, const char *what, struct hf_err *er
 	return -EINVAL;
 }
 
+/* Takes what @bio has next, of one kind, onto the stack @to. False: it has none, or none that can be read. */
+typedef bool take_next(BIO *bio, void *to);
+
+static int read_pem(const char *path, const char *what, take_next *take, void *to,
+		    struct hf_err *err)
+{
+	BIO *bio;
+	int n = 0, r = to ? load(path, /* is_secret= */ false, &bio, err) : -ENOMEM;
+
+	if (r < 0)
+		return r;
+	ERR_clear_error();
+	while (take(bio, to))
+		n++;
+	BIO_free(bio);
+	if (!is_end_of_pem())
+		return complain(path, n + 1, what, err);
+	return n > 0 ? 0 : complain(path, 0, what, err);
+}
+
+static bool take_certificate(BIO *bio, void *to)
+{
+	X509 *x = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL);
+
+	return x && sk_X509_push(to, x) > 0;
+}
+
+static bool take_crl(BIO *bio, void *to)
+{
+	X509_CRL *x = PEM_read_bio_X509_CRL(bio, NULL, no_passphrase, NULL);
+
+	return x && sk_X509_CRL_push(to, x) > 0;
+}
+
 int hf_x509_read_all(const char *path, STACK_OF(X509) * *ret, struct hf_err *err)
 {
 	STACK_OF(X509) *all = sk_X509_new_null();
-	BIO *bio;
-	X509 *x;
-	int r = all ? load(path, /* is_secret= */ false, &bio, err) : -ENOMEM;
+	int r = read_pem(path, "certificate", take_certificate, all, err);
 
-	if (r < 0) {
-		sk_X509_free(all);
-		return r;
-	}
-	ERR_clear_error();
-	while ((x = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL)) && sk_X509_push(all, x) > 0)
-		;
-	BIO_free(bio);
-	if (!is_end_of_pem())
-		r = complain(path, sk_X509_num(all) + 1, "certificate", err);
-	else if (sk_X509_num(all) == 0)
-		r = complain(path, 0, "certificate", err);
 	if (r < 0)
 		sk_X509_pop_free(all, X509_free);
 	else
@@ -162,23 +182,8 @@ int hf_x509_read(const char *path, X509 **ret, struct hf_err *err)
 int hf_x509_read_crls(const char *path, STACK_OF(X509_CRL) * *ret, struct hf_err *err)
 {
 	STACK_OF(X509_CRL) *all = sk_X509_CRL_new_null();
-	BIO *bio;
-	X509_CRL *x;
-	int r = all ? load(path, /* is_secret= */ false, &bio, err) : -ENOMEM;
+	int r = read_pem(path, "revocation list", take_crl, all, err);
 
-	if (r < 0) {
-		sk_X509_CRL_free(all);
-		return r;
-	}
-	ERR_clear_error();
-	while ((x = PEM_read_bio_X509_CRL(bio, NULL, no_passphrase, NULL)) &&
-	       sk_X509_CRL_push(all, x) > 0)
-		;
-	BIO_free(bio);
-	if (!is_end_of_pem())
-		r = complain(path, sk_X509_CRL_num(all) + 1, "revocation list", err);
-	else if (sk_X509_CRL_num(all) == 0)
-		r = complain(path, 0, "revocation list", err);
 	if (r < 0)
 		sk_X509_CRL_pop_free(all, X509_CRL_free);
 	else
