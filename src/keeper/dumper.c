@@ -406,6 +406,12 @@ void hf_dumper_qmp_event(struct hf_keeper *k, const char *name, struct json_obje
 	}
 }
 
+void hf_dumper_call_off(struct hf_keeper *k, const char *why)
+{
+	if (k->dumper && k->dumper->step != STEP_KEEP)
+		end(k->dumper, why);
+}
+
 void hf_dumper_guest_gone(struct hf_keeper *k)
 {
 	struct hf_dumper *d = k->dumper;

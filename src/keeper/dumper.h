@@ -28,6 +28,9 @@ void hf_dumper_order(struct hf_keeper *k, struct hf_varlink_request *rq,
 void hf_dumper_qmp_event(struct hf_keeper *k, const char *name, struct json_object *data);
 void hf_dumper_guest_gone(struct hf_keeper *k);
 
+/* The VM is not to go on. A dump that QEMU has written already is kept. */
+void hf_dumper_call_off(struct hf_keeper *k, const char *why);
+
 /* Is the guest's standstill this dump's? Then STOP is nobody's pause. */
 bool hf_dumper_is_at_work(const struct hf_keeper *k);
 

@@ -37,6 +37,7 @@ struct job {
 	size_t state_len;
 	struct hf_err err;
 	bool is_committing;
+	bool is_undoing; /* that */
 	atomic_bool is_cancelled;
 	atomic_ullong done_bytes;
 };
@@ -49,6 +50,7 @@ struct hf_saver {
 	uint64_t began_ns;
 	struct hf_checkpoint checkpoint;
 	bool has_checkpoint;
+	bool is_called_off; /* while the worker made it `saved` */
 	struct hf_watch stream_watch;
 	struct hf_timer timer;
 	struct hf_worker *worker;
@@ -86,6 +88,8 @@ static int run_job(void *ctx)
 {
 	struct job *j = ctx;
 
+	if (j->is_undoing)
+		return hf_savefile_discard(j->state_dir, j->note.vm, &j->err);
 	return j->is_committing ? hf_savefile_commit(j->state_dir, j->note.vm, &j->err)
 				: write_files(j);
 }
@@ -161,7 +165,9 @@ static void fail(struct hf_saver *s, const char *why)
 	if (k->disks)
 		hf_disks_draining(k->disks, false);
 	hf_life_note(k, HF_VM_EV_SAVE_FAILED);
-	(void)k->ops->hold(k->role, /* is_held= */ false);
+	if (k->ops->hold)
+		(void)k->ops->hold(k->role, /* is_held= */ false);
+	hf_freezer_role_is_quiet(k->freezer); /* it may have waited for our checkpoint */
 }
 
 static void succeed(struct hf_saver *s)
@@ -214,9 +220,14 @@ static void on_written(void *ctx, int result)
 	struct hf_saver *s = j->saver;
 
 	s->worker = NULL;
-	if (result < 0)
+	if (result < 0) {
 		fail(s, j->err.text[0] ? j->err.text : strerror(-result));
-	else if (j->is_committing)
+	} else if (j->is_undoing) {
+		fail(s, "it was called off");
+	} else if (s->is_called_off) {
+		j->is_undoing = true;
+		start_job(s);
+	} else if (j->is_committing)
 		succeed(s);
 	else if (atomic_load(&j->is_cancelled) || s->k->is_guest_running)
 		fail(s, s->k->is_guest_running ? "the guest was let go on meanwhile"
@@ -420,12 +431,34 @@ void hf_saver_qmp_event(struct hf_keeper *k, const char *name, struct json_objec
 		hf_checkpoint_event(&k->saver->checkpoint, name, data);
 }
 
+bool hf_saver_call_off(struct hf_keeper *k, const char *why)
+{
+	struct hf_saver *s = k->saver;
+
+	if (!s || s->step == STEP_DONE)
+		return true;
+	if (s->step == STEP_QUIET || s->step == STEP_WRITE) {
+		fail(s, why);
+		return true;
+	}
+	answer(s, why);
+	s->is_called_off = true;
+	if (s->step != STEP_STATE)
+		return true;
+	hf_checkpoint_hold(&s->checkpoint);
+	return s->checkpoint.step == HF_CHECKPOINT_IDLE;
+}
+
 void hf_saver_guest_gone(struct hf_keeper *k)
 {
 	struct hf_saver *s = k->saver;
 
 	if (!s || s->step == STEP_DONE)
 		return;
+	if (s->step == STEP_COMMIT) { /* what lies there then is not to be resumed */
+		(void)hf_saver_call_off(k, "QEMU has ended");
+		return;
+	}
 	hf_event(&k->journal, "save-failed", NULL, "the VM was not saved: QEMU has ended");
 	answer(s, "QEMU has ended");
 	k->saver = NULL;

@@ -36,6 +36,10 @@ void hf_saver_order(struct hf_keeper *k, struct hf_varlink_request *rq,
 void hf_saver_qmp_event(struct hf_keeper *k, const char *name, struct json_object *data);
 void hf_saver_guest_gone(struct hf_keeper *k);
 
+/* The VM is not to go on, and so cannot be resumed from what is being written: that is removed. Return: nothing of
+ * it is under way in QEMU; else hf_freezer_role_is_quiet() follows. */
+bool hf_saver_call_off(struct hf_keeper *k, const char *why);
+
 /* Is the guest's standstill this save's? Then STOP is nobody's pause. */
 bool hf_saver_is_at_work(const struct hf_keeper *k);
 /* Is the VM saved? Then its end is no loss. */

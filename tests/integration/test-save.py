@@ -17,11 +17,11 @@ from typing import Any, Iterator
 from checks import check, expect, main, poll
 
 # pylint: disable=wrong-import-position
-from frozenvm import HOST, Guarded, cli, tiny_vm  # noqa: E402
+from frozenvm import HOST, Guarded, cli, expect_refused, tiny_vm  # noqa: E402
 from lab import Lab, Proc  # noqa: E402
-from labfreeze import COUNTER_ADDRESS, COUNTS, state_folder  # noqa: E402
+from labfreeze import COUNTER_ADDRESS, COUNTS, Tracer, state_folder  # noqa: E402
 from leased import Leased  # noqa: E402
-from protected import HOSTS, Pair  # noqa: E402
+from protected import HOSTS, Control, Pair  # noqa: E402
 
 
 def saved(g: Guarded) -> Path:
@@ -180,6 +180,24 @@ def a_save_that_fails_lets_the_vm_run_on() -> None:
         poll(lambda: counter(g) > at, "it counts on")
         folder.unlink()
         expect_runs_on(g)
+
+
+@check
+def a_freeze_calls_a_save_off() -> None:
+    """At each step of it: what is frozen is never to be resumed here as well."""
+    with Lab((HOST,)) as lab:
+        for step, calls in (("saved", "rename,renameat,renameat2"), ("saved.new", "fsync")):
+            with counting_on(lab, f"both-{len(step)}") as g, \
+                    contextlib.closing(Control(g.keeper.path)) as saving:
+                with Tracer(lab, g.keeper.pid, "-e", f"trace={calls}", "-e",
+                            f"inject={calls}:delay_exit=300000"):
+                    saving.send("Save")
+                    poll(lambda folder=step, vm=g: folder in folders(vm), f"{step} is there")
+                    g.keeper.ask("Freeze", 30.0, reason="a test")
+                expect_refused(lambda c=saving: c.receive(30.0), "frozen")
+                poll(lambda vm=g: not folders(vm), f"nothing to resume stays: {folders(g)}")
+                instance = g.instance()
+                expect(instance.is_certified() and g.keeper.status()["life"] == "frozen", instance)
 
 
 @check
