@@ -18,6 +18,8 @@
 
 #include "codec/json.h"
 #include "sys/fd.h"
+#include "sys/sock.h"
+#include "sys/stream.h"
 
 #define INTERFACE "org.holdfast.Keeper"
 #define RETRY_NS 20000000ull
@@ -116,10 +118,27 @@ static void retry_later(struct hf_vmlink *l)
 	hf_timer_set(&l->retry_timer, l->loop, hf_now_ns() + delay_ns, retry_connect, l);
 }
 
+/* Another keeper may have been faster, by hand or started by an earlier daemon: ours will find its place
+ * taken and end, and what that one says is not ours. -ENOENT: as if nobody served yet. */
+static int open_own(struct hf_vmlink *l, hf_varlink_ended *ended, struct hf_varlink_client **ret)
+{
+	struct hf_peer peer = { .pid = 0 };
+	int r = hf_varlink_client_open(l->loop, l->path, ended, l, ret, NULL);
+
+	if (r < 0)
+		return r;
+	r = hf_sock_peer(hf_stream_fd(hf_varlink_client_stream(*ret)), &peer);
+	if (r == 0 && peer.pid == l->pid)
+		return 0;
+	hf_varlink_client_close(*ret);
+	*ret = NULL;
+	return r < 0 ? r : -ENOENT;
+}
+
 static int open_events(struct hf_vmlink *l)
 {
 	struct json_object *p = json_object_new_object();
-	int r = hf_varlink_client_open(l->loop, l->path, on_events_ended, l, &l->events, NULL);
+	int r = open_own(l, on_events_ended, &l->events);
 
 	if (r < 0) {
 		json_object_put(p);
@@ -194,7 +213,7 @@ static int call(struct hf_vmlink *l, const char *method, struct json_object *p,
 	int r = 0;
 
 	if (!l->calls)
-		r = hf_varlink_client_open(l->loop, l->path, on_calls_ended, l, &l->calls, NULL);
+		r = open_own(l, on_calls_ended, &l->calls);
 	if (r < 0) {
 		json_object_put(p);
 		return r;

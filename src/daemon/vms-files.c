@@ -163,6 +163,11 @@ static void look_at_folder(struct hf_daemon *d, const char *folder)
 	hf_vms_found(vm, id, pid);
 }
 
+void hf_vms_look_for_keeper(struct hf_vms_vm *vm)
+{
+	look_at_folder(vm->d, vm->name);
+}
+
 void hf_vms_look_for_keepers(struct hf_daemon *d)
 {
 	DIR *folder = opendir(d->conf.run_dir);
@@ -184,6 +189,7 @@ static void frozen_folder(const struct hf_vms_vm *vm, char *buf, size_t size)
 		       vm->name);
 }
 
+/* What cannot be read now has not gone: nothing is started beside it for that. */
 void hf_vms_look_for_frozen(struct hf_vms_vm *vm)
 {
 	unsigned int before = vm->n_frozen;
@@ -193,6 +199,8 @@ void hf_vms_look_for_frozen(struct hf_vms_vm *vm)
 
 	frozen_folder(vm, path, sizeof(path));
 	folder = opendir(path);
+	if (!folder && errno != ENOENT)
+		return;
 	vm->n_frozen = 0;
 	while (folder && (e = readdir(folder)) && vm->n_frozen < HF_VMS_FROZEN_MAX)
 		if (e->d_name[0] != '.' && strlen(e->d_name) <= HF_VMLINK_ID)

@@ -200,6 +200,18 @@ static void tell_end(struct hf_vms_vm *vm, const struct hf_vmlink *l)
 			 (int)l->pid, code, vm->trouble[0] ? ": " : "", vm->trouble);
 }
 
+/* Ours found the place taken: it goes on with the one that has it. */
+static bool is_succeeded(struct hf_vms_vm *vm)
+{
+	hf_vms_look_for_keeper(vm);
+	if (!vm->keeper)
+		return false;
+	if (vm->sup.state == HF_SUPERVISE_STOPPING)
+		hf_vmlink_stop(vm->keeper, vm->is_stop_forced);
+	hf_vms_changed(vm);
+	return true;
+}
+
 static void on_ended(void *ctx, struct hf_vmlink *l)
 {
 	struct hf_vms_vm *vm = ctx;
@@ -220,6 +232,8 @@ static void on_ended(void *ctx, struct hf_vmlink *l)
 	vm->is_protected = vm->has_epoch = false;
 	hf_vms_look_for_frozen(vm);
 	hf_vms_finish_frozen(vm);
+	if (is_succeeded(vm))
+		return;
 	ev.end.is_left = is_left(vm);
 	if (ev.end.code == HF_SUPERVISE_VM_DIED && !ev.end.is_left)
 		ev.end.is_given = is_given(vm);

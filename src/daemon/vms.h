@@ -149,6 +149,7 @@ void hf_vms_watch_vm(struct hf_vms_vm *vm); /* its folders, as far as they are t
 /* --check-config: what is wrong with the definitions, a line each. Returns how many are. */
 unsigned int hf_vms_check_files(const struct hf_hostconf *conf, FILE *to);
 void hf_vms_look_for_keepers(struct hf_daemon *d);
+void hf_vms_look_for_keeper(struct hf_vms_vm *vm); /* of the VM itself */
 void hf_vms_look_for_frozen(struct hf_vms_vm *vm);
 
 /* vms-frozen.c: freezes whose keeper is dead */

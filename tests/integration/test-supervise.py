@@ -157,6 +157,29 @@ def a_dead_keeper_is_replaced_until_it_is_too_often() -> None:
 
 
 @check
+def who_is_faster_is_followed() -> None:
+    """A keeper that somebody else has started at the same moment; ours finds its place taken."""
+    with host("vm1") as it:
+        it.stop()
+        real, first = it.program, f"{it.lab.self_dir}/first"
+        script = it.here / "holdfast"
+        script.write_text(f'#!/bin/sh\n[ -e {first} ] && rm {first} &&\n'
+                          f'env -u HOLDFAST_WHY_FD {real} "$@" --detach >{first}.log 2>&1\n'
+                          f'exec {real} "$@"\n')
+        script.chmod(0o755)
+        (it.here / "first").touch()
+        it.program = f"{it.lab.self_dir}/holdfast"
+        it.start()
+        it.start_vm("vm1")
+        pid = int((it.here / "run" / "vm1" / "lock").read_text())
+        poll(lambda: it.vm("vm1")["keeper_pid"] == pid and is_up(it, "vm1"), "it is followed")
+        expect(it.keeper_call("vm1", "Status")["status"]["role"] == "primary", "it runs")
+        expect(it.vm("vm1")["restarts"] == 0, it.vm("vm1"))
+        it.keeper_call("vm1", "Stop", force=True)
+        poll(lambda: it.vm("vm1")["supervision"] == "off", "its end in order is believed")
+
+
+@check
 def what_is_done_about_a_dead_qemu_is_the_policys() -> None:
     with host() as it:
         it.define("again", on_killed="restart")

@@ -20,6 +20,7 @@ class VmHost:
     def __init__(self, lab: Lab, host: str = "hostA", group: str = "none"):
         self.lab, self.host, self.group = lab, host, group
         self.daemon: Optional[Proc] = None
+        self.program = tool("src/cli/holdfast")  # that starts keepers
         self.here = lab.host_dir(host)
         self.vms_dir.mkdir(exist_ok=True)
 
@@ -65,7 +66,7 @@ class VmHost:
     def begin(self) -> None:
         self.write_config()
         self.daemon = self.lab.spawn(self.host, self.argv(), name="holdfastd",
-                                     env={"HOLDFAST": tool("src/cli/holdfast")})
+                                     env={"HOLDFAST": self.program})
 
     def wait_answers(self) -> None:
         wait_until(self._answers, "holdfastd's socket", 60.0)
