@@ -24,7 +24,7 @@ struct world {
 	struct hf_varlink_server *server;
 	struct hf_eventfeed *feed;
 	struct hf_varlink_request *open; /* of Later */
-	unsigned int n_closed, n_gone;
+	unsigned int n_closed, n_gone, n_counted;
 	char closed_data[16];
 	/* the client's side */
 	struct hf_varlink_client *client;
@@ -69,6 +69,15 @@ static void do_cancel(void *ctx, struct hf_varlink_request *rq,
 	} else {
 		hf_varlink_refuse(rq, "t.x.NoneOpen", "nothing is open");
 	}
+}
+
+static void do_count(void *ctx, struct hf_varlink_request *rq,
+		     struct json_object *parameters __attribute__((unused)))
+{
+	struct world *w = ctx;
+
+	w->n_counted++;
+	hf_varlink_done(rq, NULL);
 }
 
 static void do_remember(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
@@ -120,6 +129,7 @@ static void on_closed(void *ctx, struct hf_varlink_conn *conn)
 static const struct hf_varlink_entry methods[] = {
 	{ .name = "t.x.Echo", .call = do_echo },
 	{ .name = "t.x.Later", .call = do_later },
+	{ .name = "t.x.Count", .call = do_count },
 	{ .name = "t.x.Cancel", .call = do_cancel },
 	{ .name = "t.x.Remember", .call = do_remember },
 	{ .name = "t.x.Flood", .call = do_flood, .needs_more = true },
@@ -250,6 +260,35 @@ TEST(calls_and_errors)
 			  "org.varlink.service.ExpectedMore;"
 			  "org.varlink.service.InvalidParameter"
 			  "{\"parameter\":\"\\\"what\\\" is missing\"};");
+	stop(&w);
+}
+
+/* However many of them come at once, the others have their turn; and all are heard, also if their client
+ * has gone. */
+TEST(many_calls_at_once_block_nobody)
+{
+	static const char text[] = "{\"method\":\"t.x.Count\",\"oneway\":true}";
+	static char all[1000 * sizeof(text)];
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	unsigned int before, most = 0;
+	struct world w;
+	int fd;
+
+	for (size_t i = 0; i < 1000; i++)
+		memcpy(all + i * sizeof(text), text, sizeof(text));
+	start(&w);
+	(void)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", w.path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK_EQ(connect(fd, (struct sockaddr *)&sun, sizeof(sun)), 0);
+	CHECK_EQ(write(fd, all, sizeof(all)), (ssize_t)sizeof(all));
+	CHECK_EQ(close(fd), 0);
+	for (uint64_t begun_ns = hf_now_ns(); !w.n_closed;) {
+		before = w.n_counted;
+		CHECK(turn(&w, begun_ns));
+		most = w.n_counted - before > most ? w.n_counted - before : most;
+	}
+	CHECK_EQ(w.n_counted, 1000);
+	CHECK(most <= 32);
 	stop(&w);
 }
 

@@ -24,6 +24,7 @@
 #include "sys/stream.h"
 
 #define REFUSED_MAX 64
+#define CALLS_AT_ONCE 16 /* then it is the others' turn */
 
 struct bytes {
 	char *at;
@@ -55,6 +56,7 @@ struct hf_varlink_conn {
 	unsigned int n_requests;
 	struct bytes out;
 	size_t n_bytes; /* of all queues */
+	bool is_behind; /* calls of it have come that have had no turn yet */
 	bool is_broken;
 	void *data;
 };
@@ -398,13 +400,17 @@ static void identify(struct hf_varlink_conn *c)
 	c->may_look = c->server->group && hf_sock_peer_is_in_group(fd, c->server->group);
 }
 
+/* Those who only look leave room for those who do something, however many they are. */
 static bool is_welcome(const struct hf_varlink_server *s, const struct hf_varlink_conn *c)
 {
-	unsigned int n = 0;
+	unsigned int n_all = 0, n_own = 0;
 
-	for (unsigned int i = 0; i < s->n_conns; i++)
-		n += !s->conns[i]->may_all && s->conns[i]->uid == c->uid;
-	return c->may_all || (c->may_look && n < HF_VARLINK_SERVER_USER_MAX);
+	for (unsigned int i = 0; i < s->n_conns; i++) {
+		n_all += !s->conns[i]->may_all;
+		n_own += !s->conns[i]->may_all && s->conns[i]->uid == c->uid;
+	}
+	return c->may_all || (c->may_look && n_own < HF_VARLINK_SERVER_USER_MAX &&
+			      n_all < s->service->clients_max / 2);
 }
 
 static void dispatch(struct hf_varlink_request *rq, const struct hf_varlink_call *call)
@@ -457,13 +463,19 @@ static int take_calls(struct hf_varlink_conn *c)
 {
 	struct hf_varlink_call call;
 	struct hf_err err;
+	unsigned int n = 0;
 	int r;
 
+	c->is_behind = false;
 	while ((r = hf_varlink_parser_next_call(&c->parser, &call, &err)) == 1) {
 		r = begin(c, &call, &err);
 		hf_varlink_call_fini(&call);
 		if (r < 0)
 			break;
+		if (++n == CALLS_AT_ONCE) {
+			c->is_behind = true;
+			break;
+		}
 	}
 	if (r == -EMSGSIZE || r == -EBADMSG)
 		hf_log(c->server->journal, HF_LOG_INFO, "control socket: %s", err.text);
@@ -474,9 +486,9 @@ static int receive(struct hf_varlink_conn *c)
 {
 	size_t n;
 	char *at;
-	int r;
+	int r = c->is_behind ? take_calls(c) : 0;
 
-	do {
+	while (!r && !c->is_behind) {
 		r = hf_varlink_parser_space(&c->parser, &at, &n);
 		if (!r)
 			r = hf_stream_read(c->stream, at, n, &n);
@@ -486,7 +498,9 @@ static int receive(struct hf_varlink_conn *c)
 			return r == HF_FD_EOF ? -ESHUTDOWN : r;
 		hf_varlink_parser_commit(&c->parser, n);
 		r = take_calls(c);
-	} while (!r && hf_stream_has_input(c->stream));
+		if (!hf_stream_has_input(c->stream))
+			break;
+	}
 	return r;
 }
 
@@ -496,7 +510,7 @@ static uint32_t conn_wanted(void *ctx)
 
 	if (c->is_broken) /* its watch is to see that */
 		return EPOLLIN | EPOLLOUT;
-	return hf_stream_events(c->stream, /* wants_read= */ true, c->out.n > 0);
+	return hf_stream_events(c->stream, /* wants_read= */ true, c->out.n > 0 || c->is_behind);
 }
 
 static void conn_ready(void *ctx, uint32_t revents)
@@ -504,8 +518,8 @@ static void conn_ready(void *ctx, uint32_t revents)
 	struct hf_varlink_conn *c = ctx;
 	int r = 0;
 
-	if (!c->is_broken &&
-	    (revents & (EPOLLIN | EPOLLHUP | EPOLLERR) || !hf_stream_is_ready(c->stream)))
+	if (!c->is_broken && (revents & (EPOLLIN | EPOLLHUP | EPOLLERR) || c->is_behind ||
+			      !hf_stream_is_ready(c->stream)))
 		r = receive(c);
 	if (!r)
 		r = flush(c);

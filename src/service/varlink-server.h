@@ -27,7 +27,7 @@
 #define HF_VARLINK_SERVER_CLIENTS_MAX 512
 #define HF_VARLINK_SERVER_REQUESTS_MAX 64
 #define HF_VARLINK_SERVER_QUEUE_MAX_BYTES (1u << 20)
-/* Connections of one user who may only look. */
+/* Connections of one user who may only look; all such users together get half of clients_max. */
 #define HF_VARLINK_SERVER_USER_MAX 16
 
 struct hf_varlink_server;
