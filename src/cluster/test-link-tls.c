@@ -1,59 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A link over TLS: what is different from test-link.c, which tests the rest over plain sockets. */
-#include "cluster/link.h"
-#include "codec/wire-bulk.h"
+#include "cluster/test-link-world.h"
 #include "sys/test-tls-world.h"
-
-/* What has arrived: the token of a PING, or 1000 + the first page of a PAGES. */
-struct log {
-	unsigned int n;
-	uint64_t what[8192];
-	unsigned int stop_after;
-};
-
-static bool on_message(void *ctx, const struct hf_wire_view *view)
-{
-	struct log *log = ctx;
-	struct hf_wire_pages_cursor cursor = { 0 };
-	struct hf_wire_pages pages;
-	struct hf_wire_run run;
-	struct hf_wire_msg msg;
-
-	CHECK(log->n < 8192);
-	if (view->type == HF_WIRE_PAGES) {
-		CHECK_EQ(hf_wire_pages_decode(view, &pages, NULL), 0);
-		CHECK(hf_wire_pages_next(&pages, &cursor, &run));
-		log->what[log->n++] = 1000 + run.first_page;
-		for (size_t i = 0; i < (size_t)run.n_pages * 4096; i += 512)
-			CHECK_EQ(run.data[i], (uint8_t)run.first_page);
-	} else {
-		CHECK_EQ(hf_wire_decode(view, &msg, NULL), 0);
-		log->what[log->n++] = msg.ping.token;
-	}
-	return log->n != log->stop_after;
-}
-
-static void send_ping(struct hf_link *link, uint64_t token)
-{
-	struct hf_wire_msg msg = { .type = HF_WIRE_PING, .ping.token = token };
-
-	CHECK_EQ(hf_link_send(link, &msg, NULL), 0);
-}
-
-static uint8_t *pages_message(uint64_t first, uint32_t n, size_t *ret_len)
-{
-	uint8_t *buf = malloc(HF_WIRE_MESSAGE_MAX), *data;
-	struct hf_wire_pages_builder b;
-	uint32_t taken;
-
-	CHECK(buf);
-	hf_wire_pages_begin(&b, buf);
-	data = hf_wire_pages_add_data(&b, first, n, &taken);
-	CHECK_EQ(taken, n);
-	memset(data, (int)first, (size_t)n * 4096);
-	*ret_len = hf_wire_pages_finish(&b);
-	return buf;
-}
 
 static struct hf_link *link_of(struct hf_stream *stream)
 {
