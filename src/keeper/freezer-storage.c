@@ -71,7 +71,8 @@ static void on_written(void *ctx, int result)
 	struct paper *p = ctx;
 	struct hf_freezer *f = p->f;
 	enum hf_freeze_step step = p->step;
-	bool is_waited_for = step != HF_FREEZE_STATE && !p->is_amendment;
+	bool is_amendment = p->is_amendment;
+	bool is_waited_for = step != HF_FREEZE_STATE && !is_amendment;
 
 	f->worker = NULL;
 	if (result < 0) {
@@ -96,6 +97,8 @@ static void on_written(void *ctx, int result)
 	write_next(f);
 	if (!f->worker && f->is_released)
 		hf_frozen_side_writer_is_idle(f->k);
+	if (is_amendment)
+		hf_freezer_amended(f);
 	if (is_waited_for)
 		hf_freezer_feed(f, result < 0 ? HF_FREEZE_EV_FAILED : HF_FREEZE_EV_DONE, step);
 }
@@ -196,7 +199,7 @@ void hf_freezer_disks_dead(struct hf_freezer *f)
 {
 	struct images *im;
 
-	if (!f || f->sync_worker)
+	if (!f || f->sync_worker || f->is_told)
 		return;
 	im = calloc(1, sizeof(*im));
 	if (im)

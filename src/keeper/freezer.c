@@ -245,13 +245,14 @@ static void freeze_cgroup(struct hf_freezer *f)
 static void on_lease_released(void *ctx)
 {
 	struct hf_freezer *f = ctx;
+	bool is_done = hf_ownership_was_released(f->k->ownership);
 
-	if (hf_ownership_was_released(f->k->ownership))
+	if (is_done)
 		(void)snprintf(f->certificate.lease_fate, sizeof(f->certificate.lease_fate),
 			       "released");
 	else
 		hf_freezer_set_text(f, HF_FREEZE_LEASE, "holdfastd has not released it yet");
-	hf_freezer_feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_LEASE);
+	hf_freezer_feed(f, is_done ? HF_FREEZE_EV_DONE : HF_FREEZE_EV_FAILED, HF_FREEZE_LEASE);
 }
 
 static void let_lease_go(struct hf_freezer *f)
@@ -341,21 +342,21 @@ static void tell_stuck(struct hf_freezer *f)
 
 static void amend(struct hf_freezer *f)
 {
-	struct json_object *o;
-
 	if (f->is_released)
 		return; /* its certificate is going, too */
 	f->is_amend_due = f->k->offloader != NULL;
 	if (f->is_amend_due)
 		return; /* that one writes the certificate, too */
-	o = about(f);
-
 	f->certificate.awakenings = f->machine.awakenings;
 	hf_freezer_update(f);
-	hf_event(&f->k->journal, "frozen-woken", o, "%s; its memory is kept",
+	hf_freezer_write_down(f, HF_FREEZE_CERTIFY, true, NULL, 0);
+}
+
+void hf_freezer_amended(struct hf_freezer *f)
+{
+	hf_event(&f->k->journal, "frozen-woken", about(f), "%s; its memory is kept",
 		 f->machine.awakenings ? "somebody woke the frozen QEMU: it was killed"
 				       : "the frozen QEMU has ended");
-	hf_freezer_write_down(f, HF_FREEZE_CERTIFY, true, NULL, 0);
 }
 
 /* ---- steps ---- */

@@ -105,6 +105,8 @@ void hf_freezer_feed(struct hf_freezer *f, enum hf_freeze_event_kind kind,
 		     enum hf_freeze_step step);
 /* For the certificate: how a step went. */
 void hf_freezer_set_text(struct hf_freezer *f, enum hf_freeze_step step, const char *text);
+/* What was seen after the proof is on record. */
+void hf_freezer_amended(struct hf_freezer *f);
 /* freezer-storage.c: a file, after those that are still to be written. @state: of STATE, taken over.
  * Ends in DONE or FAILED, but for STATE and an amendment. */
 void hf_freezer_write_down(struct hf_freezer *f, enum hf_freeze_step step, bool is_amendment,
