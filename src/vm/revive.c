@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +24,7 @@ enum { QMP_FD = 3, RAM_FD, CONSOLE_FD, GDB_FD, FIRST_NET_FD };
 
 #define BOX_WORDS_MAX 8
 #define END_MAX_MS 10000
+#define STATE_MAX_BYTES (64 << 20) /* HF_CHECKPOINT_STATE_MAX_BYTES */
 
 /* A start under way. */
 struct start {
@@ -335,9 +338,51 @@ static int await_state(struct start *s, struct hf_err *err)
 	return -EIO;
 }
 
-/* A file's descriptor is as good as a socket: QEMU reads it to its end. */
+static int fill_stream(int from, int to, off_t left)
+{
+	off_t at = 0;
+
+	while (left > 0) {
+		ssize_t n = sendfile(to, from, &at, (size_t)left);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		left -= n;
+	}
+	return 0;
+}
+
+/* The state as a stream, all of it in the socket's buffer: QEMU 10.0 warns of a descriptor that is a file. */
+static int open_stream(int state_fd, int *ret)
+{
+	struct stat st;
+	int pair[2];
+	int size;
+	int r;
+
+	if (fstat(state_fd, &st) < 0)
+		return -errno;
+	size = (int)(st.st_size < STATE_MAX_BYTES ? st.st_size : STATE_MAX_BYTES) * 2 + (1 << 20);
+	r = hf_fd_pair(SOCK_STREAM, pair);
+	if (r < 0)
+		return r;
+	if (setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+		r = -errno;
+	if (!r)
+		r = fill_stream(state_fd, pair[1], st.st_size);
+	hf_fd_close(&pair[1]); /* what is in it stays */
+	if (r < 0)
+		hf_fd_close(&pair[0]);
+	else
+		*ret = pair[0];
+	return r;
+}
+
 static int load_state(struct start *s, struct hf_err *err)
 {
+	int fd = -1;
 	int r = ask(
 		s,
 		(struct hf_qmp_command){
@@ -347,15 +392,19 @@ static int load_state(struct start *s, struct hf_err *err)
 				"\"state\":true},{\"capability\":\"events\",\"state\":true}]}" },
 		err);
 
-	if (!r && lseek(s->config->state_fd, 0, SEEK_SET) < 0)
-		r = -errno;
+	if (!r) {
+		r = open_stream(s->config->state_fd, &fd);
+		if (r < 0)
+			hf_err_set(err, "cannot read the device state: %s", strerror(-r));
+	}
 	if (!r)
 		r = ask(s,
 			(struct hf_qmp_command){ .name = "getfd",
 						 .arguments_text = "{\"fdname\":\"state\"}",
 						 .has_fd = true,
-						 .fd = s->config->state_fd },
+						 .fd = fd },
 			err);
+	hf_fd_close(&fd); /* the session has its own */
 	if (!r)
 		r = ask(s,
 			(struct hf_qmp_command){ .name = "migrate-incoming",
