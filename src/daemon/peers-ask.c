@@ -38,6 +38,7 @@ struct hf_peer_order {
 	unsigned int n_hosts;
 	char cause[24];
 	bool is_begun;
+	uint64_t begun_ns;
 	bool is_last_resort_tried;
 };
 
@@ -317,6 +318,20 @@ static void last_resort(struct hf_peer_order *o)
 		       "no other host starts '%s', nor this one: %s", o->vm, err.text);
 }
 
+/* No host can be asked: that alone is no reason to leave it down for long. */
+static bool is_in_vain(const struct hf_peer_order *o)
+{
+	return o->recover.state == HF_RECOVER_WAITING && !o->is_last_resort_tried;
+}
+
+static uint64_t given_deadline_ns(const struct hf_peer_order *o)
+{
+	uint64_t at_ns = hf_recover_deadline_ns(&o->recover);
+	uint64_t last_ns = o->begun_ns + LAST_RESORT_NS;
+
+	return is_in_vain(o) && last_ns < at_ns ? last_ns : at_ns;
+}
+
 static void step(struct hf_peer_order *o, enum hf_recover_event_kind kind, unsigned int host)
 {
 	const struct hf_recover_event ev = {
@@ -332,11 +347,11 @@ static void step(struct hf_peer_order *o, enum hf_recover_event_kind kind, unsig
 		ask(o, (unsigned int)next);
 	else if (o->recover.state == HF_RECOVER_DONE && !o->is_over)
 		given_away(o);
-	else if (o->recover.state == HF_RECOVER_WAITING && kind == HF_RECOVER_EV_REFUSED &&
-		 !o->is_last_resort_tried)
+	else if (is_in_vain(o) &&
+		 (kind == HF_RECOVER_EV_REFUSED || ev.now_ns >= o->begun_ns + LAST_RESORT_NS))
 		last_resort(o);
 	if (o->is_begun && !o->is_over)
-		o->until_ns = hf_recover_deadline_ns(&o->recover);
+		o->until_ns = given_deadline_ns(o);
 	arm(o->peers);
 }
 
@@ -366,6 +381,7 @@ static void begin_if_free(struct hf_peer_order *o)
 		return;
 	}
 	o->is_begun = true;
+	o->begun_ns = hf_now_ns();
 	step(o, HF_RECOVER_EV_BEGIN, 0);
 }
 

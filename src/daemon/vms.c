@@ -330,7 +330,7 @@ int hf_vms_recover(struct hf_vms_vm *vm, const char *why, struct hf_err *err)
 	const struct hf_supervise_event ev = { .kind = HF_SUPERVISE_EV_RECOVER };
 
 	hf_vms_look_for_frozen(vm);
-	if (hf_vms_feed(vm, ev) == HF_SUPERVISE_DO_REFUSE)
+	if (hf_vms_feed(vm, ev) == HF_SUPERVISE_DO_REFUSE || vm->sup.why == HF_SUPERVISE_FROZEN)
 		return explain_refusal(vm, err);
 	hf_event(&vm->d->journal, "recovering", about(vm), "'%s' is started here: %s", vm->name,
 		 why);

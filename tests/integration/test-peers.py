@@ -253,6 +253,26 @@ def goes_on_elsewhere(has_leases: bool) -> None:
 
 
 @check
+def where_no_other_host_can_be_asked_it_is_started_again() -> None:
+    with PeerPair(is_told=True) as pair:
+        one, two = pair.both()
+        pair.define_single("db", extra="on-killed = failover\n")
+        try:
+            one.start()  # hostB is down
+            before = one.start_vm("db")
+            os.kill(before["qemu_pid"], signal.SIGKILL)
+            after = one.wait_vm("db", lambda vm: vm["keeper_pid"] not in (0, before["keeper_pid"])
+                                and is_primary(vm), "it runs again")
+            expect(after["host"] == "hostA", after)
+            two.start()
+            pair.wait_up()
+            expect(not two.vm("db")["keeper_pid"], "hostB starts it, too")
+        except BaseException:
+            tell(pair)
+            raise
+
+
+@check
 def nothing_waits_for_a_daemon_that_hangs() -> None:
     """It is told; VMs are started meanwhile; and it is in touch again when it goes on."""
     with PeerPair() as pair:

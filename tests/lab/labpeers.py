@@ -116,11 +116,11 @@ class PeerPair:
                         for name in self.names)
         return [self.write(host, vm, text) for host in hosts or self.names]
 
-    def define_single(self, vm: str, args: str = SMALL) -> None:
+    def define_single(self, vm: str, args: str = SMALL, extra: str = "") -> None:
         """Without a standby; another host goes on with it when it is frozen."""
         text = (f"[vm]\nargs = {args}\nstate-dir = {self.lab.self_dir}/state\n"
                 f"run-dir = {self.lab.self_dir}/run\ntakeover = yes\n"
-                f"prefer = {' '.join(self.names)}\n")
+                f"prefer = {' '.join(self.names)}\n{extra}")
         for host in self.names:
             self.write(host, vm, text)
 
