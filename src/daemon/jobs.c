@@ -15,6 +15,7 @@
 #include "daemon/survey.h"
 
 #define JOBS_MAX 1024
+#define READS_MAX (JOBS_MAX / 2) /* who only looks leaves room */
 #define LOOK_NS 100000000ull
 
 static void on_time(void *ctx);
@@ -79,13 +80,14 @@ static void on_caller_gone(void *data)
 struct hf_job *hf_job_new(struct hf_daemon *d, const struct hf_job_ops *ops, const char *vm,
 			  struct hf_varlink_request *rq)
 {
+	unsigned int max = ops == &hf_job_read ? READS_MAX : JOBS_MAX;
 	struct hf_job **at = &d->jobs;
 	struct hf_job *j = NULL;
 	unsigned int n = 0;
 
 	for (; *at; at = &(*at)->next)
 		n++;
-	if (n < JOBS_MAX && !d->is_ending)
+	if (n < max && !d->is_ending)
 		j = calloc(1, sizeof(*j));
 	if (!j) {
 		if (rq)
