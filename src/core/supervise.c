@@ -175,12 +175,14 @@ static void start_failed(struct hf_supervise *s, uint64_t now_ns)
 }
 
 /* A VM of two hosts that has died here is the other's now: R4. One that has nobody to go to is started
- * again here. */
+ * again here, perhaps after others were asked: R5 in either case. */
 static void died(struct hf_supervise *s, const struct hf_supervise_end *end, uint64_t now_ns)
 {
 	if (s->definition.has_two_hosts || end->is_given)
 		s->is_elsewhere = true;
-	else if (end->is_left)
+	if (s->definition.has_two_hosts)
+		return;
+	if (end->is_left)
 		set_state(s, HF_SUPERVISE_FAILED, HF_SUPERVISE_CRASHED);
 	else
 		count_restart(s, now_ns);

@@ -349,7 +349,16 @@ TEST(who_has_nobody_to_go_to_is_started_here)
 	CHECK_EQ(feed(ev), HF_SUPERVISE_DO_NOTHING);
 	CHECK_EQ(s.why, HF_SUPERVISE_ELSEWHERE);
 	CHECK_EQ(later(S_NS), HF_SUPERVISE_DO_NOTHING);
+	later(2 * S_NS);
 	CHECK_EQ(tell(HF_SUPERVISE_EV_RECOVER), HF_SUPERVISE_DO_START);
+	(void)up(HF_SUPERVISE_RUN);
+	(void)feed(ev);
+	later(9 * S_NS);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_RECOVER), HF_SUPERVISE_DO_START);
+	(void)up(HF_SUPERVISE_RUN);
+	(void)feed(ev); /* as often as that it is started again, and no more */
+	CHECK_EQ(s.why, HF_SUPERVISE_TOO_OFTEN);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_RECOVER), HF_SUPERVISE_DO_REFUSE);
 }
 
 TEST(what_is_to_end_ends_when_it_is_up)
