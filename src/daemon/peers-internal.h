@@ -88,7 +88,8 @@ struct hf_peers {
 	unsigned int n;
 	uint64_t instance;
 	struct hf_tls *tls; /* NULL: plain, or not to be had now */
-	char trouble[HF_ERR_MAX]; /* why not, as was logged */
+	char trouble[HF_ERR_MAX]; /* why not, or what is to be known of it, as was logged */
+	struct hf_timer tls_timer;
 
 	int listen_fd;
 	struct hf_watch watch;

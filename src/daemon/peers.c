@@ -10,9 +10,11 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "codec/json.h"
 #include "daemon/peers-internal.h"
 
 #define NAMES_MAX HF_VMS_MAX
+#define TLS_LOOK_NS (3600 * HF_PEER_SECOND)
 
 /* ---- names ---- */
 
@@ -80,20 +82,37 @@ const struct hf_peermsg_vm *hf_peer_said(const struct hf_peer_host *p, const cha
 
 /* ---- TLS ---- */
 
+static void say_trouble(struct hf_peers *ps, const char *what, const char *why)
+{
+	if (strcmp(ps->trouble, why) != 0)
+		hf_log(&ps->d->journal, HF_LOG_ERROR, "%s: %s", what, why);
+	(void)snprintf(ps->trouble, sizeof(ps->trouble), "%s", why);
+}
+
+/* Files that cannot be used any more, or will soon: while a connection lasts nobody else would find out. */
+static void look_at_tls(void *ctx)
+{
+	struct hf_peers *ps = ctx;
+	struct hf_err note;
+
+	if (hf_tls_note(ps->tls, &note))
+		say_trouble(ps, "certificates for other hosts", note.text);
+	else
+		ps->trouble[0] = '\0';
+	hf_timer_set(&ps->tls_timer, &ps->d->loop, hf_now_ns() + TLS_LOOK_NS, look_at_tls, ps);
+}
+
 bool hf_peers_get_tls(struct hf_peers *ps, struct hf_tls **ret, struct hf_err *err)
 {
 	*ret = NULL;
 	if (ps->d->conf.is_plain)
 		return true;
 	if (!ps->tls && hf_tls_new(ps->d->conf.pki_dir, &ps->tls, err) < 0) {
-		if (strcmp(ps->trouble, err->text) != 0)
-			hf_log(&ps->d->journal, HF_LOG_ERROR,
-			       "no other host's daemon can be reached, nor reach this one: %s",
-			       err->text);
-		(void)snprintf(ps->trouble, sizeof(ps->trouble), "%s", err->text);
+		say_trouble(ps, "no other host's daemon can be reached, nor reach this one",
+			    err->text);
 		return false;
 	}
-	ps->trouble[0] = '\0';
+	look_at_tls(ps);
 	*ret = ps->tls;
 	return true;
 }
@@ -269,11 +288,6 @@ static void on_reloaded(struct hf_daemon *d)
 
 /* ---- what people see ---- */
 
-static void put_str(struct json_object *o, const char *key, const char *value)
-{
-	json_object_object_add(o, key, json_object_new_string(value));
-}
-
 static const char *dial_name(const struct hf_peer_host *p)
 {
 	if (p->is_up)
@@ -288,13 +302,13 @@ static struct json_object *view_peer(const struct hf_peer_host *p)
 	struct json_object *o = json_object_new_object();
 	char text[HF_ADDR_TEXT];
 
-	put_str(o, "host", p->name);
-	put_str(o, "address", hf_addr_format(&p->addr, text, sizeof(text)));
-	put_str(o, "state", dial_name(p));
+	hf_json_add_str(o, "host", p->name);
+	hf_json_add_str(o, "address", hf_addr_format(&p->addr, text, sizeof(text)));
+	hf_json_add_str(o, "state", dial_name(p));
 	json_object_object_add(o, "is_up", json_object_new_boolean(p->is_up));
 	json_object_object_add(o, "since_ms",
 			       json_object_new_uint64((hf_now_ns() - p->since_ns) / 1000000));
-	put_str(o, "text", p->is_up ? "" : p->trouble);
+	hf_json_add_str(o, "text", p->is_up ? "" : p->trouble);
 	json_object_object_add(o, "vms", json_object_new_uint64(p->n_vms));
 	return o;
 }
@@ -325,19 +339,19 @@ static void on_view(const struct hf_vms_vm *vm, struct json_object *o)
 	}
 	said = best ? hf_peer_said(best, vm->name) : NULL;
 	if (hf_vms_have(vm) == HF_HAVE_RUNNING)
-		put_str(o, "host", ps->d->conf.name);
+		hf_json_add_str(o, "host", ps->d->conf.name);
 	else if (said && said->have == HF_HAVE_RUNNING)
-		put_str(o, "host", best->name);
-	put_str(o, "place_text", vm->place_text);
+		hf_json_add_str(o, "host", best->name);
+	hf_json_add_str(o, "place_text", vm->place_text);
 	if (!best)
 		return;
-	put_str(o, "peer_host", best->name);
+	hf_json_add_str(o, "peer_host", best->name);
 	json_object_object_add(o, "peer_up", json_object_new_boolean(best->is_up));
 	if (!said)
 		return;
-	put_str(o, "peer_life", said->life);
-	put_str(o, "peer_cause", said->cause);
-	put_str(o, "peer_text", said->text);
+	hf_json_add_str(o, "peer_life", said->life);
+	hf_json_add_str(o, "peer_cause", said->cause);
+	hf_json_add_str(o, "peer_text", said->text);
 	json_object_object_add(o, "peer_frozen", json_object_new_uint64(said->frozen_count));
 	if (vm->has_file && said->is_defined)
 		json_object_object_add(
@@ -395,6 +409,7 @@ void hf_peers_free(struct hf_daemon *d)
 	hf_peers_serve_free(ps);
 	hf_timer_fini(&ps->work_timer);
 	hf_timer_fini(&ps->place_timer);
+	hf_timer_fini(&ps->tls_timer);
 	hf_tls_free(ps->tls);
 	free(ps->touched.at);
 	free(ps);

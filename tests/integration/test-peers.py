@@ -21,7 +21,7 @@ from checks import check, expect, main, poll, say
 # pylint: disable=wrong-import-position
 from lablease import CallError  # noqa: E402
 from labpeers import PeerPair  # noqa: E402
-from labpki import authority, host_folder  # noqa: E402
+from labpki import authority, host_folder, names  # noqa: E402
 
 PORT = 7399
 
@@ -127,9 +127,12 @@ def switches(pid: int) -> int:
 
 @check
 def nothing_is_said_where_nothing_changes() -> None:
-    """Also of a VM that one of two peers has no definition of."""
+    """Also of a VM that one of two peers has no definition of. A certificate that ends soon is told
+    of once."""
     with PeerPair() as pair:
         one, two = pair.both()
+        authority(pair.lab).host("hostB", names(pair.lab, "hostB"),
+                                 host_folder(pair.lab, "hostB"), "--days", "5")
         pair.define("web")
         pair.define("lone", port=7402, hosts=("hostA",))
         try:
@@ -137,6 +140,8 @@ def nothing_is_said_where_nothing_changes() -> None:
             pair.wait_up()
             pids = [host.daemon.pid for host in (one, two)]
             poll(lambda: is_quiet(pids), "both are quiet", 30)
+            told = [host.daemon.log.read_text().count("expires in") for host in (one, two)]
+            expect(told == [0, 1], told)
         except BaseException:
             tell(pair)
             raise
