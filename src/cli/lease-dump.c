@@ -13,21 +13,7 @@
 #include "cli/lease-scan.h"
 #include "cli/lease-show.h"
 #include "cli/lease-verbs.h"
-
-static void add_int(struct json_object *o, const char *key, uint64_t value)
-{
-	json_object_object_add(o, key, json_object_new_uint64(value));
-}
-
-static void add_text(struct json_object *o, const char *key, const char *text)
-{
-	json_object_object_add(o, key, json_object_new_string(text));
-}
-
-static void add_bool(struct json_object *o, const char *key, bool value)
-{
-	json_object_object_add(o, key, json_object_new_boolean(value));
-}
+#include "codec/json.h"
 
 static void add_array(struct json_object *o, const char *key)
 {
@@ -44,30 +30,30 @@ static void add_damage(struct json_object *all, uint64_t offset, const char *wha
 {
 	struct json_object *o = json_object_new_object();
 
-	add_int(o, "offset", offset);
-	add_text(o, "what", what);
-	add_text(o, "error", err->text);
+	hf_json_add_u64(o, "offset", offset);
+	hf_json_add_str(o, "what", what);
+	hf_json_add_str(o, "error", err->text);
 	append(all, "damaged", o);
 }
 
 static void add_geometry(struct json_object *o, const struct hf_lease_geometry *g)
 {
-	add_int(o, "sector_bytes", g->sector_bytes);
-	add_int(o, "align_bytes", g->align_bytes);
-	add_int(o, "max_hosts", g->max_hosts);
+	hf_json_add_u64(o, "sector_bytes", g->sector_bytes);
+	hf_json_add_u64(o, "align_bytes", g->align_bytes);
+	hf_json_add_u64(o, "max_hosts", g->max_hosts);
 }
 
 /* ---- lockspaces ---- */
 
 static void add_extra(struct json_object *o, const struct hf_lease_extra *x)
 {
-	add_text(o, "kind", x->is_present ? "holdfast" : "sanlock");
+	hf_json_add_str(o, "kind", x->is_present ? "holdfast" : "sanlock");
 	if (!x->is_present)
 		return;
-	add_int(o, "instance", x->instance);
-	add_int(o, "sequence", x->sequence);
-	add_int(o, "renew_ms", x->renew_ms);
-	add_int(o, "fence_ms", x->fence_ms);
+	hf_json_add_u64(o, "instance", x->instance);
+	hf_json_add_u64(o, "sequence", x->sequence);
+	hf_json_add_u64(o, "renew_ms", x->renew_ms);
+	hf_json_add_u64(o, "fence_ms", x->fence_ms);
 }
 
 static void add_requests(struct json_object *o, const uint8_t *sector, uint32_t max_hosts)
@@ -83,12 +69,12 @@ static struct json_object *slot_object(struct hf_lease_slot *slot, const uint8_t
 {
 	struct json_object *o = json_object_new_object();
 
-	add_int(o, "host_id", slot->owner);
-	add_text(o, "host", hf_scan_printable(slot->host_name));
-	add_int(o, "generation", slot->generation);
-	add_int(o, "timestamp_s", slot->timestamp_s);
-	add_bool(o, "free", slot->timestamp_s == 0);
-	add_int(o, "io_timeout_s", slot->io_timeout_s);
+	hf_json_add_u64(o, "host_id", slot->owner);
+	hf_json_add_str(o, "host", hf_scan_printable(slot->host_name));
+	hf_json_add_u64(o, "generation", slot->generation);
+	hf_json_add_u64(o, "timestamp_s", slot->timestamp_s);
+	hf_json_add_bool(o, "free", slot->timestamp_s == 0);
+	hf_json_add_u64(o, "io_timeout_s", slot->io_timeout_s);
 	add_extra(o, &slot->extra);
 	add_requests(o, sector, max_hosts);
 	return o;
@@ -118,8 +104,8 @@ static void dump_lockspace(struct json_object *all, const struct hf_scan_area *a
 
 	hf_lease_names(a->bytes, name, host);
 	memcpy(shown, name, sizeof(shown));
-	add_text(o, "name", hf_scan_printable(shown));
-	add_int(o, "offset", a->offset);
+	hf_json_add_str(o, "name", hf_scan_printable(shown));
+	hf_json_add_u64(o, "offset", a->offset);
 	add_geometry(o, &a->geometry);
 	add_array(o, "slots");
 	append(all, "lockspaces", o);
@@ -144,8 +130,8 @@ static void dump_request(struct json_object *all, struct json_object *lease,
 	if (request.lver == 0 && request.force == 0)
 		return;
 	o = json_object_new_object();
-	add_int(o, "lver", request.lver);
-	add_int(o, "force", request.force);
+	hf_json_add_u64(o, "lver", request.lver);
+	hf_json_add_u64(o, "force", request.force);
 	json_object_object_add(lease, "request", o);
 }
 
@@ -153,16 +139,16 @@ static struct json_object *block_object(uint64_t id, const struct hf_lease_block
 {
 	struct json_object *o = json_object_new_object();
 
-	add_int(o, "host_id", id);
-	add_int(o, "mbal", b->mbal);
-	add_int(o, "bal", b->bal);
-	add_int(o, "lver", b->lver);
-	add_int(o, "owner_id", b->owner);
-	add_int(o, "generation", b->generation);
-	add_int(o, "timestamp_s", b->timestamp_s);
-	add_bool(o, "released", b->is_released);
+	hf_json_add_u64(o, "host_id", id);
+	hf_json_add_u64(o, "mbal", b->mbal);
+	hf_json_add_u64(o, "bal", b->bal);
+	hf_json_add_u64(o, "lver", b->lver);
+	hf_json_add_u64(o, "owner_id", b->owner);
+	hf_json_add_u64(o, "generation", b->generation);
+	hf_json_add_u64(o, "timestamp_s", b->timestamp_s);
+	hf_json_add_bool(o, "released", b->is_released);
 	if (b->is_shared)
-		add_int(o, "shared_generation", b->shared_generation);
+		hf_json_add_u64(o, "shared_generation", b->shared_generation);
 	return o;
 }
 
@@ -187,15 +173,15 @@ static void dump_blocks(struct json_object *all, struct json_object *lease,
 
 static void add_leader(struct json_object *o, const struct hf_lease_leader *leader)
 {
-	add_int(o, "lver", leader->lver);
-	add_bool(o, "free", leader->timestamp_s == 0);
-	add_int(o, "owner_id", leader->owner);
-	add_int(o, "generation", leader->generation);
-	add_int(o, "timestamp_s", leader->timestamp_s);
-	add_int(o, "write_id", leader->write_id);
-	add_int(o, "write_generation", leader->write_generation);
-	add_int(o, "num_hosts", leader->num_hosts);
-	add_bool(o, "short_hold", leader->is_short_hold);
+	hf_json_add_u64(o, "lver", leader->lver);
+	hf_json_add_bool(o, "free", leader->timestamp_s == 0);
+	hf_json_add_u64(o, "owner_id", leader->owner);
+	hf_json_add_u64(o, "generation", leader->generation);
+	hf_json_add_u64(o, "timestamp_s", leader->timestamp_s);
+	hf_json_add_u64(o, "write_id", leader->write_id);
+	hf_json_add_u64(o, "write_generation", leader->write_generation);
+	hf_json_add_u64(o, "num_hosts", leader->num_hosts);
+	hf_json_add_bool(o, "short_hold", leader->is_short_hold);
 }
 
 static void dump_lease(struct json_object *all, const struct hf_scan_area *a)
@@ -206,9 +192,9 @@ static void dump_lease(struct json_object *all, const struct hf_scan_area *a)
 	struct hf_err err = { "" };
 
 	hf_lease_names(a->bytes, space, name);
-	add_text(o, "name", hf_scan_printable(name));
-	add_text(o, "lockspace", hf_scan_printable(space));
-	add_int(o, "offset", a->offset);
+	hf_json_add_str(o, "name", hf_scan_printable(name));
+	hf_json_add_str(o, "lockspace", hf_scan_printable(space));
+	hf_json_add_u64(o, "offset", a->offset);
 	add_array(o, "blocks");
 	append(all, "leases", o);
 	if (hf_lease_leader_decode(a->bytes, &a->geometry, NULL, NULL, &leader, &err) < 0)
@@ -233,8 +219,8 @@ static void dump_entry(struct json_object *all, struct json_object *o, const str
 		add_damage(all, a->offset + at, "index", &err);
 	} else if (entry.offset) {
 		member = json_object_new_object();
-		add_text(member, "name", hf_scan_printable(entry.name));
-		add_int(member, "offset", entry.offset);
+		hf_json_add_str(member, "name", hf_scan_printable(entry.name));
+		hf_json_add_u64(member, "offset", entry.offset);
 		append(o, "entries", member);
 	}
 }
@@ -250,9 +236,9 @@ static void dump_index(struct json_object *all, const struct hf_scan_area *a)
 		return;
 	}
 	o = json_object_new_object();
-	add_text(o, "lockspace", hf_scan_printable(index.space));
-	add_int(o, "offset", a->offset);
-	add_int(o, "max_resources", index.max_resources);
+	hf_json_add_str(o, "lockspace", hf_scan_printable(index.space));
+	hf_json_add_u64(o, "offset", a->offset);
+	hf_json_add_u64(o, "max_resources", index.max_resources);
 	add_array(o, "entries");
 	append(all, "indexes", o);
 	for (uint32_t i = 0; i < index.max_resources; i++)
@@ -289,8 +275,8 @@ static int dump(struct json_object *all, const char *path, struct hf_err *err)
 
 	if (r < 0)
 		return HF_LEASE_EXIT_STORAGE;
-	add_text(all, "area", path);
-	add_int(all, "size_bytes", scan.size_bytes);
+	hf_json_add_str(all, "area", path);
+	hf_json_add_u64(all, "size_bytes", scan.size_bytes);
 	add_array(all, "lockspaces");
 	add_array(all, "indexes");
 	add_array(all, "leases");

@@ -8,15 +8,11 @@
 #include <unistd.h>
 
 #include "cli/pki-verbs.h"
+#include "codec/json.h"
 #include "sys/tls.h"
 
 static const char *const cert_files[] = { "ca-cert.pem", "server-cert.pem", "client-cert.pem" };
 static const char *const key_files[] = { "ca-key.pem", "server-key.pem", "client-key.pem" };
-
-static void add_text(struct json_object *o, const char *key, const char *text)
-{
-	json_object_object_add(o, key, json_object_new_string(text));
-}
 
 static void add_problem(struct json_object *problems, const char *text)
 {
@@ -37,7 +33,7 @@ static void add_fingerprint(struct json_object *o, X509 *cert)
 		return;
 	for (unsigned int i = 0; i < len; i++)
 		(void)snprintf(text + (size_t)2 * i, 3, "%02x", digest[i]);
-	add_text(o, "sha256", text);
+	hf_json_add_str(o, "sha256", text);
 }
 
 static void add_times(struct json_object *o, const char *path, const X509 *cert,
@@ -47,8 +43,8 @@ static void add_times(struct json_object *o, const char *path, const X509 *cert,
 	char date[HF_X509_DATE_TEXT];
 	struct hf_err problem;
 
-	add_text(o, "from", hf_x509_date(hf_x509_from_s(cert), date));
-	add_text(o, "until", hf_x509_date(hf_x509_until_s(cert), date));
+	hf_json_add_str(o, "from", hf_x509_date(hf_x509_from_s(cert), date));
+	hf_json_add_str(o, "until", hf_x509_date(hf_x509_until_s(cert), date));
 	json_object_object_add(o, "days_left", json_object_new_int(days));
 	if (hf_x509_days_until(hf_x509_from_s(cert)) >= 0)
 		hf_err_set(&problem, "%s is not valid yet: from %s on", path,
@@ -70,9 +66,9 @@ static struct json_object *describe(const char *path, const char *file, X509 *ce
 	char names[HF_X509_NAMES_TEXT];
 	bool is_authority = X509_check_ca(cert) > 0;
 
-	add_text(o, "file", file);
-	add_text(o, "kind", is_authority ? "authority" : "host");
-	add_text(o, "names", hf_x509_names(cert, names, sizeof(names)));
+	hf_json_add_str(o, "file", file);
+	hf_json_add_str(o, "kind", is_authority ? "authority" : "host");
+	hf_json_add_str(o, "names", hf_x509_names(cert, names, sizeof(names)));
 	add_times(o, path, cert, problems);
 	add_fingerprint(o, cert);
 	return o;
@@ -133,11 +129,11 @@ static struct json_object *look_at(const char *dir)
 	char path[PATH_MAX];
 	struct hf_err err;
 
-	add_text(o, "dir", dir);
+	hf_json_add_str(o, "dir", dir);
 	for (int i = 0; i < 3; i++)
 		has_file[i] = show_file(dir, cert_files[i], certs, problems);
 	is_authority = hf_pki_path(path, dir, "ca-key.pem", &err) == 0 && access(path, F_OK) == 0;
-	add_text(o, "kind", is_authority ? "authority" : "host");
+	hf_json_add_str(o, "kind", is_authority ? "authority" : "host");
 	check_keys(dir, problems);
 	if (has_file[1] || has_file[2] || !is_authority)
 		check_as_host(dir, problems);

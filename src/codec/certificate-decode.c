@@ -18,21 +18,13 @@ static bool is_hex(const char *text, size_t n)
 static int take_text(const struct json_object *o, const struct hf_member *m, char *to,
 		     struct hf_err *err)
 {
-	const char *text;
-	int r = hf_json_str(o, m->key, &text, err);
+	int r = hf_json_copy_str(o, m->key, to, m->size, err);
 
-	if (r < 0)
-		return r;
-	if (strlen(text) >= m->size) {
-		hf_err_set(err, "\"%s\" has more than %zu bytes", m->key, m->size - 1);
-		return -EINVAL;
-	}
-	if (m->kind == HF_MEMBER_NAME && *text && !hf_is_valid_name(text)) {
+	if (r == 0 && m->kind == HF_MEMBER_NAME && *to && !hf_is_valid_name(to)) {
 		hf_err_set(err, "\"%s\" is not a name", m->key);
 		return -EINVAL;
 	}
-	memcpy(to, text, strlen(text) + 1);
-	return 0;
+	return r;
 }
 
 static int take_number(const struct json_object *o, const char *key, uint64_t max, uint64_t *ret,

@@ -549,6 +549,23 @@ int hf_json_str(const struct json_object *obj, const char *key, const char **ret
 	return r;
 }
 
+int hf_json_copy_str(const struct json_object *obj, const char *key, char *ret, size_t size,
+		     struct hf_err *err)
+{
+	const char *text;
+	int r = hf_json_str(obj, key, &text, err);
+
+	if (r < 0)
+		return r;
+	if (strlen(text) >= size) {
+		hf_err_set(err, "\"%s\" has more than %zu bytes", key, size - 1);
+		return -EINVAL;
+	}
+	memset(ret, 0, size); /* so that equal ones are equal bytes */
+	memcpy(ret, text, strlen(text) + 1);
+	return 0;
+}
+
 int hf_json_i64(const struct json_object *obj, const char *key, int64_t *ret, struct hf_err *err)
 {
 	struct json_object *value;
@@ -599,4 +616,24 @@ int hf_json_array(const struct json_object *obj, const char *key, struct json_ob
 		  struct hf_err *err)
 {
 	return get_member(obj, key, json_type_array, ret, err);
+}
+
+void hf_json_add_str(struct json_object *obj, const char *key, const char *value)
+{
+	json_object_object_add(obj, key, json_object_new_string(value));
+}
+
+void hf_json_add_u64(struct json_object *obj, const char *key, uint64_t value)
+{
+	json_object_object_add(obj, key, json_object_new_uint64(value));
+}
+
+void hf_json_add_i64(struct json_object *obj, const char *key, int64_t value)
+{
+	json_object_object_add(obj, key, json_object_new_int64(value));
+}
+
+void hf_json_add_bool(struct json_object *obj, const char *key, bool value)
+{
+	json_object_object_add(obj, key, json_object_new_boolean(value));
 }

@@ -40,6 +40,9 @@ int hf_json_parse(const char *text, size_t len, struct json_object **ret,
 bool hf_json_has(const struct json_object *obj, const char *key);
 int hf_json_str(const struct json_object *obj, const char *key, const char **ret,
 		struct hf_err *err) HF_MUST_CHECK;
+/* A text that has to fit: into all of @size bytes of @ret, the rest being zero. @ret is touched only then. */
+int hf_json_copy_str(const struct json_object *obj, const char *key, char *ret, size_t size,
+		     struct hf_err *err) HF_MUST_CHECK;
 int hf_json_i64(const struct json_object *obj, const char *key, int64_t *ret,
 		struct hf_err *err) HF_MUST_CHECK;
 int hf_json_u64(const struct json_object *obj, const char *key, uint64_t *ret,
@@ -50,3 +53,9 @@ int hf_json_obj(const struct json_object *obj, const char *key, struct json_obje
 		struct hf_err *err) HF_MUST_CHECK;
 int hf_json_array(const struct json_object *obj, const char *key, struct json_object **ret,
 		  struct hf_err *err) HF_MUST_CHECK;
+
+/* One more member of @obj, which must not have it yet. */
+void hf_json_add_str(struct json_object *obj, const char *key, const char *value);
+void hf_json_add_u64(struct json_object *obj, const char *key, uint64_t value);
+void hf_json_add_i64(struct json_object *obj, const char *key, int64_t value);
+void hf_json_add_bool(struct json_object *obj, const char *key, bool value);

@@ -2,7 +2,6 @@
 #include "codec/peermsg.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "codec/json.h"
@@ -16,30 +15,15 @@ static const char *const haves[HF_HAVE_COUNT] = {
 
 /* ---- encoding ---- */
 
-static void put_str(struct json_object *o, const char *key, const char *value)
-{
-	json_object_object_add(o, key, json_object_new_string(value));
-}
-
-static void put_u64(struct json_object *o, const char *key, uint64_t value)
-{
-	json_object_object_add(o, key, json_object_new_uint64(value));
-}
-
-static void put_bool(struct json_object *o, const char *key, bool value)
-{
-	json_object_object_add(o, key, json_object_new_boolean(value));
-}
-
 struct json_object *hf_peermsg_hello_encode(const struct hf_peermsg_hello *m)
 {
 	struct json_object *o = json_object_new_object();
 
-	put_u64(o, "version", m->version);
-	put_str(o, "host", m->host);
-	put_str(o, "to", m->to);
-	put_u64(o, "instance", m->instance);
-	put_u64(o, "after", m->after);
+	hf_json_add_u64(o, "version", m->version);
+	hf_json_add_str(o, "host", m->host);
+	hf_json_add_str(o, "to", m->to);
+	hf_json_add_u64(o, "instance", m->instance);
+	hf_json_add_u64(o, "after", m->after);
 	return o;
 }
 
@@ -47,11 +31,11 @@ static struct json_object *encode_wanted(const struct hf_wanted *w)
 {
 	struct json_object *o = json_object_new_object();
 
-	put_bool(o, "is_started", w->is_started);
-	put_str(o, "host", w->host);
-	put_u64(o, "version", w->version);
-	put_str(o, "by", w->by);
-	put_bool(o, "is_forced", w->is_forced);
+	hf_json_add_bool(o, "is_started", w->is_started);
+	hf_json_add_str(o, "host", w->host);
+	hf_json_add_u64(o, "version", w->version);
+	hf_json_add_str(o, "by", w->by);
+	hf_json_add_bool(o, "is_forced", w->is_forced);
 	return o;
 }
 
@@ -68,18 +52,18 @@ static struct json_object *encode_vm(const struct hf_peermsg_vm *m)
 {
 	struct json_object *o = json_object_new_object();
 
-	put_str(o, "vm", m->vm);
-	put_bool(o, "is_defined", m->is_defined);
-	put_u64(o, "definition_crc", m->definition_crc);
-	put_bool(o, "may_run", m->may_run);
-	put_bool(o, "has_run_last", m->has_run_last);
-	put_bool(o, "is_protected", m->is_protected);
-	put_str(o, "have", haves[m->have]);
+	hf_json_add_str(o, "vm", m->vm);
+	hf_json_add_bool(o, "is_defined", m->is_defined);
+	hf_json_add_u64(o, "definition_crc", m->definition_crc);
+	hf_json_add_bool(o, "may_run", m->may_run);
+	hf_json_add_bool(o, "has_run_last", m->has_run_last);
+	hf_json_add_bool(o, "is_protected", m->is_protected);
+	hf_json_add_str(o, "have", haves[m->have]);
 	json_object_object_add(o, "wanted", encode_wanted(&m->wanted));
-	put_str(o, "life", m->life);
-	put_str(o, "cause", m->cause);
-	put_str(o, "text", m->text);
-	put_u64(o, "frozen_count", m->frozen_count);
+	hf_json_add_str(o, "life", m->life);
+	hf_json_add_str(o, "cause", m->cause);
+	hf_json_add_str(o, "text", m->text);
+	hf_json_add_u64(o, "frozen_count", m->frozen_count);
 	json_object_object_add(o, "frozen", encode_frozen(m));
 	return o;
 }
@@ -91,8 +75,8 @@ struct json_object *hf_peermsg_tell_encode(const struct hf_peermsg_tell *m)
 
 	for (unsigned int i = 0; i < m->n; i++)
 		json_object_array_add(list, encode_vm(&m->vms[i]));
-	put_bool(o, "is_first", m->is_first);
-	put_bool(o, "is_last", m->is_last);
+	hf_json_add_bool(o, "is_first", m->is_first);
+	hf_json_add_bool(o, "is_last", m->is_last);
 	json_object_object_add(o, "vms", list);
 	return o;
 }
@@ -101,13 +85,13 @@ static struct json_object *encode_event(const struct hf_peermsg_event *m)
 {
 	struct json_object *o = json_object_new_object();
 
-	put_u64(o, "seq", m->seq);
-	put_u64(o, "time_ns", m->time_ns);
-	put_str(o, "event", m->event);
-	put_str(o, "vm", m->vm);
-	put_str(o, "id", m->id);
-	put_str(o, "cause", m->cause);
-	put_str(o, "text", m->text);
+	hf_json_add_u64(o, "seq", m->seq);
+	hf_json_add_u64(o, "time_ns", m->time_ns);
+	hf_json_add_str(o, "event", m->event);
+	hf_json_add_str(o, "vm", m->vm);
+	hf_json_add_str(o, "id", m->id);
+	hf_json_add_str(o, "cause", m->cause);
+	hf_json_add_str(o, "text", m->text);
 	return o;
 }
 
@@ -126,11 +110,11 @@ struct json_object *hf_peermsg_order_encode(const struct hf_peermsg_order *m)
 {
 	struct json_object *o = json_object_new_object();
 
-	put_str(o, "vm", m->vm);
-	put_bool(o, "is_fresh", m->is_fresh);
-	put_u64(o, "lver", m->lver);
-	put_str(o, "id", m->id);
-	put_str(o, "cause", m->cause);
+	hf_json_add_str(o, "vm", m->vm);
+	hf_json_add_bool(o, "is_fresh", m->is_fresh);
+	hf_json_add_u64(o, "lver", m->lver);
+	hf_json_add_str(o, "id", m->id);
+	hf_json_add_str(o, "cause", m->cause);
 	return o;
 }
 
@@ -140,24 +124,15 @@ struct json_object *hf_peermsg_order_encode(const struct hf_peermsg_order *m)
 static int get_text(const struct json_object *o, const char *key, char *ret, size_t size,
 		    struct hf_err *err)
 {
-	const char *s;
-	int r = hf_json_str(o, key, &s, err);
+	int r = hf_json_copy_str(o, key, ret, size, err);
 
-	if (r < 0)
-		return r;
-	if (strlen(s) >= size) {
-		hf_err_set(err, "%s: longer than %zu bytes", key, size - 1);
-		return -EINVAL;
-	}
-	for (size_t i = 0; s[i]; i++) {
-		if ((unsigned char)s[i] >= ' ' && s[i] != 0x7f)
+	for (size_t i = 0; !r && ret[i]; i++) {
+		if ((unsigned char)ret[i] >= ' ' && ret[i] != 0x7f)
 			continue;
 		hf_err_set(err, "%s: byte %zu is a control character", key, i);
-		return -EINVAL;
+		r = -EINVAL;
 	}
-	memset(ret, 0, size); /* so that equal messages are equal bytes */
-	(void)snprintf(ret, size, "%s", s);
-	return 0;
+	return r;
 }
 
 static int get_name(const struct json_object *o, const char *key, char *ret, size_t size,
@@ -241,18 +216,17 @@ int hf_peermsg_hello_decode(const struct json_object *o, struct hf_peermsg_hello
 static int decode_have(const struct json_object *o, enum hf_place_have *ret, struct hf_err *err)
 {
 	const char *s;
-	int r = hf_json_str(o, "have", &s, err);
+	int at, r = hf_json_str(o, "have", &s, err);
 
 	if (r < 0)
 		return r;
-	for (int i = 0; i < HF_HAVE_COUNT; i++) {
-		if (strcmp(haves[i], s) != 0)
-			continue;
-		*ret = (enum hf_place_have)i;
-		return 0;
+	at = hf_name_find(haves, HF_HAVE_COUNT, s);
+	if (at < 0) {
+		hf_err_set(err, "have: '%.40s' is not known", s);
+		return -EINVAL;
 	}
-	hf_err_set(err, "have: '%.40s' is not known", s);
-	return -EINVAL;
+	*ret = (enum hf_place_have)at;
+	return 0;
 }
 
 static int decode_wanted(const struct json_object *o, struct hf_wanted *ret, struct hf_err *err)

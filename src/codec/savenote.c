@@ -11,29 +11,14 @@
 
 /* ---- encoding ---- */
 
-static void add_text(struct json_object *o, const char *key, const char *text)
-{
-	json_object_object_add(o, key, json_object_new_string(text));
-}
-
-static void add_u64(struct json_object *o, const char *key, uint64_t value)
-{
-	json_object_object_add(o, key, json_object_new_uint64(value));
-}
-
-static void add_bool(struct json_object *o, const char *key, bool value)
-{
-	json_object_object_add(o, key, json_object_new_boolean(value));
-}
-
 static struct json_object *encode_image(const struct hf_saved_image *i)
 {
 	struct json_object *o = json_object_new_object();
 
-	add_text(o, "location", i->location);
-	add_bool(o, "is_file", i->is_file);
-	add_u64(o, "bytes", i->bytes);
-	add_u64(o, "inode", i->inode);
+	hf_json_add_str(o, "location", i->location);
+	hf_json_add_bool(o, "is_file", i->is_file);
+	hf_json_add_u64(o, "bytes", i->bytes);
+	hf_json_add_u64(o, "inode", i->inode);
 	json_object_object_add(o, "mtime_ns", json_object_new_int64(i->mtime_ns));
 	return o;
 }
@@ -48,18 +33,18 @@ struct json_object *hf_savenote_encode(const struct hf_savenote *n)
 		json_object_put(images);
 		return NULL;
 	}
-	add_u64(o, "version", VERSION);
-	add_text(o, "vm", n->vm);
-	add_text(o, "host", n->host);
-	add_u64(o, "saved_time_ns", n->saved_time_ns);
-	add_text(o, "qemu_version", n->qemu_version);
-	add_text(o, "machine", n->machine);
-	add_u64(o, "ram_bytes", n->ram_bytes);
-	add_u64(o, "device_state_bytes", n->device_state_bytes);
-	add_u64(o, "device_state_crc", n->device_state_crc);
-	add_bool(o, "was_running", n->was_running);
-	add_u64(o, "lver", n->lver);
-	add_bool(o, "is_settled", n->is_settled);
+	hf_json_add_u64(o, "version", VERSION);
+	hf_json_add_str(o, "vm", n->vm);
+	hf_json_add_str(o, "host", n->host);
+	hf_json_add_u64(o, "saved_time_ns", n->saved_time_ns);
+	hf_json_add_str(o, "qemu_version", n->qemu_version);
+	hf_json_add_str(o, "machine", n->machine);
+	hf_json_add_u64(o, "ram_bytes", n->ram_bytes);
+	hf_json_add_u64(o, "device_state_bytes", n->device_state_bytes);
+	hf_json_add_u64(o, "device_state_crc", n->device_state_crc);
+	hf_json_add_bool(o, "was_running", n->was_running);
+	hf_json_add_u64(o, "lver", n->lver);
+	hf_json_add_bool(o, "is_settled", n->is_settled);
 	for (unsigned int i = 0; i < n->n_images; i++)
 		json_object_array_add(images, encode_image(&n->image[i]));
 	json_object_object_add(o, "images", images);
@@ -68,25 +53,9 @@ struct json_object *hf_savenote_encode(const struct hf_savenote *n)
 
 /* ---- decoding ---- */
 
-static int take_text(const struct json_object *o, const char *key, char *to, size_t size,
-		     struct hf_err *err)
-{
-	const char *text;
-	int r = hf_json_str(o, key, &text, err);
-
-	if (r < 0)
-		return r;
-	if (strlen(text) >= size) {
-		hf_err_set(err, "\"%s\" has more than %zu bytes", key, size - 1);
-		return -EINVAL;
-	}
-	memcpy(to, text, strlen(text) + 1);
-	return 0;
-}
-
 static int take_name(const struct json_object *o, const char *key, char *to, struct hf_err *err)
 {
-	int r = take_text(o, key, to, HF_NAME_MAX + 1, err);
+	int r = hf_json_copy_str(o, key, to, HF_NAME_MAX + 1, err);
 
 	if (r == 0 && !hf_is_valid_name(to)) {
 		hf_err_set(err, "\"%s\" is not a name", key);
@@ -110,7 +79,7 @@ static int take_u64(const struct json_object *o, const char *key, uint64_t min, 
 
 static int take_image(const struct json_object *o, struct hf_saved_image *i, struct hf_err *err)
 {
-	int r = take_text(o, "location", i->location, sizeof(i->location), err);
+	int r = hf_json_copy_str(o, "location", i->location, sizeof(i->location), err);
 
 	if (!r)
 		r = hf_json_bool(o, "is_file", &i->is_file, err);
@@ -149,13 +118,14 @@ static int take_all(const struct json_object *o, struct hf_savenote *n, struct h
 	if (!r)
 		r = take_name(o, "vm", n->vm, err);
 	if (!r)
-		r = take_text(o, "host", n->host, sizeof(n->host), err);
+		r = hf_json_copy_str(o, "host", n->host, sizeof(n->host), err);
 	if (!r)
 		r = hf_json_u64(o, "saved_time_ns", &n->saved_time_ns, err);
 	if (!r)
-		r = take_text(o, "qemu_version", n->qemu_version, sizeof(n->qemu_version), err);
+		r = hf_json_copy_str(o, "qemu_version", n->qemu_version, sizeof(n->qemu_version),
+				     err);
 	if (!r)
-		r = take_text(o, "machine", n->machine, sizeof(n->machine), err);
+		r = hf_json_copy_str(o, "machine", n->machine, sizeof(n->machine), err);
 	if (!r)
 		r = take_u64(o, "ram_bytes", 1, INT64_MAX, &n->ram_bytes, err);
 	if (!r)

@@ -238,6 +238,37 @@ TEST(getters_give_values)
 	json_object_put(o);
 }
 
+TEST(a_text_is_copied_if_it_fits)
+{
+	struct json_object *o = json_object_new_object();
+	char text[5] = "????";
+	struct hf_err err;
+
+	hf_json_add_str(o, "s", "abcd");
+	hf_json_add_str(o, "short", "a");
+	CHECK_EQ(hf_json_copy_str(o, "s", text, 4, &err), -EINVAL);
+	CHECK_STR(err.text, "\"s\" has more than 3 bytes");
+	CHECK_EQ(hf_json_copy_str(o, "none", text, 5, &err), -EINVAL);
+	CHECK_STR(text, "????");
+	CHECK_EQ(hf_json_copy_str(o, "s", text, 5, &err), 0);
+	CHECK_STR(text, "abcd");
+	CHECK_EQ(hf_json_copy_str(o, "short", text, 5, &err), 0);
+	CHECK_EQ(memcmp(text, "a\0\0\0", 5), 0);
+	json_object_put(o);
+}
+
+TEST(members_are_added)
+{
+	struct json_object *o = json_object_new_object();
+
+	hf_json_add_u64(o, "u", UINT64_MAX);
+	hf_json_add_i64(o, "i", INT64_MIN);
+	hf_json_add_bool(o, "b", true);
+	CHECK_STR(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN),
+		  "{\"u\":18446744073709551615,\"i\":-9223372036854775808,\"b\":true}");
+	json_object_put(o);
+}
+
 TEST(getters_name_the_key)
 {
 	struct json_object *o = parsed("{\"s\":1,\"i\":\"x\",\"u\":-1,\"big\":9223372036854775808,"

@@ -3,26 +3,12 @@
 
 #include <unistd.h>
 
+#include "codec/json.h"
 #include "daemon/membership.h"
 #include "daemon/peers.h"
 #include "daemon/vms.h"
 
 #define MS 1000000ull
-
-static void add_text(struct json_object *o, const char *key, const char *value)
-{
-	json_object_object_add(o, key, json_object_new_string(value));
-}
-
-static void add_u64(struct json_object *o, const char *key, uint64_t value)
-{
-	json_object_object_add(o, key, json_object_new_uint64(value));
-}
-
-static void add_bool(struct json_object *o, const char *key, bool value)
-{
-	json_object_object_add(o, key, json_object_new_boolean(value));
-}
 
 /* ---- this host ---- */
 
@@ -56,10 +42,10 @@ static void add_profile(struct json_object *o, const struct hf_hostconf *c)
 {
 	struct json_object *p = json_object_new_object();
 
-	add_u64(p, "io_timeout_ms", c->io_timeout_ns / MS);
-	add_u64(p, "renew_ms", c->renew_ns / MS);
-	add_u64(p, "fence_ms", c->fence_ns / MS);
-	add_u64(p, "stop_ms", c->stop_ns / MS);
+	hf_json_add_u64(p, "io_timeout_ms", c->io_timeout_ns / MS);
+	hf_json_add_u64(p, "renew_ms", c->renew_ns / MS);
+	hf_json_add_u64(p, "fence_ms", c->fence_ns / MS);
+	hf_json_add_u64(p, "stop_ms", c->stop_ns / MS);
 	json_object_object_add(o, "profile", p);
 }
 
@@ -70,21 +56,21 @@ static void add_membership(struct json_object *o, const struct hf_daemon *d)
 
 	if (!hf_membership_is_valid(d))
 		(void)hf_membership_reason(d, why, sizeof(why));
-	add_text(o, "state",
-		 d->member      ? hf_host_state_name(s->state)
-		 : d->conf.area ? "no-storage"
-				: "no-lockspace");
-	add_bool(o, "valid", why[0] == '\0');
-	add_text(o, "why", why);
-	add_u64(o, "generation", s->generation);
-	add_u64(o, "tenure", s->tenure);
+	hf_json_add_str(o, "state",
+			d->member      ? hf_host_state_name(s->state)
+			: d->conf.area ? "no-storage"
+				       : "no-lockspace");
+	hf_json_add_bool(o, "valid", why[0] == '\0');
+	hf_json_add_str(o, "why", why);
+	hf_json_add_u64(o, "generation", s->generation);
+	hf_json_add_u64(o, "tenure", s->tenure);
 	json_object_object_add(o, "valid_ms", json_object_new_int64(valid_ms(d)));
-	add_u64(o, "renewals", s->renewals);
-	add_u64(o, "io_errors", s->failures);
-	add_u64(o, "io_ns", s->last_io_ns);
-	add_u64(o, "io_max_ns", s->max_io_ns);
-	add_text(o, "storage", storage(d));
-	add_text(o, "error", d->member ? s->error.text : d->trouble);
+	hf_json_add_u64(o, "renewals", s->renewals);
+	hf_json_add_u64(o, "io_errors", s->failures);
+	hf_json_add_u64(o, "io_ns", s->last_io_ns);
+	hf_json_add_u64(o, "io_max_ns", s->max_io_ns);
+	hf_json_add_str(o, "storage", storage(d));
+	hf_json_add_str(o, "error", d->member ? s->error.text : d->trouble);
 }
 
 struct json_object *hf_hostview_status(const struct hf_daemon *d)
@@ -92,17 +78,17 @@ struct json_object *hf_hostview_status(const struct hf_daemon *d)
 	struct json_object *o = json_object_new_object();
 	struct json_object *peers = hf_peers_view(d);
 
-	add_text(o, "host", d->conf.name);
-	add_u64(o, "host_id", d->conf.id);
-	add_text(o, "lockspace", d->conf.lockspace);
-	add_text(o, "area", d->conf.area ? d->conf.area : "");
+	hf_json_add_str(o, "host", d->conf.name);
+	hf_json_add_u64(o, "host_id", d->conf.id);
+	hf_json_add_str(o, "lockspace", d->conf.lockspace);
+	hf_json_add_str(o, "area", d->conf.area ? d->conf.area : "");
 	add_membership(o, d);
 	json_object_object_add(o, "watchdog",
 			       d->conf.watchdog ? json_object_new_string(d->conf.watchdog) : NULL);
-	add_u64(o, "held", d->held.count);
-	add_u64(o, "vms", d->vms->n);
+	hf_json_add_u64(o, "held", d->held.count);
+	hf_json_add_u64(o, "vms", d->vms->n);
 	add_profile(o, &d->conf);
-	add_text(o, "version", HF_VERSION);
+	hf_json_add_str(o, "version", HF_VERSION);
 	json_object_object_add(o, "pid", json_object_new_int64(getpid()));
 	if (peers)
 		json_object_object_add(o, "peers", peers);
@@ -118,16 +104,17 @@ static struct json_object *host(const struct hf_daemon *d, uint64_t id,
 	bool is_free = s->slot.timestamp_s == 0;
 	uint64_t now_ns = hf_now_ns();
 
-	add_u64(o, "host_id", id);
-	add_text(o, "host", s->slot.host_name);
-	add_text(o, "life",
-		 hf_lease_life_name(is_free ? HF_LEASE_LIFE_GONE
-					    : hf_lease_life(s, id, s->slot.generation, 0)));
-	add_u64(o, "generation", s->slot.generation);
-	add_u64(o, "age_ms", now_ns > s->first_seen_ns ? (now_ns - s->first_seen_ns) / MS : 0);
-	add_u64(o, "dead_after_ms", hf_lease_dead_after_ns(&s->slot) / MS);
-	add_text(o, "kind", s->slot.extra.is_present ? "holdfast" : "sanlock");
-	add_bool(o, "self", id == d->conf.id);
+	hf_json_add_u64(o, "host_id", id);
+	hf_json_add_str(o, "host", s->slot.host_name);
+	hf_json_add_str(o, "life",
+			hf_lease_life_name(is_free ? HF_LEASE_LIFE_GONE
+						   : hf_lease_life(s, id, s->slot.generation, 0)));
+	hf_json_add_u64(o, "generation", s->slot.generation);
+	hf_json_add_u64(o, "age_ms",
+			now_ns > s->first_seen_ns ? (now_ns - s->first_seen_ns) / MS : 0);
+	hf_json_add_u64(o, "dead_after_ms", hf_lease_dead_after_ns(&s->slot) / MS);
+	hf_json_add_str(o, "kind", s->slot.extra.is_present ? "holdfast" : "sanlock");
+	hf_json_add_bool(o, "self", id == d->conf.id);
 	return o;
 }
 
@@ -150,10 +137,10 @@ struct json_object *hf_hostview_hosts(const struct hf_daemon *d)
 static void add_owner(struct json_object *o, const struct hf_daemon *d, uint64_t owner,
 		      uint64_t generation, const char *life_key)
 {
-	add_u64(o, "owner_id", owner);
-	add_text(o, "owner", hf_membership_host_name(d, owner));
-	add_u64(o, "generation", generation);
-	add_text(o, life_key, hf_lease_life_name(hf_membership_life(d, owner, generation)));
+	hf_json_add_u64(o, "owner_id", owner);
+	hf_json_add_str(o, "owner", hf_membership_host_name(d, owner));
+	hf_json_add_u64(o, "generation", generation);
+	hf_json_add_str(o, life_key, hf_lease_life_name(hf_membership_life(d, owner, generation)));
 }
 
 struct json_object *hf_hostview_owner(const struct hf_daemon *d,
@@ -161,7 +148,7 @@ struct json_object *hf_hostview_owner(const struct hf_daemon *d,
 {
 	struct json_object *o = json_object_new_object();
 
-	add_u64(o, "lver", result->lver);
+	hf_json_add_u64(o, "lver", result->lver);
 	add_owner(o, d, result->owner, result->generation, "life");
 	return o;
 }
@@ -170,7 +157,7 @@ struct json_object *hf_hostview_self(const struct hf_daemon *d, uint64_t lver)
 {
 	struct json_object *o = json_object_new_object();
 
-	add_u64(o, "lver", lver);
+	hf_json_add_u64(o, "lver", lver);
 	add_owner(o, d, d->conf.id, d->status.generation, "life");
 	return o;
 }
@@ -182,9 +169,9 @@ static void add_held(struct json_object *o, const struct hf_held *h)
 	for (unsigned int i = 0; h && i < h->n_pids; i++)
 		if (h->pids[i].fd >= 0)
 			json_object_array_add(pids, json_object_new_int64(h->pids[i].pid));
-	add_bool(o, "held", h != NULL);
+	hf_json_add_bool(o, "held", h != NULL);
 	json_object_object_add(o, "pids", pids);
-	add_bool(o, "pledged", h && h->is_pledged);
+	hf_json_add_bool(o, "pledged", h && h->is_pledged);
 }
 
 /* @timestamp_s: 0: nobody owns it */
@@ -193,11 +180,11 @@ static struct json_object *lease(const struct hf_daemon *d, const char *vm, uint
 {
 	struct json_object *o = json_object_new_object();
 
-	add_text(o, "vm", vm);
-	add_u64(o, "offset", offset);
-	add_u64(o, "lver", l->lver);
+	hf_json_add_str(o, "vm", vm);
+	hf_json_add_u64(o, "offset", offset);
+	hf_json_add_u64(o, "lver", l->lver);
 	add_owner(o, d, l->owner, l->generation, "owner_life");
-	add_bool(o, "free", l->timestamp_s == 0);
+	hf_json_add_bool(o, "free", l->timestamp_s == 0);
 	add_held(o, hf_held_find(&d->held, vm));
 	return o;
 }
@@ -226,9 +213,9 @@ struct json_object *hf_hostview_leases(const struct hf_daemon *d,
 			o = lease(d, l->name, l->offset, &l->leader);
 		} else {
 			o = json_object_new_object();
-			add_text(o, "vm", l->name);
-			add_u64(o, "offset", l->offset);
-			add_text(o, "error", l->error);
+			hf_json_add_str(o, "vm", l->name);
+			hf_json_add_u64(o, "offset", l->offset);
+			hf_json_add_str(o, "error", l->error);
 		}
 		json_object_array_add(list, o);
 	}

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What a person is told about the disks: docs/man/holdfast.1 describes the members. */
+#include "codec/json.h"
 #include "keeper/disks.h"
 #include "keeper/keeper.h"
-
-static void add_u64(struct json_object *o, const char *key, uint64_t v)
-{
-	json_object_object_add(o, key, json_object_new_uint64(v));
-}
 
 static void add_copy(const struct hf_disks *d, struct json_object *o)
 {
@@ -18,11 +14,12 @@ static void add_copy(const struct hf_disks *d, struct json_object *o)
 
 	json_object_object_add(y, "active", json_object_new_boolean(d->is_copying));
 	json_object_object_add(y, "mode", json_object_new_string(d->is_delta ? "changes" : "full"));
-	add_u64(y, "total_bytes", atomic_load(&d->shm.words->sync_total_bytes));
-	add_u64(y, "left_bytes", left);
-	add_u64(y, "sent_bytes", d->sync_bytes);
-	add_u64(y, "rate_bytes_per_s", rate);
-	add_u64(y, "remaining_ns", rate ? (uint64_t)((double)left * 1e9 / (double)rate) : 0);
+	hf_json_add_u64(y, "total_bytes", atomic_load(&d->shm.words->sync_total_bytes));
+	hf_json_add_u64(y, "left_bytes", left);
+	hf_json_add_u64(y, "sent_bytes", d->sync_bytes);
+	hf_json_add_u64(y, "rate_bytes_per_s", rate);
+	hf_json_add_u64(y, "remaining_ns",
+			rate ? (uint64_t)((double)left * 1e9 / (double)rate) : 0);
 	json_object_object_add(o, "sync", y);
 }
 
@@ -35,7 +32,7 @@ static struct json_object *list_disks(const struct hf_disks *d)
 
 		json_object_object_add(o, "id", json_object_new_string(d->id[i]));
 		json_object_object_add(o, "format", json_object_new_string(d->format[i]));
-		add_u64(o, "bytes", d->size_bytes[i]);
+		hf_json_add_u64(o, "bytes", d->size_bytes[i]);
 		json_object_array_add(list, o);
 	}
 	return list;
@@ -58,16 +55,16 @@ struct json_object *hf_disks_status(const struct hf_disks *d)
 	json_object_object_add(o, "mode", json_object_new_string(state < 3 ? modes[state] : "?"));
 	json_object_object_add(o, "condition",
 			       json_object_new_string(hf_disk_condition_name(d->condition)));
-	add_u64(o, "logged_bytes", atomic_load(&w->logged_bytes));
-	add_u64(o, "journaled", atomic_load(&w->journaled));
-	add_u64(o, "applied", atomic_load(&w->applied));
-	add_u64(o, "settled", atomic_load(&w->settled));
-	add_u64(o, "writes", atomic_load(&w->n_writes));
-	add_u64(o, "written_bytes", atomic_load(&w->written_bytes));
-	add_u64(o, "journal_bytes", atomic_load(&w->journal_bytes));
-	add_u64(o, "applied_bytes", atomic_load(&w->applied_bytes));
-	add_u64(o, "merged_bytes", atomic_load(&w->merged_bytes));
-	add_u64(o, "redo_ns", atomic_load(&w->redo_ns));
+	hf_json_add_u64(o, "logged_bytes", atomic_load(&w->logged_bytes));
+	hf_json_add_u64(o, "journaled", atomic_load(&w->journaled));
+	hf_json_add_u64(o, "applied", atomic_load(&w->applied));
+	hf_json_add_u64(o, "settled", atomic_load(&w->settled));
+	hf_json_add_u64(o, "writes", atomic_load(&w->n_writes));
+	hf_json_add_u64(o, "written_bytes", atomic_load(&w->written_bytes));
+	hf_json_add_u64(o, "journal_bytes", atomic_load(&w->journal_bytes));
+	hf_json_add_u64(o, "applied_bytes", atomic_load(&w->applied_bytes));
+	hf_json_add_u64(o, "merged_bytes", atomic_load(&w->merged_bytes));
+	hf_json_add_u64(o, "redo_ns", atomic_load(&w->redo_ns));
 	json_object_object_add(o, "error",
 			       d->has_fault ? json_object_new_string(d->fault_text) : NULL);
 	if (d->sync_started_ns) /* this one, or the last */

@@ -94,11 +94,6 @@ void hf_primary_order_signal(void *role, int signal)
 	s->has_stopped_orderly = true;
 }
 
-static void add_u64(struct json_object *o, const char *key, uint64_t v)
-{
-	json_object_object_add(o, key, json_object_new_uint64(v));
-}
-
 static void add_epochs(const struct hf_primary_side *s, struct json_object *status)
 {
 	struct json_object *e = json_object_new_object();
@@ -106,17 +101,17 @@ static void add_epochs(const struct hf_primary_side *s, struct json_object *stat
 	uint64_t bytes;
 
 	hf_keeper_held(s->k, &frames, &bytes);
-	add_u64(e, "captured", s->machine.captured);
-	add_u64(e, "committed", s->machine.committed);
-	add_u64(e, "released", s->released);
+	hf_json_add_u64(e, "captured", s->machine.captured);
+	hf_json_add_u64(e, "committed", s->machine.committed);
+	hf_json_add_u64(e, "released", s->released);
 	json_object_object_add(e, "pause", hf_status_quantiles(&s->pause));
 	json_object_object_add(e, "commit", hf_status_quantiles(&s->commit));
-	add_u64(e, "dirty_pages", s->dirty_pages);
-	add_u64(e, "early_commits", s->early_commits);
-	add_u64(e, "held_frames", frames);
-	add_u64(e, "held_bytes", bytes);
-	add_u64(e, "state_bytes", s->checkpoint.state_len);
-	add_u64(e, "lag_ns", s->machine.committed ? hf_now_ns() - s->committed_ns : 0);
+	hf_json_add_u64(e, "dirty_pages", s->dirty_pages);
+	hf_json_add_u64(e, "early_commits", s->early_commits);
+	hf_json_add_u64(e, "held_frames", frames);
+	hf_json_add_u64(e, "held_bytes", bytes);
+	hf_json_add_u64(e, "state_bytes", s->checkpoint.state_len);
+	hf_json_add_u64(e, "lag_ns", s->machine.committed ? hf_now_ns() - s->committed_ns : 0);
 	json_object_object_add(status, "epochs", e);
 }
 
