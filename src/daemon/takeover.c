@@ -108,7 +108,9 @@ static void contend(struct hf_daemon *d, const struct hf_vms_vm *vm, uint64_t lv
 
 /* ---- looking ---- */
 
-/* What it takes to be taken over: a definition that says so, and nothing of it here. */
+/* What it takes to be taken over: a definition that says so, and nothing of it here, frozen neither: who
+ * wins a lease and cannot start the VM lets go of it as of one that has ended in order, and then nobody
+ * else would contend. */
 static struct hf_vms_vm *find_candidate(const struct hf_takeover *t, const char *name)
 {
 	struct hf_vms_vm *vm = hf_vms_find(t->d, name);
@@ -116,7 +118,7 @@ static struct hf_vms_vm *find_candidate(const struct hf_takeover *t, const char 
 	if (!vm || !vm->has_file || !vm->file.is_taken_over || hf_supervise_has_keeper(&vm->sup) ||
 	    vm->sup.state == HF_SUPERVISE_FAILED)
 		return NULL;
-	return vm;
+	return vm->n_frozen && !vm->file.may_run_beside_frozen ? NULL : vm;
 }
 
 static bool has_candidate(const struct hf_takeover *t)
