@@ -253,9 +253,9 @@ void hf_standby_live_event(struct hf_standby_side *s, const char *name, struct j
 		if (strcmp(status, "failed") == 0)
 			hf_standby_load_failed(s, "see its own message on stderr");
 	}
-	/* The user's -S is for the start of a VM, not for this. */
-	if (is_completed && hf_inbox_is_vm_running(s->inbox) &&
-	    hf_guest_is_paused_by_user(s->k->guest))
+	/* The user's -S is for the start of a VM, not for this; and a guest that was stopped while QEMU
+	 * wrote the state (a freeze, a panic, somebody at its monitor) is in it as one that stands still. */
+	if (is_completed && hf_inbox_is_vm_running(s->inbox) && !s->k->is_guest_running)
 		hf_keeper_qmp(s->k, "cont");
 	if (strcmp(name, "RESUME") == 0)
 		boot_anew(s);
