@@ -37,6 +37,9 @@
 #define V1_LOOK_NS 2000000ull
 #define V1_GUARD_NS 200000000ull
 
+#define STATE_TRY_NS 1000000ull /* and longer each time */
+#define STATE_TRIES_MAX 10
+
 /* ---- QEMU ---- */
 
 static void on_stop_reply(void *ctx, struct json_object *ret __attribute__((unused)),
@@ -112,10 +115,24 @@ static void on_stream_end(void *ctx)
 	hf_freezer_feed(f, HF_FREEZE_EV_DONE, HF_FREEZE_STATE);
 }
 
+static void save_state(struct hf_freezer *f);
+
+static void on_state_timer(void *ctx)
+{
+	save_state(ctx);
+}
+
+/* QEMU refuses as long as it cleans up after an epoch that has only just ended. */
 static void on_state_failed(void *ctx, const char *why)
 {
 	struct hf_freezer *f = ctx;
+	uint64_t wait_ns = ++f->state_tries * STATE_TRY_NS;
 
+	if (f->state_tries <= STATE_TRIES_MAX && !f->machine.is_qemu_dead) {
+		hf_timer_set(&f->state_timer, &f->k->loop, hf_now_ns() + wait_ns, on_state_timer,
+			     f);
+		return;
+	}
 	hf_freezer_set_text(f, HF_FREEZE_STATE, why);
 	hf_freezer_feed(f, HF_FREEZE_EV_FAILED, HF_FREEZE_STATE);
 }
@@ -149,6 +166,7 @@ static void save_state(struct hf_freezer *f)
 static void drop_state(struct hf_freezer *f)
 {
 	f->is_state_due = false;
+	hf_timer_fini(&f->state_timer);
 	hf_checkpoint_abort(&f->checkpoint);
 	hf_watch_remove(&f->stream_watch);
 }
@@ -569,6 +587,7 @@ void hf_freezer_qemu_gone(struct hf_freezer *f)
 {
 	if (!f)
 		return;
+	hf_timer_fini(&f->state_timer);
 	hf_checkpoint_abort(&f->checkpoint);
 	hf_watch_remove(&f->stream_watch);
 	f->is_role_quiet = true;
@@ -624,6 +643,7 @@ void hf_freezer_free(struct hf_freezer *f)
 	if (!f)
 		return;
 	hf_timer_fini(&f->timer);
+	hf_timer_fini(&f->state_timer);
 	hf_timer_fini(&f->v1_timer);
 	hf_freezer_drop_papers(f);
 	hf_worker_abandon(f->sync_worker);

@@ -49,6 +49,8 @@ struct hf_freezer {
 	struct hf_worker *worker; /* writes one file after the other */
 	struct paper *papers; /* what is still to be written */
 	struct hf_checkpoint checkpoint; /* of the device state */
+	struct hf_timer state_timer; /* to the next attempt */
+	unsigned int state_tries;
 	struct hf_watch stream_watch, cgroup_watch;
 	struct hf_freezer_waiter waiters[HF_FREEZER_WAITERS_MAX];
 	struct hf_freeze_event queue[16];
