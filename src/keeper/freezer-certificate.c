@@ -103,5 +103,6 @@ void hf_freezer_update(struct hf_freezer *f)
 	c->qemu_fate = f->machine.is_qemu_dead || !c->qemu.pid ? HF_REMAINS_NONE
 							       : HF_REMAINS_PROCESS;
 	if (f->machine.step[HF_FREEZE_LEASE].result == HF_FREEZE_SKIPPED)
-		copy(c->lease_fate, sizeof(c->lease_fate), "none");
+		copy(c->lease_fate, sizeof(c->lease_fate),
+		     f->machine.given.has_lease ? "pledged" : "none");
 }

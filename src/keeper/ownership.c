@@ -414,13 +414,20 @@ static void on_release_timer(void *ctx)
 	released(o);
 }
 
+static void on_nothing_to_release(void *ctx)
+{
+	released(ctx);
+}
+
 void hf_ownership_release(struct hf_ownership *o, void (*done)(void *ctx), void *ctx)
 {
 	o->released = done;
 	o->release_ctx = ctx;
 	hf_timer_set(&o->release_timer, &o->k->loop, hf_now_ns() + RELEASE_MAX_NS, on_release_timer,
 		     o);
-	if (!o->is_owner || call(o, "Release", about_vm(o), on_release) < 0)
+	if (!o->is_owner) /* any more: a freeze has released it before the role's end */
+		hf_timer_set(&o->release_timer, &o->k->loop, 0, on_nothing_to_release, o);
+	else if (call(o, "Release", about_vm(o), on_release) < 0)
 		hf_timer_set(&o->release_timer, &o->k->loop, 0, on_release_timer, o);
 	o->is_owner = false;
 }

@@ -195,11 +195,15 @@ void hf_primary_on_io_error(struct hf_primary_side *s, struct json_object *data)
 			 : "told to the guest");
 }
 
-static void on_fault(void *ctx, bool is_well, const char *text __attribute__((unused)))
+/* The log keeps what the guest wrote, so nothing is lost by standing still; whether the VM is to go on elsewhere
+ * is the policy's affair. */
+static void on_fault(void *ctx, bool is_well, const char *text)
 {
 	struct hf_primary_side *s = ctx;
 
 	s->is_stop_wanted = !is_well;
+	if (!is_well)
+		hf_life_fault(s->k, HF_VM_CAUSE_IO_ERROR, HF_VM_RECOVERABLE, NULL, "%s", text);
 	hf_primary_stop_for_fault(s);
 }
 
@@ -227,8 +231,7 @@ static void on_cut(void *ctx)
 	struct hf_primary_side *s = ctx;
 
 	hf_freezer_disks_dead(s->k->freezer);
-	if (s->machine.state == HF_PRIMARY_DEAD || !s->is_freezing)
-		hf_primary_feed(s, HF_PRIMARY_DISKS_CUT, 0);
+	hf_primary_feed(s, HF_PRIMARY_DISKS_CUT, 0); /* told only if the standby waits for it */
 }
 
 static const struct hf_disks_ops disks_ops = {

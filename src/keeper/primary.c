@@ -431,12 +431,15 @@ static void on_rest(void *role)
 	s->link = NULL;
 }
 
-/* Then what it has is to go on from, and nothing of here may reach the disks. */
+/* Then what it has is to go on from, and nothing of here may reach the disks. One that is being filled has
+ * nothing: what the guest wrote last is in nobody else's hands. */
 static bool is_pledged(void *role)
 {
 	const struct hf_primary_side *s = role;
+	bool is_filling = s->machine.state == HF_PRIMARY_SYNCING;
 
-	return !hf_id_is_none(s->machine.session) || s->machine.state == HF_PRIMARY_SUPERSEDED ||
+	return (!hf_id_is_none(s->machine.session) && !is_filling) ||
+	       s->machine.state == HF_PRIMARY_SUPERSEDED ||
 	       s->machine.state == HF_PRIMARY_HANDED_OVER;
 }
 

@@ -132,6 +132,9 @@ static void find_remains(const char *state_dir, struct hf_certificate *c)
 	struct stat st;
 
 	c->qemu_fate = HF_REMAINS_NONE;
+	if (strcmp(c->lease_fate, "held") ==
+	    0) /* by a keeper that is dead: holdfastd's to see to */
+		(void)snprintf(c->lease_fate, sizeof(c->lease_fate), "unknown");
 	if (c->ram == HF_REMAINS_PROCESS &&
 	    (!hf_frozen_is_of_this_boot(c) || !hf_process_id_is_alive(&c->ram_holder)))
 		c->ram = HF_REMAINS_NONE;

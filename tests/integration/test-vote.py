@@ -9,6 +9,7 @@ import sys
 
 from checks import chance, check, expect, main, poll, say
 from leased import LeasedPair
+from labfreeze import instances
 from protected import HOSTS, FAILOVER_S, Load
 
 ROUNDS = int(os.environ.get("HF_VOTE_ROUNDS", "50"))
@@ -64,6 +65,25 @@ def split_brain() -> None:
             way = ways[n] if n < len(ways) else chance.choice(ways)
             way(pair, load)
         load.finish()
+
+
+@check
+def a_freeze_says_what_became_of_the_lease() -> None:
+    """With a standby it is that one's to claim; without one it is let go, and told once."""
+    with LeasedPair() as pair:
+        old, vm = pair.primary, pair.vm.name
+        old.ask("Freeze", 30.0, reason="a test")
+        pair.standby.wait("live", timeout_s=FAILOVER_S)
+        poll(lambda: "is guarded" in old.log(), "it only guards now")
+        frozen = instances(pair.lab, old.host, vm)[0].certificate
+        expect(frozen["lease"] == "pledged", frozen)
+        expect(pair.owner() == pair.standby.host, pair.owner())
+        last = pair.standby
+        last.ask("Freeze", 30.0, reason="a test")
+        poll(lambda: "is guarded" in last.log(), "it only guards now")
+        frozen = instances(pair.lab, last.host, vm)[0].certificate
+        expect(frozen["lease"] == "released" and pair.owner() == "", (frozen, pair.owner()))
+        expect("could not be released" not in last.log(), last.log())
 
 
 @check
