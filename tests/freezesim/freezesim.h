@@ -29,6 +29,7 @@
 
 #include "core/freeze.h"
 #include "core/vm.h"
+#include "simkit/simkit.h"
 
 #define FS_MS UINT64_C(1000000)
 #define FS_S UINT64_C(1000000000)
@@ -334,5 +335,4 @@ void fs_check_end(struct fs_world *w);
 extern const char *const fs_end_names[FS_END_COUNT];
 
 /* plant.c */
-enum fs_plant fs_plant_find(const char *name);
-void fs_plant_list(void);
+extern const struct simkit_plant fs_plants[FS_PLANT_COUNT];

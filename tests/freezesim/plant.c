@@ -4,18 +4,12 @@
  * (the file of that driver asks for it by name): the machines that are tested are the ones that are
  * shipped. What VERIFY would find out is planted together with a VERIFY that is blind.
  */
-#include <stdio.h>
-#include <string.h>
 
 #include "freezesim.h"
 
 #define RULE(rule) (1u << FS_RULE_##rule)
 
-static const struct {
-	const char *name;
-	unsigned int rules;
-	const char *what;
-} plants[FS_PLANT_COUNT] = {
+const struct simkit_plant fs_plants[FS_PLANT_COUNT] = {
 	[FS_PLANT_CGROUP_ASSUMED] = { "cgroup-assumed", RULE(STILL) | RULE(ONE),
 				      "the cgroup is not waited for, nor looked at" },
 	[FS_PLANT_DISKS_ASSUMED] = { "disks-assumed", RULE(DISKS) | RULE(ONE),
@@ -59,28 +53,3 @@ static const struct {
 				  "nobody hears that the certificate was not written" },
 	[FS_PLANT_STUCK_SILENT] = { "stuck-silent", RULE(TOLD), "that it is stuck is not told" },
 };
-
-enum fs_plant fs_plant_find(const char *name)
-{
-	unsigned int i = 1;
-
-	while (i < FS_PLANT_COUNT && strcmp(plants[i].name, name) != 0)
-		i++;
-	return i;
-}
-
-void fs_plant_list(void)
-{
-	for (unsigned int i = 1; i < FS_PLANT_COUNT; i++) {
-		const char *comma = "";
-
-		(void)printf("%s ", plants[i].name);
-		for (unsigned int rule = 1; rule < FS_RULE_COUNT; rule++) {
-			if (!(plants[i].rules & 1u << rule))
-				continue;
-			(void)printf("%s%u", comma, rule);
-			comma = ",";
-		}
-		(void)printf(" %s\n", plants[i].what);
-	}
-}

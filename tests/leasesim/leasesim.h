@@ -32,6 +32,7 @@
 #include "core/ballot.h"
 #include "core/hostlease.h"
 #include "core/lease.h"
+#include "simkit/simkit.h"
 
 #define LS_MS UINT64_C(1000000)
 #define LS_S UINT64_C(1000000000)
@@ -535,8 +536,7 @@ void ls_plan_draw(struct ls_plan *plan, uint64_t seed);
 void ls_plan_print(const struct ls_plan *plan);
 
 /* plant.c: bugs on purpose. */
-enum ls_plant ls_plant_find(const char *name); /* LS_PLANT_COUNT: no such bug */
-void ls_plant_list(void);
+extern const struct simkit_plant ls_plants[LS_PLANT_COUNT];
 void ls_plant_host_event(struct ls_world *w, struct ls_machine *m, struct hf_host_event *ev);
 void ls_plant_want(struct ls_world *w, struct ls_machine *m, int lease,
 		   struct hf_ballot_want *want);

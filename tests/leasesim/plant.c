@@ -6,18 +6,13 @@
  */
 #include "leasesim.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #define RULE(rule) (1u << LS_RULE_##rule)
 #define SAFETY (RULE(ONE_OWNER) | RULE(ONE_VALUE) | RULE(TRUE) | RULE(NOT_ROBBED))
 
 /* The rules of which one has to be reported, and what is wrong. */
-static const struct {
-	const char *name;
-	unsigned int rules;
-	const char *what;
-} plants[LS_PLANT_COUNT] = {
+const struct simkit_plant ls_plants[LS_PLANT_COUNT] = {
 	[LS_PLANT_OLD_EVIDENCE] = { "old-evidence", SAFETY,
 				    "an owner's death is believed from before the leader was "
 				    "read" },
@@ -85,32 +80,6 @@ static const struct {
 	[LS_PLANT_GIVES_UP] = { "gives-up", RULE(PROGRESS),
 				"an I/O error ends an operation without a word" },
 };
-
-enum ls_plant ls_plant_find(const char *name)
-{
-	unsigned int i = LS_PLANT_NONE + 1;
-
-	while (i < LS_PLANT_COUNT && strcmp(plants[i].name, name) != 0)
-		i++;
-	return i;
-}
-
-/* NAME RULE[,RULE] WHAT, one a line: test-leasesim.py reads it. */
-void ls_plant_list(void)
-{
-	for (unsigned int i = LS_PLANT_NONE + 1; i < LS_PLANT_COUNT; i++) {
-		const char *comma = "";
-
-		(void)printf("%s ", plants[i].name);
-		for (unsigned int rule = 0; rule < LS_RULE_COUNT; rule++) {
-			if (!(plants[i].rules & 1u << rule))
-				continue;
-			(void)printf("%s%u", comma, rule);
-			comma = ",";
-		}
-		(void)printf(" %s\n", plants[i].what);
-	}
-}
 
 /* ---- the host lease ---- */
 

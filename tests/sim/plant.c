@@ -8,16 +8,11 @@
 
 #include <assert.h>
 #include <stdio.h>
-#include <string.h>
 
 #define RULE(rule) (1u << SIM_RULE_##rule)
 
 /* The invariants of which one has to be reported, and what is wrong. */
-static const struct {
-	const char *name;
-	unsigned int rules;
-	const char *what;
-} plants[SIM_PLANT_COUNT] = {
+const struct simkit_plant sim_plants[SIM_PLANT_COUNT] = {
 	[SIM_PLANT_RELEASE_AT_SEND] = { "release-at-send", RULE(COMMIT),
 					"outputs leave when their epoch is sent" },
 	[SIM_PLANT_PASS_ON_CUT] = { "pass-on-cut", RULE(COMMIT) | RULE(APPLY),
@@ -158,32 +153,6 @@ static const struct {
 	[SIM_PLANT_ANSWER_LOST] = { "answer-lost", RULE(PROGRESS),
 				    "a daemon that was killed forgets who asked" },
 };
-
-enum sim_plant sim_plant_find(const char *name)
-{
-	unsigned int i = SIM_PLANT_NONE + 1;
-
-	while (i < SIM_PLANT_COUNT && strcmp(plants[i].name, name) != 0)
-		i++;
-	return i;
-}
-
-/* NAME RULE[,RULE] WHAT, one a line: tests/sim/test-sim.py reads it. */
-void sim_plant_list(void)
-{
-	for (unsigned int i = SIM_PLANT_NONE + 1; i < SIM_PLANT_COUNT; i++) {
-		const char *comma = "";
-
-		(void)printf("%s ", plants[i].name);
-		for (unsigned int rule = 0; rule < SIM_RULE_COUNT; rule++) {
-			if (!(plants[i].rules & 1u << rule))
-				continue;
-			(void)printf("%s%u", comma, rule);
-			comma = ",";
-		}
-		(void)printf(" %s\n", plants[i].what);
-	}
-}
 
 void sim_plant_primary_event(enum sim_plant plant, const struct hf_primary *p,
 			     struct hf_primary_event *ev)

@@ -22,6 +22,7 @@
 #include "disk.h"
 #include "lease.h"
 #include "rand.h"
+#include "simkit/simkit.h"
 
 #define SIM_US UINT64_C(1000)
 #define SIM_MS UINT64_C(1000000)
@@ -696,8 +697,7 @@ void sim_fault_heal_all(struct sim_world *w);
 void sim_plan_draw(struct sim_plan *plan, uint64_t seed);
 
 /* plant.c: bugs on purpose. Each rewrites what goes into a machine and what comes out of it. */
-enum sim_plant sim_plant_find(const char *name); /* SIM_PLANT_COUNT: no such bug */
-void sim_plant_list(void);
+extern const struct simkit_plant sim_plants[SIM_PLANT_COUNT];
 void sim_plant_primary_event(enum sim_plant plant, const struct hf_primary *p,
 			     struct hf_primary_event *ev);
 void sim_plant_primary_actions(enum sim_plant plant, const struct hf_primary *before,
