@@ -84,6 +84,11 @@ void hf_primary_order_signal(void *role, int signal)
 {
 	struct hf_primary_side *s = role;
 
+	if (s->is_freezing && !hf_freezer_is_certified(s->k->freezer)) {
+		hf_log(&s->k->journal, HF_LOG_INFO, "signal %d: the VM is being frozen first",
+		       signal);
+		return;
+	}
 	if (signal == SIGTERM && s->machine.state == HF_PRIMARY_PROTECTED &&
 	    !s->has_stopped_orderly) {
 		s->has_stopped_orderly = true;

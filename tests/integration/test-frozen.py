@@ -64,6 +64,22 @@ def orders_to_qemu_are_not_obeyed() -> None:
         expect_discarded(g)
 
 
+@check
+def orders_while_it_is_being_frozen_are_refused() -> None:
+    """None is said to have been obeyed, and a signal ends nothing half-way."""
+    with counting("refuses") as g:
+        with Tracer(g.lab, g.keeper.pid, "-e", f"trace={RENAMES}", "-e",
+                    f"inject={RENAMES}:delay_exit=500000"), \
+                contextlib.closing(Control(g.keeper.path)) as control:
+            control.send("Freeze", reason="a test")
+            g.keeper.wait("freezing")
+            expect_refused(lambda: g.keeper.ask("Resume"), "being frozen")
+            expect_refused(lambda: g.keeper.ask("Stop", force=True), "being frozen")
+            g.proc.signal(signal.SIGTERM)
+            expect(control.receive(30.0), "no answer")
+        expect(g.instance().is_certified() and g.keeper.status()["life"] == "frozen", g.told())
+
+
 def unix_socket(g: Guarded, name: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     path = g.lab.host_dir(g.host) / name
