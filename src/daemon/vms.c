@@ -70,68 +70,7 @@ void hf_vms_set_hooks(struct hf_daemon *d, const struct hf_vms_hooks *hooks)
 	d->vms->hooks = *hooks;
 }
 
-/* ---- what is wanted, over restarts ---- */
-
-static void host_folder(const struct hf_daemon *d, char *buf, size_t size)
-{
-	(void)snprintf(buf, size, "%s/.host", d->conf.state_dir);
-}
-
-static void save(void *ctx)
-{
-	struct hf_daemon *d = ctx;
-	struct hf_wanted_all all = { .vms = calloc(d->vms->n + 1, sizeof(*all.vms)) };
-	char folder[PATH_MAX];
-	struct hf_err err;
-
-	host_folder(d, folder, sizeof(folder));
-	(void)snprintf(all.boot_id, sizeof(all.boot_id), "%s", d->vms->boot_id);
-	for (const struct hf_vms_vm *vm = d->vms->first; all.vms && vm; vm = vm->next) {
-		struct hf_wanted_entry *e = &all.vms[all.n];
-
-		if (vm->wanted.version == 0)
-			continue;
-		(void)snprintf(e->vm, sizeof(e->vm), "%s", vm->name);
-		e->wanted = vm->wanted;
-		e->was_stopped_by_order = vm->was_stopped_by_order;
-		all.n++;
-	}
-	if (hf_wantedfile_save(folder, &all, &err) < 0)
-		hf_log(&d->journal, HF_LOG_ERROR,
-		       "%s: after a restart it is not known what is wanted", err.text);
-	hf_wantedfile_fini(&all);
-}
-
-/* Once for all that changes in this turn of the loop. */
-void hf_vms_save_later(struct hf_daemon *d)
-{
-	hf_timer_set(&d->vms->save_timer, &d->loop, 0, save, d);
-}
-
-static void load(struct hf_daemon *d)
-{
-	struct hf_wanted_all all;
-	char folder[PATH_MAX];
-	struct hf_err err;
-	int r;
-
-	host_folder(d, folder, sizeof(folder));
-	(void)hf_boot_id(d->vms->boot_id);
-	r = hf_wantedfile_load(folder, &all, &err);
-	if (r < 0 && r != -ENOENT)
-		hf_log(&d->journal, HF_LOG_ERROR, "what was wanted is not known: %s", err.text);
-	d->vms->is_boot = strcmp(all.boot_id, d->vms->boot_id) != 0;
-	for (size_t i = 0; i < all.n; i++) {
-		struct hf_vms_vm *vm = hf_vms_get(d, all.vms[i].vm);
-
-		if (!vm)
-			break;
-		vm->wanted = all.vms[i].wanted;
-		vm->was_stopped_by_order = all.vms[i].was_stopped_by_order;
-		vm->sup.is_wanted = vm->wanted.is_started && !d->vms->is_boot;
-	}
-	hf_wantedfile_fini(&all);
-}
+/* ---- what is wanted ---- */
 
 /* The machine has changed its mind (an order, an orderly end, a keeper that was started by hand): that is
  * an order, which other hosts hear of. */
@@ -442,7 +381,7 @@ int hf_vms_new(struct hf_daemon *d, struct hf_err *err)
 	if (!d->vms)
 		return -ENOMEM;
 	d->vms->inotify_fd = -1;
-	load(d);
+	hf_vms_load_wanted(d);
 	return hf_vms_watch_open(d, err);
 }
 
@@ -470,7 +409,7 @@ void hf_vms_free(struct hf_daemon *d)
 	if (!d->vms)
 		return;
 	if (d->vms->is_begun)
-		save(d);
+		hf_vms_save_at_end(d);
 	hf_vms_watch_close(d);
 	hf_timer_fini(&d->vms->save_timer);
 	while ((vm = d->vms->first)) {

@@ -24,6 +24,7 @@
 struct hf_vmlink;
 struct hf_vms_order;
 struct hf_vms_finish;
+struct hf_vms_saving;
 
 struct hf_vms_vm {
 	struct hf_vms_vm *next;
@@ -83,7 +84,11 @@ struct hf_vms {
 	char boot_id[HF_BOOT_ID + 1];
 	bool is_boot; /* nothing has been started since the kernel has */
 	bool is_begun;
+	/* vms-wanted.c */
 	struct hf_timer save_timer;
+	struct hf_vms_saving *saving; /* under way */
+	bool is_save_due;
+	char save_trouble[HF_ERR_MAX]; /* as was logged */
 	/* vms-files.c */
 	int inotify_fd;
 	int run_wd, file_wd;
@@ -135,7 +140,11 @@ enum hf_supervise_action hf_vms_feed(struct hf_vms_vm *vm, struct hf_supervise_e
 void hf_vms_take_definition(struct hf_vms_vm *vm, int r, const struct hf_vmfile *file,
 			    const struct hf_err *err);
 void hf_vms_changed(struct hf_vms_vm *vm);
+
+/* vms-wanted.c */
+void hf_vms_load_wanted(struct hf_daemon *d);
 void hf_vms_save_later(struct hf_daemon *d);
+void hf_vms_save_at_end(struct hf_daemon *d); /* waits for the disk, but not for ever */
 
 /* vms-keeper.c */
 int hf_vms_spawn(struct hf_vms_vm *vm, bool is_standby, struct hf_err *err) HF_MUST_CHECK;

@@ -252,6 +252,34 @@ def a_keeper_that_hangs_blocks_nobody() -> None:
         expect(it.vm("vm1")["desired"] == "stopped", it.vm("vm1"))
 
 
+@check
+def a_disk_that_hangs_blocks_nobody() -> None:
+    """The one that what is wanted is written to: a pipe that nobody reads stands for it."""
+    with host("vm1") as it:
+        poll(it.wanted_file.exists, "it is written at first")
+        pipe = it.wanted_file.with_name(it.wanted_file.name + ".new")
+        poll(lambda: not pipe.exists(), "and whole")
+        os.mkfifo(pipe)
+        it.start_vm("vm1")
+        for _ in range(20):
+            expect(is_up(it, "vm1"), it.vm("vm1"))
+        expect('"started":true' not in wanted_text(it), "it is written past the pipe")
+        with open(pipe, "rb") as reader:
+            reader.read()
+        pipe.unlink()
+        it.stop_vm("vm1")
+        it.start_vm("vm1")
+        poll(lambda: '"started":true' in wanted_text(it), "it is written in the end")
+        os.mkfifo(pipe)
+        it.stop_vm("vm1")
+        expect(it.stop() == 0, "its end does not wait for ever")
+        pipe.unlink()
+
+
+def wanted_text(it: VmHost) -> str:
+    return it.wanted_file.read_text().replace(" ", "")
+
+
 # --- daemons that come and go ------------------------------------------------------------------------
 
 def told(it: VmHost, after: int = 0) -> list[dict[str, Any]]:
