@@ -29,6 +29,7 @@
 
 #include "core/freeze.h"
 #include "core/vm.h"
+#include "simkit/rand.h"
 #include "simkit/simkit.h"
 
 #define FS_MS UINT64_C(1000000)
@@ -40,31 +41,6 @@
 #define FS_SIGNAL_NS (5 * FS_MS)
 /* Every limit of core/freeze.h one after the other, and as much again. */
 #define FS_TOLD_NS (60 * FS_S)
-
-/* ---- chance: splitmix64, so that a seed replays exactly on any machine ---- */
-
-struct fs_rand {
-	uint64_t state;
-};
-
-static inline uint64_t fs_rand_next(struct fs_rand *r)
-{
-	uint64_t z = r->state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
-static inline unsigned int fs_rand_below(struct fs_rand *r, unsigned int n)
-{
-	return (unsigned int)(fs_rand_next(r) >> 33) % n;
-}
-
-static inline bool fs_rand_percent(struct fs_rand *r, unsigned int percent)
-{
-	return fs_rand_below(r, 100) < percent;
-}
 
 /* ---- plans ---- */
 
@@ -262,7 +238,7 @@ typedef void fs_narrator(void *arg, const char *line);
 struct fs_world {
 	const struct fs_plan *plan;
 	struct fs_stats *stats;
-	struct fs_rand rand;
+	struct simkit_rand rand;
 	uint64_t now_ns, event_seq, n_handled;
 	unsigned int n_events;
 	struct fs_event events[FS_EVENTS];

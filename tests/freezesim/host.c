@@ -342,7 +342,7 @@ void fs_host_disks_die(struct fs_world *w)
 static void drop_files(struct fs_world *w)
 {
 	struct fs_file f = w->host.files[0];
-	bool is_landing = w->host.n_files && fs_rand_percent(&w->rand, 50);
+	bool is_landing = w->host.n_files && simkit_rand_percent(&w->rand, 50);
 
 	w->host.n_files = 0;
 	if (is_landing)

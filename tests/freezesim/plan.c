@@ -29,92 +29,94 @@ const char *const fs_fault_names[FS_FAULT_COUNT] = {
 	[FS_FAULT_RESUME] = "attack: resume it",
 };
 
-static uint64_t between_ms(struct fs_rand *r, unsigned int from, unsigned int to)
+static uint64_t between_ms(struct simkit_rand *r, unsigned int from, unsigned int to)
 {
-	return (from + fs_rand_below(r, to - from + 1)) * FS_MS;
+	return (from + simkit_rand_below(r, to - from + 1)) * FS_MS;
 }
 
 /* Short, about as long as the limits, or longer than all of them. */
-static uint64_t draw_duration(struct fs_rand *r)
+static uint64_t draw_duration(struct simkit_rand *r)
 {
-	unsigned int n = fs_rand_below(r, 10);
+	unsigned int n = simkit_rand_below(r, 10);
 
 	return n < 3   ? between_ms(r, 1, 50)
 	       : n < 7 ? between_ms(r, 500, 6000)
 		       : between_ms(r, 5000, 70000);
 }
 
-static void draw_trigger(struct fs_rand *r, struct fs_fault *f)
+static void draw_trigger(struct simkit_rand *r, struct fs_fault *f)
 {
-	unsigned int n = fs_rand_below(r, 10);
+	unsigned int n = simkit_rand_below(r, 10);
 
 	if (n < 6) {
-		f->nth = 1 + fs_rand_below(r, 30);
-		f->at_ns = fs_rand_percent(r, 60) ? 0 : fs_rand_below(r, 10000) * UINT64_C(1000);
+		f->nth = 1 + simkit_rand_below(r, 30);
+		f->at_ns = simkit_rand_percent(r, 60)
+				   ? 0
+				   : simkit_rand_below(r, 10000) * UINT64_C(1000);
 	} else if (n < 7) {
 		f->at_ns = 0;
 	} else if (n < 9) {
-		f->at_ns = fs_rand_below(r, 40000) * UINT64_C(1000);
+		f->at_ns = simkit_rand_below(r, 40000) * UINT64_C(1000);
 	} else {
 		f->at_ns = between_ms(r, 0, 20000);
 	}
 }
 
-static void draw_fault(struct fs_rand *r, struct fs_plan *p, unsigned int kinds)
+static void draw_fault(struct simkit_rand *r, struct fs_plan *p, unsigned int kinds)
 {
 	struct fs_fault *f = &p->faults[p->n_faults++];
 
 	do
-		f->kind = fs_rand_below(r, FS_FAULT_COUNT);
+		f->kind = simkit_rand_below(r, FS_FAULT_COUNT);
 	while (!(kinds & 1u << f->kind));
 	f->for_ns = draw_duration(r);
 	/* Trouble comes in groups. */
-	if (p->n_faults > 1 && fs_rand_percent(r, 25)) {
+	if (p->n_faults > 1 && simkit_rand_percent(r, 25)) {
 		f->nth = f[-1].nth;
-		f->at_ns = f[-1].at_ns + fs_rand_below(r, 5000) * UINT64_C(1000);
+		f->at_ns = f[-1].at_ns + simkit_rand_below(r, 5000) * UINT64_C(1000);
 	} else {
 		draw_trigger(r, f);
 	}
 }
 
-static void draw_settings(struct fs_rand *r, struct fs_plan *p)
+static void draw_settings(struct simkit_rand *r, struct fs_plan *p)
 {
 	static const enum hf_vm_cause causes[] = { HF_VM_CAUSE_PANIC,    HF_VM_CAUSE_PANIC,
 						   HF_VM_CAUSE_ORDER,    HF_VM_CAUSE_ORDER,
 						   HF_VM_CAUSE_HANG,     HF_VM_CAUSE_KILLED,
 						   HF_VM_CAUSE_WATCHDOG, HF_VM_CAUSE_LEASE };
 
-	p->cause = causes[fs_rand_below(r, 8)];
-	p->has_nets = fs_rand_percent(r, 70);
-	p->has_disks = fs_rand_percent(r, 70);
-	p->has_cgroup = fs_rand_percent(r, 90);
-	p->has_lease = fs_rand_percent(r, 50);
-	p->is_pledged = p->has_lease && fs_rand_percent(r, 30);
-	p->is_kill_wanted = fs_rand_percent(r, 8);
-	p->has_own_files = fs_rand_percent(r, 20);
-	p->are_own_files_missed = fs_rand_percent(r, 30);
-	p->is_guest_stopped = p->cause == HF_VM_CAUSE_PANIC && fs_rand_percent(r, 60);
-	p->delay_ns = fs_rand_percent(r, 70) ? 3 * FS_MS : between_ms(r, 1, 200);
+	p->cause = causes[simkit_rand_below(r, 8)];
+	p->has_nets = simkit_rand_percent(r, 70);
+	p->has_disks = simkit_rand_percent(r, 70);
+	p->has_cgroup = simkit_rand_percent(r, 90);
+	p->has_lease = simkit_rand_percent(r, 50);
+	p->is_pledged = p->has_lease && simkit_rand_percent(r, 30);
+	p->is_kill_wanted = simkit_rand_percent(r, 8);
+	p->has_own_files = simkit_rand_percent(r, 20);
+	p->are_own_files_missed = simkit_rand_percent(r, 30);
+	p->is_guest_stopped = p->cause == HF_VM_CAUSE_PANIC && simkit_rand_percent(r, 60);
+	p->delay_ns = simkit_rand_percent(r, 70) ? 3 * FS_MS : between_ms(r, 1, 200);
 }
 
 void fs_plan_draw(struct fs_plan *p, uint64_t seed)
 {
-	struct fs_rand r = { .state = seed * 0x9e3779b97f4a7c15u + 4711 };
+	struct simkit_rand r = { .state = seed * 0x9e3779b97f4a7c15u + 4711 };
 	unsigned int kinds;
 
 	memset(p, 0, sizeof(*p));
 	p->seed = seed;
 	draw_settings(&r, p);
-	p->safety_ns = fs_rand_percent(&r, 75) ? between_ms(&r, 100, 20000)
-					       : between_ms(&r, 65000, 90000);
+	p->safety_ns = simkit_rand_percent(&r, 75) ? between_ms(&r, 100, 20000)
+						   : between_ms(&r, 65000, 90000);
 	do
-		kinds = (unsigned int)fs_rand_next(&r) & ((1u << FS_FAULT_COUNT) - 1);
+		kinds = (unsigned int)simkit_rand_next(&r) & ((1u << FS_FAULT_COUNT) - 1);
 	while (!kinds);
-	for (unsigned int n = fs_rand_below(&r, 9); n; n--)
+	for (unsigned int n = simkit_rand_below(&r, 9); n; n--)
 		draw_fault(&r, p, kinds);
 	if (p->cause == HF_VM_CAUSE_HANG)
 		p->faults[p->n_faults++] = (struct fs_fault){
-			.kind = fs_rand_percent(&r, 60) ? FS_FAULT_QMP : FS_FAULT_STOPPED,
+			.kind = simkit_rand_percent(&r, 60) ? FS_FAULT_QMP : FS_FAULT_STOPPED,
 			.for_ns = draw_duration(&r),
 		};
 }

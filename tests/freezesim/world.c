@@ -54,7 +54,7 @@ void fs_post(struct fs_world *w, uint64_t delay_ns, const struct fs_event *ev)
 
 uint64_t fs_delay(struct fs_world *w, uint64_t max_ns)
 {
-	return fs_rand_next(&w->rand) % (max_ns + 1);
+	return simkit_rand_next(&w->rand) % (max_ns + 1);
 }
 
 static bool take_next(struct fs_world *w, struct fs_event *ret)

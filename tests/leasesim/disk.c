@@ -94,23 +94,24 @@ static enum fate failing_fate(struct ls_world *w, const struct ls_io *io)
 {
 	static const enum fate fates[] = { FATE_NEVER, FATE_LANDED, FATE_LATE };
 
-	return is_read(io) ? FATE_NEVER : fates[ls_rand_below(&w->rand, 3)];
+	return is_read(io) ? FATE_NEVER : fates[simkit_rand_below(&w->rand, 3)];
 }
 
 static enum fate draw_fate(struct ls_world *w, const struct ls_machine *m, const struct ls_io *io)
 {
 	/* sanlock does not wait for what may land late: its disk only stalls. */
 	if (is_swift(w, io))
-		return !m->is_sanlock && (m->cuts || (m->errors && ls_rand_percent(&w->rand, 40)))
-			       ? FATE_NEVER + ls_rand_below(&w->rand, 2)
+		return !m->is_sanlock &&
+				       (m->cuts || (m->errors && simkit_rand_percent(&w->rand, 40)))
+			       ? FATE_NEVER + simkit_rand_below(&w->rand, 2)
 			       : FATE_WELL;
 	if (m->is_sanlock)
 		return m->cuts ? FATE_STALL : FATE_WELL;
 	if (m->cuts)
-		return ls_rand_percent(&w->rand, 60) ? FATE_STALL : failing_fate(w, io);
-	if (m->errors && ls_rand_percent(&w->rand, 40))
+		return simkit_rand_percent(&w->rand, 60) ? FATE_STALL : failing_fate(w, io);
+	if (m->errors && simkit_rand_percent(&w->rand, 40))
 		return failing_fate(w, io);
-	if (m->doubles && !is_read(io) && ls_rand_percent(&w->rand, 50))
+	if (m->doubles && !is_read(io) && simkit_rand_percent(&w->rand, 50))
 		return FATE_TWICE;
 	return FATE_WELL;
 }
@@ -141,14 +142,14 @@ static void run_io(struct ls_world *w, struct ls_machine *m, struct ls_io *io, e
 	effect = ls_delay(w, all);
 	if (fate == FATE_LATE)
 		effect = all + late(w, io);
-	io->is_settled = fate != FATE_LATE && ls_rand_percent(&w->rand, 30);
+	io->is_settled = fate != FATE_LATE && simkit_rand_percent(&w->rand, 30);
 	if (fate != FATE_NEVER) {
 		io->refs++;
 		post_io(w, io, LS_EV_EFFECT, effect, FIRST);
 	}
 	if (is_read(io) && fate == FATE_WELL) {
 		io->refs++;
-		io->first_part = (unsigned int)ls_rand_next(&w->rand);
+		io->first_part = (unsigned int)simkit_rand_next(&w->rand);
 		post_io(w, io, LS_EV_EFFECT, effect + ls_delay(w, all - effect), SECOND);
 	} else if (fate == FATE_TWICE) {
 		io->refs++;
@@ -303,15 +304,15 @@ void ls_disk_orphan(struct ls_world *w, struct ls_machine *m, bool is_power)
 		if (!io->refs || io->machine != ls_index(w, m) || io->inst != m->inst ||
 		    is_read(io) || io->is_landed || io->is_dropped || !io->order)
 			continue;
-		if (ls_rand_percent(&w->rand, 30)) {
+		if (simkit_rand_percent(&w->rand, 30)) {
 			io->is_dropped = true;
-		} else if (is_power && w->plan->may_tear && ls_rand_percent(&w->rand, 40)) {
+		} else if (is_power && w->plan->may_tear && simkit_rand_percent(&w->rand, 40)) {
 			io->is_torn = true;
 			io->refs++;
 			post_io(w, io, LS_EV_EFFECT, 0, SECOND);
 			w->stats->torn++;
 		} else if (!io->is_failed && !w->plan->has_sanlock &&
-			   ls_rand_percent(&w->rand, 50)) {
+			   simkit_rand_percent(&w->rand, 50)) {
 			/* Its landing was to come before its end: now it comes at any time. */
 			io->refs++;
 			post_io(w, io, LS_EV_EFFECT, late(w, io), SECOND);

@@ -36,7 +36,7 @@ static void run(struct ls_world *w, struct ls_machine *m, int lease, uint64_t lv
 	vm->lver = lver;
 	vm->generation = generation;
 	vm->tenure = tenure;
-	vm->slack = ls_rand_below(&w->rand, 2) ? 1000 : ls_rand_below(&w->rand, 1001);
+	vm->slack = simkit_rand_below(&w->rand, 2) ? 1000 : simkit_rand_below(&w->rand, 1001);
 	become(w, m, lease, ls_local_ns(w, m) < m->page.valid_ns ? LS_VM_RUNNING : LS_VM_STOPPED);
 	ls_keeper_look(w, m);
 }
@@ -203,7 +203,7 @@ static void prepare_done(struct ls_world *w, struct ls_machine *m, int lease,
 	}
 	vm->generation = m->works[lease].b.want.generation;
 	vm->tenure = m->works[lease].tenure;
-	vm->until_ns = ls_local_ns(w, m) + (1 + ls_rand_below(&w->rand, 6)) * LS_S;
+	vm->until_ns = ls_local_ns(w, m) + (1 + simkit_rand_below(&w->rand, 6)) * LS_S;
 	become(w, m, lease, LS_VM_AWAITING);
 }
 
@@ -281,7 +281,7 @@ void ls_keeper_await_io(struct ls_world *w, struct ls_machine *m, const struct l
 static bool does(struct ls_world *w, enum ls_do what, unsigned int percent)
 {
 	return !w->is_calm && (w->plan->does & 1u << what) &&
-	       ls_rand_percent(&w->rand, percent * w->plan->busy);
+	       simkit_rand_percent(&w->rand, percent * w->plan->busy);
 }
 
 static void begin(struct ls_world *w, struct ls_machine *m, int lease, enum hf_ballot_op op,
@@ -310,10 +310,10 @@ static void acquire(struct ls_world *w, struct ls_machine *m, int lease)
 	static const uint32_t patiences[PATIENCES] = { 0, 0, 700, 5000 };
 	struct hf_ballot_want want = { .op = HF_BALLOT_ACQUIRE };
 
-	if (!ls_rand_percent(&w->rand, w->is_calm ? 60 : 15) || !ls_work_may_begin(w, m, lease))
+	if (!simkit_rand_percent(&w->rand, w->is_calm ? 60 : 15) || !ls_work_may_begin(w, m, lease))
 		return;
-	want.patience_ms = patiences[ls_rand_below(&w->rand, PATIENCES)];
-	if (ls_rand_percent(&w->rand, 10))
+	want.patience_ms = patiences[simkit_rand_below(&w->rand, PATIENCES)];
+	if (simkit_rand_percent(&w->rand, 10))
 		want.lver = w->disk.areas[lease].leader.leader.lver;
 	become(w, m, lease, LS_VM_ACQUIRING);
 	ls_work_begin(w, m, lease, &want);
@@ -322,7 +322,7 @@ static void acquire(struct ls_world *w, struct ls_machine *m, int lease)
 /* Another machine that could take part in something with this one now. */
 static struct ls_machine *find_other(struct ls_world *w, const struct ls_machine *m, int lease)
 {
-	int n = w->plan->n_machines, from = (int)ls_rand_below(&w->rand, (unsigned int)n);
+	int n = w->plan->n_machines, from = (int)simkit_rand_below(&w->rand, (unsigned int)n);
 
 	for (int i = 0; i < n; i++) {
 		struct ls_machine *o = &w->machines[(from + i) % n];
@@ -366,7 +366,7 @@ static bool give(struct ls_world *w, struct ls_machine *m, int lease)
 		struct ls_vm *other = &to->vms[lease];
 
 		if (other->state != LS_VM_AWAITING || other->partner != ls_index(w, m) ||
-		    other->lver != vm->lver || !ls_rand_percent(&w->rand, 50))
+		    other->lver != vm->lver || !simkit_rand_percent(&w->rand, 50))
 			continue;
 		vm->to = to->id;
 		vm->to_generation = other->generation;
@@ -389,7 +389,7 @@ static void primary_tick(struct ls_world *w, struct ls_machine *m, int lease)
 	/* Silence takes a while to be noticed; a standby that says that it is gone does not. */
 	if (vm->is_standby_gone)
 		run(w, m, lease, vm->lver, vm->generation, vm->tenure);
-	else if (other->vms[lease].state != LS_VM_STANDBY || ls_rand_percent(&w->rand, 20))
+	else if (other->vms[lease].state != LS_VM_STANDBY || simkit_rand_percent(&w->rand, 20))
 		become(w, m, lease, LS_VM_HOLDING);
 }
 
@@ -438,7 +438,7 @@ static void standby_tick(struct ls_world *w, struct ls_machine *m, int lease)
 	bool is_there = p->is_up && other->state == LS_VM_RUNNING &&
 			other->partner == ls_index(w, m) && other->lver == vm->lver;
 
-	if ((is_there && !p->is_paused) || !ls_rand_percent(&w->rand, 20))
+	if ((is_there && !p->is_paused) || !simkit_rand_percent(&w->rand, 20))
 		return;
 	become(w, m, lease, LS_VM_VOTING);
 }
@@ -464,7 +464,7 @@ static void holding_tick(struct ls_world *w, struct ls_machine *m, int lease)
 		ls_work_cancel(w, m, lease);
 	else if (!m->works[lease].is_active && vm->is_standby_gone && !vm->was_interrupted)
 		run(w, m, lease, vm->lver, vm->generation, vm->tenure);
-	else if (ls_work_may_begin(w, m, lease) && ls_rand_percent(&w->rand, 60))
+	else if (ls_work_may_begin(w, m, lease) && simkit_rand_percent(&w->rand, 60))
 		begin(w, m, lease, HF_BALLOT_CLAIM, LS_VM_HOLDING);
 }
 
@@ -472,7 +472,7 @@ static void giving_tick(struct ls_world *w, struct ls_machine *m, int lease)
 {
 	if (m->works[lease].is_active || !ls_work_may_begin(w, m, lease))
 		return;
-	if (ls_rand_percent(&w->rand, 50))
+	if (simkit_rand_percent(&w->rand, 50))
 		begin(w, m, lease, HF_BALLOT_TRANSFER, LS_VM_GIVING);
 	else
 		become(w, m, lease, LS_VM_STOPPED);

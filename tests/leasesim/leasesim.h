@@ -32,6 +32,7 @@
 #include "core/ballot.h"
 #include "core/hostlease.h"
 #include "core/lease.h"
+#include "simkit/rand.h"
 #include "simkit/simkit.h"
 
 #define LS_MS UINT64_C(1000000)
@@ -43,32 +44,6 @@
 #define LS_LVERS 1024
 #define LS_NONE (-1)
 #define LS_ANY (-1) /* as the machine of a fault: whoever comes by the point, or runs the VM */
-
-/* ---- chance: splitmix64, so that a seed replays exactly on any machine ---- */
-
-struct ls_rand {
-	uint64_t state;
-};
-
-static inline uint64_t ls_rand_next(struct ls_rand *r)
-{
-	uint64_t z = r->state += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-	return z ^ (z >> 31);
-}
-
-/* 0 .. n-1; n > 0. The bias of the modulo does not matter here. */
-static inline unsigned int ls_rand_below(struct ls_rand *r, unsigned int n)
-{
-	return (unsigned int)(ls_rand_next(r) >> 33) % n;
-}
-
-static inline bool ls_rand_percent(struct ls_rand *r, unsigned int percent)
-{
-	return ls_rand_below(r, 100) < percent;
-}
 
 /* ---- the disk ---- */
 
@@ -415,7 +390,7 @@ typedef void ls_narrator(void *arg, const char *line);
 struct ls_world {
 	const struct ls_plan *plan;
 	struct ls_stats *stats;
-	struct ls_rand rand;
+	struct simkit_rand rand;
 	uint64_t now_ns;
 	uint64_t event_seq, io_order, next_serial;
 	unsigned int n_events, n_deferred;

@@ -86,7 +86,7 @@ void ls_member_start(struct ls_world *w, struct ls_machine *m)
 					 .renew_ms = p->renew_ms[i],
 					 .fence_ms = p->fence_ms[i],
 					 .stop_ms = p->stop_ms[i],
-					 .instance = ls_rand_next(&w->rand) | 1 };
+					 .instance = simkit_rand_next(&w->rand) | 1 };
 	struct hf_host_event ev = { .kind = HF_HOST_START };
 
 	memcpy(config.name, m->name, sizeof(config.name));

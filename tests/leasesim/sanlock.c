@@ -97,7 +97,8 @@ static void renewed(struct ls_world *w, struct ls_machine *m, const struct ls_io
 		m->valid_since_ns = w->now_ns;
 	s->is_member = true;
 	s->renewed_ns = io->issued_ns;
-	s->limit_ns = s->renewed_ns + 8 * T_NS + WATCHDOG_NS / 100 * ls_rand_below(&w->rand, 101);
+	s->limit_ns = s->renewed_ns + 8 * T_NS +
+		      WATCHDOG_NS / 100 * simkit_rand_below(&w->rand, 101);
 	wake_in(w, m, LS_NONE, 2 * T_NS + LS_S / 2 + ls_delay(w, LS_S / 2));
 }
 
@@ -369,9 +370,9 @@ static void tick_lease(struct ls_world *w, struct ls_machine *m, int lease)
 		return;
 	if (vm->state != LS_VM_RUNNING) {
 		vm->state = LS_VM_NONE;
-		if (ls_rand_percent(&w->rand, 30))
+		if (simkit_rand_percent(&w->rand, 30))
 			read_area(w, m, lease, ACQUIRE_READ);
-	} else if (!is_calm && ls_rand_percent(&w->rand, 2 * w->plan->busy)) {
+	} else if (!is_calm && simkit_rand_percent(&w->rand, 2 * w->plan->busy)) {
 		vm->state = LS_VM_NONE;
 		ls_decided_at(w, lease, vm->lver)->is_released = true;
 		work->own.is_released = true;

@@ -168,7 +168,7 @@ static void feed(struct ls_world *w, struct ls_machine *m, int lease, struct hf_
 
 	ev->now_ns = ls_local_ns(w, m);
 	ev->now_s = ev->now_ns / LS_S + 1;
-	ev->random = (uint32_t)ls_rand_next(&w->rand);
+	ev->random = (uint32_t)simkit_rand_next(&w->rand);
 	hf_ballot_step(&m->works[lease].b, ev, &a);
 	act(w, m, lease, &a);
 }

@@ -50,7 +50,7 @@ void ls_fail(struct ls_world *w, enum ls_rule rule, const char *format, ...)
 
 uint64_t ls_delay(struct ls_world *w, uint64_t max_ns)
 {
-	uint64_t r = ls_rand_next(&w->rand);
+	uint64_t r = simkit_rand_next(&w->rand);
 
 	if (w->plan->is_edge && (r & 1))
 		return r & 2 ? max_ns : 0;
