@@ -164,7 +164,6 @@ void hf_vmlink_try(struct hf_vmlink *l)
 		retry_later(l);
 		return;
 	}
-	l->retries = 0;
 	hf_vmlink_refresh(l);
 }
 
@@ -234,6 +233,7 @@ static void on_status(void *ctx, const struct hf_varlink_reply *reply)
 
 	l->asked_ns = 0;
 	l->answered_ns = hf_now_ns();
+	l->retries = 0; /* not before: one with too many clients accepts, and hangs up */
 	l->is_asking_again = false;
 	call_answered(l);
 	if (is_again)
