@@ -613,7 +613,9 @@ void hf_freezer_disks_moved(struct hf_freezer *f)
 
 void hf_freezer_offload_ended(struct hf_freezer *f)
 {
-	if (f->is_amend_due)
+	if (f->is_released)
+		hf_frozen_side_writer_is_idle(f->k);
+	else if (f->is_amend_due)
 		amend(f);
 }
 

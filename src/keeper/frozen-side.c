@@ -166,9 +166,12 @@ static void on_released(void *ctx, int result)
 
 void hf_frozen_side_writer_is_idle(struct hf_keeper *k)
 {
-	struct release *rel = calloc(1, sizeof(*rel));
+	struct release *rel;
 	struct hf_worker *w;
 
+	if (k->freezer->worker || k->offloader)
+		return; /* called again when that ends */
+	rel = calloc(1, sizeof(*rel));
 	if (rel)
 		rel->k = k;
 	if (rel && hf_worker_start(&k->loop, do_release, on_released, free, rel, &w) == 0)
@@ -188,7 +191,7 @@ int hf_frozen_side_release(struct hf_keeper *k, struct hf_err *err)
 		return 0;
 	k->freezer->is_released = true;
 	(void)!hf_guest_kill(k->guest); /* its end is waited for in the thread */
-	if (!k->freezer->worker)
-		hf_frozen_side_writer_is_idle(k);
+	hf_offloader_call_off(k);
+	hf_frozen_side_writer_is_idle(k);
 	return 0;
 }

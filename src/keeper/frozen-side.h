@@ -18,7 +18,7 @@ void hf_frozen_side_enter(struct hf_keeper *k);
 /* By an operator: all that was kept is discarded, and this program ends. 0; -errno with @err. */
 int hf_frozen_side_release(struct hf_keeper *k, struct hf_err *err) HF_MUST_CHECK;
 
-/* The freezer has nothing more to write: a release may remove what it has written. */
+/* Freezer or offloader has nothing more to write: if neither has, a release removes what was written. */
 void hf_frozen_side_writer_is_idle(struct hf_keeper *k);
 
 /* ---- frozen-start.c: before a VM is started where one is frozen. BLOCK. ---- */

@@ -25,6 +25,7 @@ struct hf_offloader {
 	const char *state_dir;
 	uint64_t space_bytes;
 	_Atomic uint64_t done_bytes;
+	_Atomic bool is_called_off;
 	struct hf_varlink_request *rq; /* NULL: nobody waits */
 	struct hf_timer timer;
 	struct hf_err err;
@@ -36,7 +37,7 @@ static bool on_progress(void *ctx, uint64_t done_bytes,
 	struct hf_offloader *o = ctx;
 
 	atomic_store(&o->done_bytes, done_bytes);
-	return true;
+	return !atomic_load(&o->is_called_off);
 }
 
 static int move_memory(void *ctx)
@@ -110,7 +111,7 @@ static int begin(struct hf_keeper *k, struct hf_varlink_request *rq, struct hf_e
 	struct hf_worker *w;
 	int r;
 
-	if (!hf_freezer_is_certified(k->freezer) ||
+	if (!hf_freezer_is_certified(k->freezer) || k->freezer->is_released ||
 	    k->freezer->certificate.ram != HF_REMAINS_PROCESS) {
 		hf_err_set(err, "there is no frozen instance here with its memory in memory");
 		return -EPERM;
@@ -138,6 +139,12 @@ static int begin(struct hf_keeper *k, struct hf_varlink_request *rq, struct hf_e
 	k->offloader = o;
 	tell_progress(o);
 	return 0;
+}
+
+void hf_offloader_call_off(struct hf_keeper *k)
+{
+	if (k->offloader)
+		atomic_store(&k->offloader->is_called_off, true);
 }
 
 void hf_offloader_order(struct hf_keeper *k, struct hf_varlink_request *rq)

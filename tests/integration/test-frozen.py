@@ -80,6 +80,19 @@ def orders_while_it_is_being_frozen_are_refused() -> None:
         expect(g.instance().is_certified() and g.keeper.status()["life"] == "frozen", g.told())
 
 
+@check
+def what_is_released_while_it_is_offloaded_stays_gone() -> None:
+    with counting("offloads") as g, contextlib.closing(Control(g.keeper.path)) as control:
+        instance = freeze(g)
+        with Tracer(g.lab, g.keeper.pid, "-e", "trace=fsync", "-e",
+                    "inject=fsync:delay_enter=700000"):
+            control.send("Offload")
+            poll(lambda: (instance.folder / "ram.new").exists(), "the memory is being copied")
+            g.keeper.ask("Release")
+            expect(g.exit_code() == 0, g.keeper.log())
+        expect(not g.instances() and not g.pids(), (g.instances(), g.pids()))
+
+
 def unix_socket(g: Guarded, name: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     path = g.lab.host_dir(g.host) / name
