@@ -316,6 +316,12 @@ static bool adopt(struct hf_primary_side *s, struct hf_link *link,
 	return false;
 }
 
+/* A first copy would be in the way of a save, a dump or a freeze: the standby is asked again later. */
+static bool may_fill(const struct hf_primary_side *s)
+{
+	return !hf_id_is_none(s->machine.session) || (!s->is_held && !s->is_freezing);
+}
+
 static bool met(void *ctx, struct hf_link *link, const struct hf_wire_hello *theirs,
 		bool we_dialled)
 {
@@ -325,7 +331,7 @@ static bool met(void *ctx, struct hf_link *link, const struct hf_wire_hello *the
 
 	if (theirs->role == HF_WIRE_ROLE_PRIMARY) {
 		meet_primary(s, link, theirs);
-	} else if (we_dialled && !s->link) {
+	} else if (we_dialled && !s->link && may_fill(s)) {
 		if (!hf_id_is_none(s->abandoned) && hf_id_is_equal(theirs->session, s->abandoned) &&
 		    hf_id_is_none(s->machine.session)) {
 			(void)!hf_link_send(link, &abandon, NULL);

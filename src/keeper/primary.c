@@ -43,8 +43,8 @@ static void begin_sync(struct hf_primary_side *s, struct hf_id session, uint64_t
 		},
 	};
 
-	if (s->is_held) {
-		hf_primary_drop_link(s, "the VM is being saved or dumped");
+	if (s->is_held || s->is_freezing) {
+		hf_primary_drop_link(s, "the VM is being saved, dumped or frozen");
 		return;
 	}
 	hf_outbox_reset(&s->outbox);
