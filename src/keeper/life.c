@@ -293,6 +293,8 @@ static void on_probe(void *ctx)
 	if (k->freezer || hf_guest_process(k->guest)->pid < 0)
 		return;
 	probe_later(k);
+	if (k->guest_end != HF_GUEST_END_UNKNOWN)
+		return; /* QEMU is ending, which may take as long as its storage does */
 	if (!l->probe_ns) {
 		l->probe_ns = now_ns;
 		if (hf_qmp_call(hf_guest_qmp(k->guest), "query-status", NULL, on_probe_reply, k) <
