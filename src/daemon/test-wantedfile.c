@@ -113,6 +113,24 @@ TEST(events_come_back_in_order_and_without_the_damaged)
 	hf_journal_fini(&j);
 }
 
+TEST(a_gap_tells_nothing_of_the_lap_before)
+{
+	const char *const lines[] = { "{\"seq\":1,\"event\":\"a\"}\n",
+				      "{\"seq\":2,\"event\":\"b\"}\n",
+				      "{\"seq\":7,\"event\":\"c\"}\n" };
+	struct hf_journal j;
+	uint64_t seq = 0;
+
+	hf_journal_init(&j, "test", "host", "h", HF_LOG_ERROR);
+	CHECK_EQ(hf_journal_keep(&j, 4), 0);
+	for (size_t i = 0; i < 3; i++)
+		hf_eventstore_parse(&j, lines[i], strlen(lines[i]));
+	CHECK(hf_journal_next(&j, seq, &seq));
+	CHECK_EQ(seq, 7);
+	CHECK(!hf_journal_next(&j, seq, &seq));
+	hf_journal_fini(&j);
+}
+
 static unsigned int count(const struct hf_journal *j)
 {
 	unsigned int n = 0;

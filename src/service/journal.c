@@ -151,8 +151,15 @@ void hf_event_forward(struct hf_journal *j, const struct json_object *event, int
 	put_event(j, copy);
 }
 
+/* Over a gap goes what an earlier lap has left in its places: else that would be told as of the gap. */
 void hf_journal_restore(struct hf_journal *j, uint64_t seq, struct json_object *event)
 {
+	uint64_t gap = seq - j->seq > j->n_kept ? seq - j->n_kept + 1 : j->seq + 1;
+
+	for (; gap < seq; gap++) {
+		json_object_put(j->events[gap % j->n_kept]);
+		j->events[gap % j->n_kept] = NULL;
+	}
 	j->seq = seq;
 	json_object_put(j->events[seq % j->n_kept]);
 	j->events[seq % j->n_kept] = event;
