@@ -147,3 +147,9 @@ void hf_keeper_finish(struct hf_keeper *k, enum hf_keeper_exit code)
 		code = HF_KEEPER_EXIT_RESTART;
 	hf_loop_exit(&k->loop, (int)code);
 }
+
+void hf_keeper_note(struct hf_keeper *k, const char *text)
+{
+	hf_log(&k->journal, HF_LOG_INFO, "%s", text);
+	json_object_array_add(k->notes, json_object_new_string(text));
+}

@@ -167,3 +167,6 @@ void hf_keeper_qmp(struct hf_keeper *k, const char *command);
 
 /* End the program with this code once the loop is through with what it is doing. */
 void hf_keeper_finish(struct hf_keeper *k, enum hf_keeper_exit code);
+
+/* Into the log, and kept for `holdfast status`. */
+void hf_keeper_note(struct hf_keeper *k, const char *text);
