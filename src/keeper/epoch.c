@@ -172,11 +172,18 @@ static void end_standstill(struct hf_primary_side *s)
 	s->dirty_pages = w->data_pages + w->zero_pages;
 }
 
+/* It stands still for something of this host: its disk fails, its lease has run out. */
+static bool would_run_elsewhere(const struct hf_primary_side *s)
+{
+	return (s->is_stop_wanted && s->was_running_before_fault) ||
+	       (s->is_fenced && s->was_running_before_fence);
+}
+
 static int begin_on_link(struct hf_primary_side *s)
 {
 	struct hf_wire_epoch_begin begin = {
 		.epoch = s->work.epoch,
-		.is_vm_running = s->work.is_guest_running,
+		.is_vm_running = s->work.is_guest_running || would_run_elsewhere(s),
 		.is_first = s->work.is_first,
 		.time_ns = s->work.begun_ns,
 	};

@@ -100,6 +100,8 @@ void hf_freezer_update(struct hf_freezer *f)
 		c->step[i].began_us = r->began_ns ? (r->began_ns - f->began_ns) / 1000 : 0;
 		c->step[i].ended_us = r->ended_ns ? (r->ended_ns - f->began_ns) / 1000 : 0;
 	}
+	if (c->step[HF_FREEZE_STATE].result == HF_FREEZE_DONE && c->device_state != HF_REMAINS_FILE)
+		c->step[HF_FREEZE_STATE].result = HF_FREEZE_FAILED; /* given, but not on disk */
 	c->qemu_fate = f->machine.is_qemu_dead || !c->qemu.pid ? HF_REMAINS_NONE
 							       : HF_REMAINS_PROCESS;
 	if (f->machine.step[HF_FREEZE_LEASE].result == HF_FREEZE_SKIPPED)

@@ -54,6 +54,7 @@ static int write_paper(void *ctx)
 		return r;
 	p->certificate.device_state = HF_REMAINS_NONE;
 	p->certificate.device_state_bytes = 0;
+	p->certificate.step[HF_FREEZE_STATE].result = HF_FREEZE_FAILED;
 	p->has_dropped_state = true;
 	return hf_frozen_write(p->state_dir, &p->certificate, &p->err);
 }
@@ -112,6 +113,7 @@ static void write_next(struct hf_freezer *f)
 		return;
 	f->papers = p->next;
 	step = p->step;
+	hf_freezer_update(f); /* the device state's file has been written since, or not */
 	p->certificate = f->certificate;
 	if (step == HF_FREEZE_CERTIFY) {
 		p->certificate.is_certified = true;

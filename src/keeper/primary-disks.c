@@ -201,6 +201,8 @@ static void on_fault(void *ctx, bool is_well, const char *text)
 {
 	struct hf_primary_side *s = ctx;
 
+	if (!is_well && !s->is_stop_wanted)
+		s->was_running_before_fault = hf_primary_is_guest_meant_to_run(s);
 	s->is_stop_wanted = !is_well;
 	if (!is_well)
 		hf_life_fault(s->k, HF_VM_CAUSE_IO_ERROR, HF_VM_RECOVERABLE, NULL, "%s", text);

@@ -56,8 +56,7 @@ static void on_fence_timer(void *ctx)
 	(void)!hf_guest_kill(s->k->guest);
 }
 
-/* Also if it only stands still for a checkpoint, or for a scan of the first copy. */
-static bool is_guest_meant_to_run(const struct hf_primary_side *s)
+bool hf_primary_is_guest_meant_to_run(const struct hf_primary_side *s)
 {
 	bool is_in_checkpoint = s->checkpoint.step != HF_CHECKPOINT_IDLE;
 	bool is_in_scan = s->sync.step == HF_SYNC_STOPPING;
@@ -74,7 +73,7 @@ static void fence(struct hf_primary_side *s)
 	if (s->is_fenced)
 		return;
 	s->is_fenced = true;
-	s->was_running_before_fence = is_guest_meant_to_run(s);
+	s->was_running_before_fence = hf_primary_is_guest_meant_to_run(s);
 	hf_primary_stop_for_fault(s);
 	hf_timer_set(&s->fence_timer, &s->k->loop, kill_ns > soon_ns ? kill_ns : soon_ns,
 		     on_fence_timer, s);

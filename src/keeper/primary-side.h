@@ -117,6 +117,7 @@ struct hf_primary_side {
 	struct hf_inbox *resend; /* frames to be sent again as soon as outputs pass; NULL: none */
 	struct hf_id peer_disk_session; /* of the standby that is connected */
 	uint8_t peer_disk_condition;
+	bool was_running_before_fault; /* is_stop_wanted: but for it the guest would run */
 	bool is_stop_wanted; /* a disk fails: the VM is to stop once the checkpoint is through */
 	bool is_pause_wanted; /* by an order */
 	bool is_held; /* nothing is begun with the guest for now: it is being saved or dumped */
@@ -190,6 +191,8 @@ uint8_t hf_primary_copy_kind(const struct hf_primary_side *s);
 void hf_primary_start_lease(struct hf_primary_side *s);
 void hf_primary_follow_lease(struct hf_primary_side *s);
 void hf_primary_ask_arbiter(struct hf_primary_side *s, uint64_t lver);
+/* Also if it only stands still for a checkpoint, or for a scan of the first copy. */
+bool hf_primary_is_guest_meant_to_run(const struct hf_primary_side *s);
 /* `cont`, as soon as the lease allows it. */
 void hf_primary_run_on(struct hf_primary_side *s);
 void hf_primary_send_lease(struct hf_primary_side *s, uint64_t lver);

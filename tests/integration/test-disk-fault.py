@@ -72,8 +72,11 @@ def is_still(pair: DiskPair) -> bool:
     return False
 
 
+STAYS = ("--on-io-error", "leave")
+
+
 def stops_and_resumes(error: str) -> None:
-    with failing(error, smp=2) as pair:
+    with failing(error, smp=2, options=STAYS) as pair:
         for _ in range(2):
             pair.load.start()
             with pair.fault(pair.primary.host):
@@ -105,11 +108,26 @@ def full_storage_stops_the_vm() -> None:
 @check
 def fails_over_while_its_storage_fails() -> None:
     """The standby's storage is well: what was committed is there."""
-    with failing("EIO", smp=2) as pair:
+    with failing("EIO", smp=2, options=STAYS) as pair:
         pair.load.start()
         with pair.fault(pair.primary.host):
             pair.primary.wait("disk-error")
             pair.failover("host")
+            pair.load.wait_progress()
+            pair.load.check()
+
+
+@check
+def goes_on_where_the_storage_is_well() -> None:
+    """By itself, as there is a standby: frozen where the storage fails."""
+    with failing("EIO", smp=2) as pair:
+        pair.load.start()
+        failed = pair.primary
+        with pair.fault(failed.host):
+            failed.wait("disk-error")
+            expect(failed.wait("frozen", timeout_s=60)["cause"] == "io-error", failed.log())
+            pair.standby.wait("live", timeout_s=60)
+            pair.primary = pair.standby
             pair.load.wait_progress()
             pair.load.check()
 
