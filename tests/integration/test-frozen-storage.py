@@ -8,6 +8,7 @@ usage: test-frozen-storage.py [PATTERN]    only the checks whose name contains P
 Environment: HF_BUILD_DIR, HF_GUEST_DIR, QEMU; HF_SEED. Exit status: 0, 1, or 77 when not root."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -108,6 +109,11 @@ def a_small_disk_takes_the_certificate_without_the_state() -> None:
             g.keeper.wait("frozen")
             expect(certified_in(folder, g.vm.name), "there is no certificate")
             poll(lambda: g.status()["life"] == "frozen", g.status())
+            path = next(folder.glob(f"{g.vm.name}/frozen/*/certificate.json"))
+            certificate = json.loads(path.read_text())
+            results = {step["step"]: step["result"] for step in certificate["steps"]}
+            expect(certificate["device_state"] == "none" and results["state"] == "failed",
+                   certificate)
 
 
 # --- a real guest, with all that it can reach ----------------------------------------------------
