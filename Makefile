@@ -24,7 +24,7 @@ deps: ## install the Debian packages that are missing (root)
 guest: deps ## unpack a Debian kernel and build the test guest in build/guest
 	@tools/build-guest $(BUILD)/guest
 
-demo: deps all guest ## two hosts, a real guest, the death of the first host, and back again (root)
+demo: deps all guest ## two hosts, a real guest: a cut, a death, a panic and what is left of it (root)
 	@demo/holdfast-demo --build $(BUILD)
 
 check: deps all guest ## all tests (root), as CI runs them; under 30 minutes

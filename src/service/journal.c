@@ -27,7 +27,7 @@ void hf_journal_init(struct hf_journal *j, const char *program, const char *key,
 
 int hf_journal_keep(struct hf_journal *j, unsigned int n)
 {
-	struct json_object **events = calloc(n, sizeof(*events));
+	struct json_object **events = calloc(n, sizeof(struct json_object *));
 
 	if (!events)
 		return -ENOMEM;
