@@ -161,7 +161,9 @@ static void on_released(void *ctx, int result)
 	hf_event(&k->journal, "released", o, "the frozen instance %s@%s is discarded", k->name,
 		 k->freezer->certificate.id);
 	free(rel);
-	hf_keeper_finish(k, HF_KEEPER_EXIT_ENDED);
+	if (k->freezer->is_kept)
+		hf_keeper_finish(k, HF_KEEPER_EXIT_ENDED);
+	/* Else the role still has to tell the standby, and ends by itself. */
 }
 
 void hf_frozen_side_writer_is_idle(struct hf_keeper *k)
@@ -183,7 +185,7 @@ void hf_frozen_side_writer_is_idle(struct hf_keeper *k)
 
 int hf_frozen_side_release(struct hf_keeper *k, struct hf_err *err)
 {
-	if (!hf_freezer_is_certified(k->freezer) || !k->freezer->is_kept) {
+	if (!hf_freezer_is_certified(k->freezer)) {
 		hf_err_set(err, "there is no frozen instance here yet");
 		return -EPERM;
 	}

@@ -495,9 +495,9 @@ static int check(const struct hf_settings *set)
 	for (size_t i = 0; !r && i < json_object_array_length(k.notes); i++)
 		(void)printf("note: %s\n",
 			     json_object_get_string(json_object_array_get_idx(k.notes, i)));
-	if (r < 0)
+	if (r < 0 && r != -EPERM) /* what is refused has been told */
 		(void)fprintf(stderr, "holdfast: %s\n", err.text[0] ? err.text : strerror(-r));
-	else
+	else if (!r)
 		(void)printf("%s: ok\n", set->config ? set->config : k.name);
 	hf_cmdline_free(k.cmdline);
 	json_object_put(k.notes);

@@ -152,6 +152,26 @@ def dead_host_behind_a_cut_is_not_proven_dead() -> None:
 
 
 @check
+def frozen_behind_a_cut_is_released_and_still_told() -> None:
+    """What was kept may go before the standby has heard of the freeze; that it hears of it stays."""
+    with Pair() as pair:
+        load = Load(pair)
+        frozen = pair.primary
+        pair.lab.part(*pair.lab.hosts)
+        frozen.wait("holding")
+        frozen.ask("Freeze")
+        frozen.wait("frozen")
+        frozen.ask("Release")
+        frozen.wait("released")
+        pair.lab.rejoin(*pair.lab.hosts)
+        pair.standby.wait("live", timeout_s=60)
+        expect(frozen.exit_code() == 4, f"{frozen.exit_code()}: {frozen.log()}")
+        pair.primary = pair.standby
+        load.wait_progress()
+        load.finish()
+
+
+@check
 def broken_connection_decides_nothing() -> None:
     """It is made anew at once."""
     with Pair() as pair:
