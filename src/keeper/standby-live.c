@@ -230,6 +230,26 @@ static void announce_live(struct hf_standby_side *s)
 	hf_timer_set(&s->live_timer, &s->k->loop, 0, on_live_timer, s);
 }
 
+/* QEMU refuses to run on a state that it has called an internal error, before a reset. */
+static void on_refused(void *ctx, struct json_object *ret __attribute__((unused)),
+		       const char *error_class, const char *error_desc)
+{
+	struct hf_keeper *k = ctx;
+
+	if (!error_class || strcmp(error_class, HF_QMP_CLASS_LOST) == 0)
+		return;
+	hf_event(&k->journal, "vm-reset", NULL, "the guest is booted anew: QEMU says: %s",
+		 error_desc);
+	hf_keeper_qmp(k, "system_reset");
+	hf_keeper_qmp(k, "cont");
+}
+
+static void let_run(struct hf_keeper *k)
+{
+	if (hf_qmp_call(hf_guest_qmp(k->guest), "cont", NULL, on_refused, k) < 0)
+		hf_log(&k->journal, HF_LOG_ERROR, "QEMU does not take commands");
+}
+
 /* To go on from just before the guest failed would be to fail again. */
 static void boot_anew(struct hf_standby_side *s)
 {
@@ -256,7 +276,7 @@ void hf_standby_live_event(struct hf_standby_side *s, const char *name, struct j
 	/* The user's -S is for the start of a VM, not for this; and a guest that was stopped while QEMU
 	 * wrote the state (a freeze, a panic, somebody at its monitor) is in it as one that stands still. */
 	if (is_completed && hf_inbox_is_vm_running(s->inbox) && !s->k->is_guest_running)
-		hf_keeper_qmp(s->k, "cont");
+		let_run(s->k);
 	if (strcmp(name, "RESUME") == 0)
 		boot_anew(s);
 	if (strcmp(name, "RESUME") == 0 || (is_completed && !hf_inbox_is_vm_running(s->inbox)))
