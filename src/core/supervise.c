@@ -304,7 +304,11 @@ static enum hf_supervise_action order_start(struct hf_supervise *s,
 static enum hf_supervise_action order_recover(struct hf_supervise *s,
 					      const struct hf_supervise_event *ev)
 {
-	if (hf_supervise_has_keeper(s) || !s->is_defined || s->state == HF_SUPERVISE_FAILED)
+	bool is_barred = s->frozen && !s->definition.may_run_beside_frozen;
+
+	/* Refused is without a trace: what is released later is not to start here by an old order. */
+	if (hf_supervise_has_keeper(s) || !s->is_defined || s->state == HF_SUPERVISE_FAILED ||
+	    is_barred)
 		return HF_SUPERVISE_DO_REFUSE;
 	s->is_wanted = true;
 	s->is_elsewhere = false;

@@ -268,6 +268,17 @@ TEST(frozen_here_is_not_run_here_unless_that_is_allowed)
 	CHECK_EQ(s.state, HF_SUPERVISE_FAILED); /* a guest that panics at each boot */
 }
 
+TEST(who_cannot_recover_a_vm_forgets_that_it_was_asked)
+{
+	run(&single);
+	(void)tell(HF_SUPERVISE_EV_STOP);
+	(void)ended(0);
+	CHECK_EQ(frozen(1), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_RECOVER), HF_SUPERVISE_DO_REFUSE);
+	CHECK_EQ(frozen(0), HF_SUPERVISE_DO_NOTHING); /* another host was asked meanwhile */
+	CHECK_EQ(tell(HF_SUPERVISE_EV_RECOVER), HF_SUPERVISE_DO_START);
+}
+
 TEST(of_two_hosts_the_first_runs_it)
 {
 	begin(&first);
