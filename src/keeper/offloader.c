@@ -6,10 +6,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 
 #include "codec/json.h"
 #include "keeper/freezer.h"
 #include "keeper/keeper.h"
+#include "sys/fd.h"
+#include "sys/procstat.h"
 #include "vm/frozen.h"
 #include "vm/offload.h"
 
@@ -170,13 +173,14 @@ struct retirement {
 /* A guard that lives has QEMU for its child, and is asked to end first. */
 static void end_guard(const struct hf_certificate *c)
 {
-	struct timespec wait = { .tv_nsec = 10000000 };
+	struct pollfd guard = { .events = POLLIN };
 
-	if (!hf_process_id_is_alive(&c->keeper))
+	guard.fd = hf_procstat_open(c->keeper.pid, c->keeper.start_ticks);
+	if (guard.fd < 0)
 		return;
-	(void)kill(c->keeper.pid, SIGTERM);
-	for (int i = 0; i < GUARD_END_MS / 10 && hf_process_id_is_alive(&c->keeper); i++)
-		(void)nanosleep(&wait, NULL);
+	if (pidfd_send_signal(guard.fd, SIGTERM, NULL, 0) == 0)
+		(void)poll(&guard, 1, GUARD_END_MS);
+	hf_fd_close(&guard.fd);
 }
 
 static int retire(void *ctx)

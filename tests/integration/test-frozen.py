@@ -229,6 +229,22 @@ def a_fresh_copy_runs_beside_it() -> None:
         expect_discarded(g)
 
 
+@check
+def the_oldest_goes_when_there_are_too_many() -> None:
+    """With its guard, its QEMU and its memory."""
+    with counting("many") as g:
+        oldest = freeze(g).certificate
+        with Guarded(g.vm, "--when-frozen", "fresh", "--frozen-keep", "1") as second:
+            second.keeper.ask("Freeze")
+            second.keeper.wait("retired")
+            left = g.instances()
+            expect(len(left) == 1 and left[0].id != oldest["id"], left)
+            expect(g.exit_code() == 0, g.keeper.log())
+            for what in ("keeper", "qemu", "ram_holder"):
+                expect(not is_alive(oldest[what]["pid"]), f"{what} of the oldest lives")
+            expect_ram(left[0], MARKER, MARKER_ADDRESS)
+
+
 def expect_fresh_runs_beside(g: Guarded) -> None:
     """While the guard of the frozen one lives."""
     proc = g.vm.spawn(g.host, "--when-frozen", "fresh")
