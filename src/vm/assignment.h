@@ -47,6 +47,11 @@ struct hf_assignment {
 int hf_assignment_read(const char *run_dir, const char *vm, struct hf_assignment *ret,
 		       struct hf_err *err) HF_MUST_CHECK;
 
+/* The text of a file that is read under the boot @boot_id. 0; -ENOENT with @err: written under another one; -EBADMSG with
+ * @err: what is wrong with it; -ENOMEM. @ret is touched only on success. */
+int hf_assignment_parse(const char *text, size_t len, const char *boot_id,
+			struct hf_assignment *ret, struct hf_err *err) HF_MUST_CHECK;
+
 /* Replaced as a whole. Makes the folder (0700) if need be. 0; -errno with @err. */
 int hf_assignment_write(const char *run_dir, const char *vm, const struct hf_assignment *a,
 			struct hf_err *err) HF_MUST_CHECK;
