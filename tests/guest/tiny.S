@@ -10,17 +10,27 @@
  *   2  panics at once
  *   3  halts; at an NMI it shuts down, by q35's ACPI
  *   4  halts; at an NMI it meets a triple fault, which resets the machine
+ *   5  writes a record to its disk at once and then 20 times a second; at an NMI it panics
  * To panic is to write to the port of pvpanic (-device pvpanic; docs/specs/pvpanic.txt of QEMU) and
  * then to halt for good.
+ *
+ * Mode 5 needs the first IDE disk at the ports of old (-machine pc), of 1 MiB or more. A record is a
+ * sector, little-endian: u64 TICK_MAGIC; u32 the tag that stands at TINY_TAG (a loader's, as the
+ * mode); u32 the number of the tick in this boot, from 0; u32 its number on this disk. The last one
+ * is in sector 0, and those before it are in sector 1 + number % TICK_SECTORS: it goes on from the
+ * number that it finds in sector 0. So the records of one boot are in a row, unless somebody else
+ * has written to the disk meanwhile.
  *
  * For who examines it: a text at TINY_MARKER, and always "HOLD" in ebp and "FAST" in edi.
  *
  * 64 KiB that end where the processor begins, at 0xfffffff0; they are at SHADOW, too.
  */
 #define TINY_MODE 0x500
+#define TINY_TAG 0x504
 #define TINY_COUNTER 0x600
 #define TINY_MARKER 0x200000
 #define IDT 0x1000
+#define SECTOR 0x4000
 #define STACK 0x8000
 #define SHADOW 0xf0000
 #define AT(label) (SHADOW + label - begin)
@@ -29,10 +39,31 @@
 #define DATA_SELECTOR 16
 #define NMI 2
 #define APIC_SPURIOUS 0xfee000f0
+#define APIC_EOI 0xfee000b0
+#define APIC_TIMER 0xfee00320
 #define APIC_LINT1 0xfee00360
+#define APIC_COUNT 0xfee00380
+#define APIC_DIVISOR 0xfee003e0
 #define APIC_NMI 0x400 /* delivery mode, not masked */
+#define APIC_PERIODIC 0x20000
+#define APIC_BY_1 0xb
+#define TICK_VECTOR 0x30
+#define TICK 50000000 /* of the APIC's 1 GHz */
 #define PANIC_PORT 0x505
 #define DEBUG_PORT 0xe9
+/* ATA, PIO: the first disk. */
+#define DISK_DATA 0x1f0
+#define DISK_COUNT 0x1f2
+#define DISK_DEVICE 0x1f6
+#define DISK_COMMAND 0x1f7 /* read: status */
+#define DISK_CONTROL 0x3f6
+#define DISK_BUSY 0x80
+#define DISK_HAS_DATA 8
+#define DISK_READ 0x20
+#define DISK_WRITE 0x30
+#define TICK_MAGIC_LOW 0x444c4f48 /* "HOLDTICK" */
+#define TICK_MAGIC_HIGH 0x4b434954
+#define TICK_SECTORS 2047
 /* q35's LPC bridge, which nobody has set up before us: base of its ACPI ports, and their switch. */
 #define PCI_ADDRESS 0xcf8
 #define PCI_DATA 0xcfc
@@ -64,13 +95,12 @@ flat:
 	mov $(marker_end - marker), %ecx
 	cld
 	rep movsb
-	/* The only gate: a 32-bit interrupt gate for the NMI. */
 	mov $AT(on_nmi), %eax
-	mov %ax, IDT + NMI * 8
-	movw $CODE_SELECTOR, IDT + NMI * 8 + 2
-	movw $0x8e00, IDT + NMI * 8 + 4
-	shr $16, %eax
-	mov %ax, IDT + NMI * 8 + 6
+	mov $(IDT + NMI * 8), %edi
+	call set_gate
+	mov $AT(on_tick), %eax
+	mov $(IDT + TICK_VECTOR * 8), %edi
+	call set_gate
 	lidt AT(idt_pointer)
 	movl $0x1ff, APIC_SPURIOUS
 	movl $APIC_NMI, APIC_LINT1
@@ -80,9 +110,20 @@ flat:
 	je count
 	cmpb $2, TINY_MODE
 	je panic
+	cmpb $5, TINY_MODE
+	je tick
 halt:
 	hlt
 	jmp halt
+
+	/* A 32-bit interrupt gate at edi, to eax. */
+set_gate:
+	mov %ax, (%edi)
+	movw $CODE_SELECTOR, 2(%edi)
+	movw $0x8e00, 4(%edi)
+	shr $16, %eax
+	mov %ax, 6(%edi)
+	ret
 
 count:
 	mov $DEBUG_PORT, %dx
@@ -92,6 +133,98 @@ count:
 	jnz 1b
 	out %al, %dx
 	jmp 1b
+
+tick:
+	movl $APIC_BY_1, APIC_DIVISOR
+	movl $(APIC_PERIODIC | TICK_VECTOR), APIC_TIMER
+	movl $TICK, APIC_COUNT
+	mov $2, %al
+	mov $DISK_CONTROL, %dx
+	out %al, %dx
+	xor %ebx, %ebx
+	call read_sector
+	cmpl $TICK_MAGIC_LOW, SECTOR
+	jne 1f
+	cmpl $TICK_MAGIC_HIGH, SECTOR + 4
+	je 2f
+1:	movl $-1, SECTOR + 16
+2:	movl $TICK_MAGIC_LOW, SECTOR
+	movl $TICK_MAGIC_HIGH, SECTOR + 4
+	mov TINY_TAG, %eax
+	mov %eax, SECTOR + 8
+	movl $0, SECTOR + 12
+3:	incl SECTOR + 16
+	mov SECTOR + 16, %eax
+	xor %edx, %edx
+	mov $TICK_SECTORS, %ecx
+	div %ecx
+	lea 1(%edx), %ebx
+	call write_sector
+	xor %ebx, %ebx
+	call write_sector
+	incl SECTOR + 12
+	sti
+	hlt
+	cli
+	jmp 3b
+
+on_tick:
+	movl $0, APIC_EOI
+	iret
+
+	/* Sector ebx and the 512 bytes at SECTOR. */
+read_sector:
+	mov $DISK_READ, %ah
+	call command_disk
+	mov $SECTOR, %edi
+	mov $DISK_DATA, %dx
+	mov $256, %ecx
+	rep insw
+	ret
+
+write_sector:
+	mov $DISK_WRITE, %ah
+	call command_disk
+	mov $SECTOR, %esi
+	mov $DISK_DATA, %dx
+	mov $256, %ecx
+	rep outsw
+	call wait_disk
+	ret
+
+	/* Command ah, until the disk wants to move the data. */
+command_disk:
+	call wait_disk
+	mov $DISK_DEVICE, %dx
+	mov $0xe0, %al
+	out %al, %dx
+	mov $DISK_COUNT, %dx
+	mov $1, %al
+	out %al, %dx
+	inc %dx
+	mov %bl, %al
+	out %al, %dx
+	inc %dx
+	mov %bh, %al
+	out %al, %dx
+	inc %dx
+	xor %al, %al
+	out %al, %dx
+	mov $DISK_COMMAND, %dx
+	mov %ah, %al
+	out %al, %dx
+1:	in %dx, %al
+	and $(DISK_BUSY | DISK_HAS_DATA), %al
+	cmp $DISK_HAS_DATA, %al
+	jne 1b
+	ret
+
+wait_disk:
+	mov $DISK_COMMAND, %dx
+1:	in %dx, %al
+	test $DISK_BUSY, %al
+	jnz 1b
+	ret
 
 on_nmi:
 	cmpb $3, TINY_MODE
@@ -137,7 +270,7 @@ gdt_pointer:
 	.word gdt_pointer - gdt - 1
 	.long AT(gdt)
 idt_pointer:
-	.word NMI * 8 + 7
+	.word TICK_VECTOR * 8 + 7
 	.long IDT
 no_idt:	.word 0
 	.long 0
