@@ -126,10 +126,26 @@ static void do_dump(void *ctx, struct hf_varlink_request *rq, struct json_object
 	c->ops->dump(c->ctx, rq, parameters);
 }
 
+static void do_hand_over(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	struct hf_control *c = ctx;
+
+	c->ops->hand_over(c->ctx, rq, parameters);
+}
+
+static void do_peer_died(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
+{
+	struct hf_control *c = ctx;
+
+	c->ops->peer_died(c->ctx, rq, parameters);
+}
+
 static const struct hf_varlink_entry methods[] = {
 	{ .name = INTERFACE ".Status", .call = do_status, .is_looking = true },
 	{ .name = INTERFACE ".Events", .call = do_events, .is_looking = true, .needs_more = true },
 	{ .name = INTERFACE ".Promote", .call = do_promote },
+	{ .name = INTERFACE ".HandOver", .call = do_hand_over },
+	{ .name = INTERFACE ".PeerDied", .call = do_peer_died },
 	{ .name = INTERFACE ".Stop", .call = do_stop },
 	{ .name = INTERFACE ".Resume", .call = do_resume },
 	{ .name = INTERFACE ".Pause", .call = do_pause },

@@ -6,6 +6,9 @@
  *   Status() -> (status: object)            docs/man/holdfast.1 describes the members
  *   Events(after: int) -> (event: object)   with "more": events kept since, then each as it happens
  *   Promote(force: bool) -> ()              error NotPossible(reason: string)
+ *   HandOver() -> ()                        when the standby has been told; error NotPossible(reason: string)
+ *   PeerDied(host: string, time_ns: int, text: string) -> (is_dead: bool, text: string)
+ *                                           error NotPossible(reason: string)
  *   Stop(force: bool) -> ()                 error NotPossible(reason: string)
  *   Resume() -> ()                          error NotPossible(reason: string)
  *   Pause() -> ()                           error NotPossible(reason: string)
@@ -39,7 +42,7 @@ struct hf_control_ops {
 	int (*resume)(void *ctx, struct hf_err *err);
 	int (*pause)(void *ctx, struct hf_err *err);
 	/* Those that take their time; each answers the request itself. */
-	hf_varlink_method *freeze, *release, *offload, *save, *dump;
+	hf_varlink_method *freeze, *release, *offload, *save, *dump, *hand_over, *peer_died;
 };
 
 struct hf_control;

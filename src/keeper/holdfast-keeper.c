@@ -17,6 +17,7 @@
 #include "keeper/guest-side.h"
 #include "keeper/keeper.h"
 #include "keeper/orders.h"
+#include "keeper/peer-fenced.h"
 #include "keeper/primary.h"
 #include "keeper/question.h"
 #include "keeper/saver.h"
@@ -144,6 +145,8 @@ static const struct hf_control_ops control_ops = {
 	.offload = hf_order_offload,
 	.save = order_save,
 	.dump = order_dump,
+	.hand_over = hf_order_hand_over,
+	.peer_died = hf_order_peer_died,
 };
 
 static int on_signal(sd_event_source *source __attribute__((unused)),

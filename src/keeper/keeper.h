@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "core/commit.h"
+#include "core/fenced.h"
 #include "keeper/control.h"
 #include "keeper/disks.h"
 #include "keeper/freezer.h"
@@ -45,6 +46,8 @@ enum hf_guest_end {
 	HF_GUEST_END_PANIC,
 };
 
+#define HF_PEER_FENCED_TEXT 256
+
 struct hf_role_ops {
 	void (*on_qmp_event)(void *role, const char *name, struct json_object *data,
 			     uint64_t timestamp_us);
@@ -73,6 +76,12 @@ struct hf_role_ops {
 	/* The guest stands still for a checkpoint or the first copy's scan. */
 	bool (*is_own_standstill)(void *role);
 	bool (*is_standing_for_lease)(void *role);
+	/* Only who has something to hand over: answers @rq, now or later. */
+	void (*hand_over)(void *role, struct hf_varlink_request *rq);
+	/* What is known of the other host's keeper. False: nothing here depends on its life. */
+	bool (*see_peer)(void *role, struct hf_fenced_sight *ret);
+	/* It is proven dead; see_peer() was true. */
+	void (*peer_dead)(void *role, const char *why);
 	/* As freeze(), but it can be taken back. Return: nothing is under way; ask again if not. */
 	bool (*hold)(void *role, bool is_held);
 };
@@ -126,6 +135,10 @@ struct hf_keeper {
 	/* After a failover: what was promoted here, to tell a late old primary. */
 	struct hf_id promoted_session;
 	uint64_t promoted_epoch;
+
+	/* peer-fenced.c: the other host was fenced, and was not silent for long enough then; 0: no. */
+	uint64_t peer_fenced_ns;
+	char peer_fenced_text[HF_PEER_FENCED_TEXT];
 
 	const struct hf_role_ops *ops;
 	void *role;

@@ -85,6 +85,20 @@ void hf_order_release(void *ctx, struct hf_varlink_request *rq,
 		hf_varlink_done(rq, NULL);
 }
 
+void hf_order_hand_over(void *ctx, struct hf_varlink_request *rq,
+			struct json_object *parameters __attribute__((unused)))
+{
+	struct hf_keeper *k = ctx;
+
+	if (k->freezer)
+		hf_varlink_refuse(rq, NOT_POSSIBLE, "the VM is frozen, or being frozen");
+	else if (!k->ops->hand_over)
+		hf_varlink_refuse(rq, NOT_POSSIBLE,
+				  "this is a standby: there is nothing here to hand over");
+	else
+		k->ops->hand_over(k->role, rq);
+}
+
 void hf_order_offload(void *ctx, struct hf_varlink_request *rq,
 		      struct json_object *parameters __attribute__((unused)))
 {

@@ -7,4 +7,4 @@
 
 #include "service/varlink-server.h"
 
-hf_varlink_method hf_order_freeze, hf_order_release, hf_order_offload;
+hf_varlink_method hf_order_freeze, hf_order_release, hf_order_offload, hf_order_hand_over;

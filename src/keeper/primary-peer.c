@@ -243,6 +243,33 @@ static void missed(void *ctx, enum hf_meeting_miss why, const char *text)
 	dial_later(s);
 }
 
+bool hf_primary_see_peer(void *role, struct hf_fenced_sight *ret)
+{
+	const struct hf_primary_side *s = role;
+
+	if (hf_id_is_none(s->machine.session) || s->machine.state == HF_PRIMARY_SUPERSEDED ||
+	    s->machine.state == HF_PRIMARY_FINISHED)
+		return false;
+	*ret = (struct hf_fenced_sight){
+		.established_ns = s->established_ns,
+		.heard_ns = s->heard_ns,
+		.is_in_touch = s->link && !s->machine.is_peer_silent,
+	};
+	return true;
+}
+
+/* A connection that still stands is one to nobody. */
+void hf_primary_peer_dead(void *role, const char *why)
+{
+	struct hf_primary_side *s = role;
+
+	hf_event(&s->k->journal, "standby-dead", NULL, "the standby is dead: %s", why);
+	s->is_peer_proven_dead = true;
+	hf_primary_drop_link(s, "the standby is dead");
+	hf_primary_feed(s, HF_PRIMARY_PEER_DEAD, 0);
+	hf_arbiter_hasten(&s->arbiter);
+}
+
 /* Another primary. If its state is the one that we were promoted from, it is to learn so. */
 static void meet_primary(struct hf_primary_side *s, struct hf_link *link,
 			 const struct hf_wire_hello *theirs)
@@ -300,7 +327,7 @@ static bool adopt(struct hf_primary_side *s, struct hf_link *link,
 		s->link = NULL;
 		return false;
 	}
-	s->heard_ns = s->said_ns = hf_now_ns();
+	s->established_ns = s->heard_ns = s->said_ns = hf_now_ns();
 	s->is_peer_proven_dead = false;
 	s->is_refused = false;
 	s->last_miss[0] = '\0';

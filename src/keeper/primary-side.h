@@ -68,6 +68,12 @@ struct hf_sync {
 	bool is_disks_turn; /* RAM and what is left of the disks share the link */
 };
 
+#define HF_HANDOVER_WAITERS_MAX 8
+
+struct hf_handover_waiter {
+	struct hf_varlink_request *rq; /* NULL: none */
+};
+
 struct hf_primary_side {
 	struct hf_keeper *k;
 	struct hf_primary machine;
@@ -90,6 +96,7 @@ struct hf_primary_side {
 	bool is_refused; /* the machine does not want this peer now */
 	struct hf_id
 		abandoned; /* a session that this side has left; its standby is to discard it */
+	uint64_t established_ns; /* the last connection to a standby was; 0: none ever */
 	uint64_t heard_ns;
 	uint64_t said_ns;
 	struct hf_timer beat_timer;
@@ -138,6 +145,7 @@ struct hf_primary_side {
 	bool has_vm_died;
 	bool is_told_protected;
 	bool was_handed_over;
+	struct hf_handover_waiter handover_waiters[HF_HANDOVER_WAITERS_MAX];
 	char death_text[96];
 	enum hf_wire_death death;
 	char *why_unprotectable; /* NULL: it is not */
@@ -153,6 +161,9 @@ void hf_primary_feed_session(struct hf_primary_side *s, enum hf_primary_event_ki
 /* primary-peer.c: answer those who come; look for a standby, now and whenever there is none. */
 void hf_primary_answer_peers(struct hf_primary_side *s);
 void hf_primary_look_for_standby(struct hf_primary_side *s);
+/* struct hf_role_ops' calls about the other host's death. */
+bool hf_primary_see_peer(void *role, struct hf_fenced_sight *ret);
+void hf_primary_peer_dead(void *role, const char *why);
 /* The connection is of no use any more. Feeds LINK_DOWN. */
 void hf_primary_drop_link(struct hf_primary_side *s, const char *why);
 
@@ -172,6 +183,10 @@ int hf_primary_order_resume(void *role, struct hf_err *err) HF_MUST_CHECK;
 int hf_primary_order_pause(void *role, struct hf_err *err) HF_MUST_CHECK;
 void hf_primary_order_signal(void *role, int signal);
 void hf_primary_add_status(void *role, struct json_object *status);
+
+/* primary-handover.c: an order to hand over, answered when that is through; after each step: is it? */
+void hf_primary_order_handover(void *role, struct hf_varlink_request *rq);
+void hf_primary_follow_handover(struct hf_primary_side *s, enum hf_primary_state before);
 
 /* primary-disks.c */
 void hf_primary_watch_disks(struct hf_primary_side *s);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "keeper/dumper.h"
+#include "keeper/peer-fenced.h"
 #include "keeper/primary-side.h"
 #include "keeper/saver.h"
 
@@ -273,6 +274,8 @@ static void step(struct hf_primary_side *s, const struct hf_primary_event *ev)
 		perform_on_peer(s, &actions.a[i]);
 	}
 	hf_primary_follow_lease(s);
+	hf_primary_follow_handover(s, before);
+	hf_peer_fenced_again(s->k);
 }
 
 void hf_primary_feed_event(struct hf_primary_side *s, const struct hf_primary_event *ev)
@@ -469,6 +472,9 @@ static const struct hf_role_ops role_ops = {
 	.stop = hf_primary_order_stop,
 	.resume = hf_primary_order_resume,
 	.pause = hf_primary_order_pause,
+	.hand_over = hf_primary_order_handover,
+	.see_peer = hf_primary_see_peer,
+	.peer_dead = hf_primary_peer_dead,
 	.freeze = on_freeze,
 	.hold = on_hold,
 	.frozen = on_frozen,

@@ -50,6 +50,33 @@ static void on_proof(struct hf_standby_side *s, const char *what)
 	hf_standby_feed(s, HF_STANDBY_PEER_DEAD, 0);
 }
 
+/* That of another run of the VM, or of none, is nothing to this one. */
+bool hf_standby_see_peer(void *role, struct hf_fenced_sight *ret)
+{
+	const struct hf_standby_side *s = role;
+
+	if (s->machine.state != HF_STANDBY_SYNCING && s->machine.state != HF_STANDBY_READY &&
+	    s->machine.state != HF_STANDBY_LOST)
+		return false;
+	*ret = (struct hf_fenced_sight){
+		.established_ns = s->established_ns,
+		.heard_ns = s->word_ns,
+		.is_in_touch = s->link && !s->is_silent,
+	};
+	return true;
+}
+
+/* A connection that still stands is one to nobody. Its host is named by who fenced it, so it does not matter where
+ * the primary's address leads. */
+void hf_standby_peer_dead(void *role, const char *why)
+{
+	struct hf_standby_side *s = role;
+
+	hf_event(&s->k->journal, "primary-dead", NULL, "the primary is dead: %s", why);
+	hf_standby_drop_link(s, "the primary is dead");
+	hf_standby_feed(s, HF_STANDBY_PEER_DEAD, 0);
+}
+
 void hf_standby_proof_missed(void *ctx, enum hf_meeting_miss why, const char *text)
 {
 	struct hf_standby_side *s = ctx;

@@ -27,7 +27,9 @@ struct hf_standby_side {
 	bool is_link_doomed;
 	bool is_refused;
 	bool is_silent;
+	uint64_t established_ns; /* the last connection from a primary was; 0: none ever */
 	uint64_t heard_ns;
+	uint64_t word_ns; /* as heard_ns, but not while nobody listens */
 	uint64_t said_ns;
 	struct hf_timer beat_timer;
 	struct hf_timer inquiry_timer;
@@ -67,10 +69,12 @@ const char *hf_standby_state_text(enum hf_standby_state state);
 
 /* standby-proof.c. look: begin to look for a proof, every while until there is one. ask: for a
  * verdict, with a lease. met: is the primary's address known to lead to it? missed, learnt: what
- * came of an inquiry. */
+ * came of an inquiry. see_peer, peer_dead: struct hf_role_ops' calls. */
 void hf_standby_proof_look(struct hf_standby_side *s);
 void hf_standby_proof_ask(struct hf_standby_side *s, uint64_t lver);
 void hf_standby_proof_met(struct hf_standby_side *s, struct hf_id instance);
+bool hf_standby_see_peer(void *role, struct hf_fenced_sight *ret);
+void hf_standby_peer_dead(void *role, const char *why);
 void hf_standby_proof_missed(void *ctx, enum hf_meeting_miss why, const char *text);
 void hf_standby_proof_learnt(void *ctx, const struct hf_wire_hello *theirs);
 

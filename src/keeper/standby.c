@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 
 #include "codec/json.h"
+#include "keeper/peer-fenced.h"
 #include "keeper/primary.h"
 #include "keeper/standby-side.h"
 
@@ -178,6 +179,7 @@ static void step(struct hf_standby_side *s, const struct hf_standby_event *ev)
 	announce(s, before);
 	if (s->machine.state == HF_STANDBY_DENIED && before != HF_STANDBY_DENIED)
 		hf_standby_denied(s);
+	hf_peer_fenced_again(s->k);
 }
 
 static void feed_event(struct hf_standby_side *s, const struct hf_standby_event *ev)
@@ -303,7 +305,7 @@ static void on_control(struct hf_standby_side *s, const struct hf_wire_msg *msg)
 
 static void heard(struct hf_standby_side *s)
 {
-	s->heard_ns = hf_now_ns();
+	s->heard_ns = s->word_ns = hf_now_ns();
 	if (s->is_silent) {
 		s->is_silent = false;
 		hf_standby_feed(s, HF_STANDBY_PEER_HEARD, 0);
@@ -437,7 +439,7 @@ static bool met(void *ctx, struct hf_link *link, const struct hf_wire_hello *the
 		s->link = NULL;
 		return false;
 	}
-	s->heard_ns = s->said_ns = hf_now_ns();
+	s->established_ns = s->heard_ns = s->word_ns = s->said_ns = hf_now_ns();
 	s->is_refused = false;
 	s->is_dispatching = true;
 	feed_session(s, HF_STANDBY_LINK_UP, theirs->session);
@@ -527,6 +529,8 @@ static const struct hf_role_ops role_ops = {
 	.promote = hf_standby_order_promote,
 	.stop = hf_standby_order_stop,
 	.resume = hf_standby_order_resume,
+	.see_peer = hf_standby_see_peer,
+	.peer_dead = hf_standby_peer_dead,
 };
 
 /* ---- beginning and end ---- */
