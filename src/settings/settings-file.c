@@ -296,6 +296,29 @@ static int apply_hosts(const struct file *f, const char *nodename, struct hf_set
 	return r;
 }
 
+static const struct item *find_item(const struct file *f, const char *name)
+{
+	size_t i = 0;
+
+	while (i < f->count && strcmp(f->items[i].row->name, name) != 0)
+		i++;
+	return i < f->count ? &f->items[i] : NULL;
+}
+
+/* Two that decide would each undo what the other has done. */
+static int check_manager(const struct file *f, const struct hf_settings *s, struct hf_err *err)
+{
+	const char *key = s->is_autostarted ? "autostart" : s->is_taken_over ? "takeover" : NULL;
+	const struct item *item = key ? find_item(f, key) : NULL;
+
+	if (s->manager == HF_MANAGER_NONE || !item)
+		return 0;
+	return fail(f, err, item->line, item->value_column,
+		    "%s: with manager = pacemaker, Pacemaker alone decides where the VM is "
+		    "started: leave this out",
+		    key);
+}
+
 int hf_settings_apply_file(struct hf_settings *s, const char *file, const char *text, size_t len,
 			   const char *nodename, struct hf_err *err)
 {
@@ -304,6 +327,8 @@ int hf_settings_apply_file(struct hf_settings *s, const char *file, const char *
 
 	if (!r)
 		r = apply_items(&f, -1, s, err);
+	if (!r)
+		r = check_manager(&f, s, err);
 	if (!r)
 		r = apply_hosts(&f, nodename, s, err);
 	for (size_t i = 0; i < f.count; i++)

@@ -32,6 +32,9 @@ static const char *const encryption_words[] = {
 static const char *const fresh_words[] = {
 	[HF_WHEN_FROZEN_REFUSE] = "refuse", [HF_WHEN_FROZEN_FRESH] = "fresh", NULL
 };
+static const char *const manager_words[] = {
+	[HF_MANAGER_NONE] = "none", [HF_MANAGER_PACEMAKER] = "pacemaker", NULL
+};
 static const char *const memory_words[] = { [HF_FROZEN_MEMORY_KEEP] = "keep",
 					    [HF_FROZEN_MEMORY_FILE] = "file",
 					    [HF_FROZEN_MEMORY_DISCARD] = "discard",
@@ -524,6 +527,15 @@ const struct hf_setting hf_setting_rows[] = {
 	  .places = HF_IN_VM,
 	  .group = HF_GROUP_FILE,
 	  .help = "the hosts that may take it over, the best first" },
+	{ .name = "manager",
+	  FIELD(manager),
+	  .type = HF_SETTING_WORD,
+	  .def = "none",
+	  .words = manager_words,
+	  .metavar = "none|pacemaker",
+	  .places = HF_IN_VM,
+	  .group = HF_GROUP_FILE,
+	  .help = "the cluster manager that alone decides where the VM runs" },
 	/* Read for each host alike: that of the other host becomes the peer. */
 	{ .name = "address",
 	  FIELD(listen),

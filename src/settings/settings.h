@@ -34,6 +34,8 @@ enum hf_disk_layout { HF_DISK_LAYOUT_REPLICATED, HF_DISK_LAYOUT_SHARED };
 enum hf_encryption { HF_ENCRYPTION_TLS, HF_ENCRYPTION_PLAIN };
 /* What a start does where a frozen instance is. */
 enum hf_when_frozen { HF_WHEN_FROZEN_REFUSE, HF_WHEN_FROZEN_FRESH };
+/* Who decides whether and where a VM runs, beside its lease and its vote. */
+enum hf_manager { HF_MANAGER_NONE, HF_MANAGER_PACEMAKER };
 enum hf_frozen_memory { HF_FROZEN_MEMORY_KEEP, HF_FROZEN_MEMORY_FILE, HF_FROZEN_MEMORY_DISCARD };
 
 struct hf_settings_addr {
@@ -60,6 +62,7 @@ struct hf_settings_addr {
  * @frozen_id: HF_ROLE_FROZEN: which one
  * @is_autostarted, @restarts_max: the host's daemon's affair
  * @is_taken_over, @prefer: the host's daemon's affair
+ * @manager: enum hf_manager; then neither @is_autostarted nor @is_taken_over
  * @state_dir: folder for what must outlive a keeper: STATE_DIR/NAME
  * @redo_journal: absolute path or NBD URI; NULL: a file in STATE_DIR/NAME. Set in the shared layout
  * @disk_plugin: path of nbdkit-holdfast-plugin.so; NULL: as with @preload
@@ -84,6 +87,7 @@ struct hf_settings {
 	unsigned int on[HF_VM_CAUSE_COUNT];
 	uint64_t hang_timeout_ns;
 	unsigned int restarts_max;
+	unsigned int manager;
 	unsigned int when_frozen;
 	unsigned int frozen_memory;
 	unsigned int frozen_keep;

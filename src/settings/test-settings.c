@@ -396,6 +396,11 @@ static const struct {
 	{ "[vm]\nargs = x\ndisk-layout = shared\n",
 	  ":3:1: 'disk-layout' belongs into [protection]" },
 	{ "args = x\n", ":1:1: a [section] must come" },
+	{ "[vm]\nargs = x\nmanager = chef\n", ":3:11: manager: " },
+	{ "[vm]\nautostart = yes\nargs = x\nmanager = pacemaker\n",
+	  ":2:13: autostart: with manager = pacemaker, Pacemaker alone decides" },
+	{ "[vm]\nargs = x\nmanager = pacemaker\ntakeover = yes\nprefer = a\n",
+	  ":4:12: takeover: with manager = pacemaker" },
 };
 
 TEST(bad_files)
@@ -415,6 +420,29 @@ TEST(bad_files)
 	CHECK_CONTAINS(err.text, "the host asked for is 'delta'");
 	CHECK_EQ(parse_file_as("alpha", "[vm]\nargs = x\n", "--host alpha", &s, &err), -EINVAL);
 	CHECK_CONTAINS(err.text, "two are needed for --host");
+}
+
+TEST(a_cluster_manager_decides_alone)
+{
+	struct hf_settings s = { 0 };
+	struct hf_err err;
+
+	CHECK_EQ(parse_file_as("alpha", "[vm]\nargs = x\n", "", &s, &err), 0);
+	CHECK_EQ(s.manager, HF_MANAGER_NONE);
+	hf_settings_fini(&s);
+	CHECK_EQ(parse_file_as("alpha",
+			       "[vm]\nargs = x\nautostart = no\nmanager = pacemaker\n"
+			       "takeover = no\n",
+			       "", &s, &err),
+		 0);
+	CHECK_EQ(s.manager, HF_MANAGER_PACEMAKER);
+	hf_settings_fini(&s);
+	/* By themselves they are no mistake. */
+	CHECK_EQ(parse_file_as("alpha", "[vm]\nargs = x\nautostart = yes\nmanager = none\n", "", &s,
+			       &err),
+		 0);
+	CHECK(s.is_autostarted);
+	hf_settings_fini(&s);
 }
 
 TEST(files_that_cannot_be_read)
