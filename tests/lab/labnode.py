@@ -2,8 +2,8 @@
 """A node of a cluster: a whole machine, as far as Corosync, Pacemaker and holdfast can tell.
 
 Theory of operation. A node is a host of labnet (its network namespace, cables, memory) with mount,
-host name, IPC and process namespaces besides. Process 1 is a shell that reaps; when it is killed all
-the others die with it, as when the power fails. Pacemaker needs the process namespace: it looks for
+host name, IPC and process namespaces besides. Process 1 is a shell that reaps; when it is killed
+all the others die with it, as when the power fails. Pacemaker needs the process namespace: it looks for
 its daemons in /proc. So pids in holdfast's files and answers are the node's own.
 
 Every path has its default. /etc, /var/lib, /usr/sbin, the prefix and the folder of resource agents
@@ -239,8 +239,8 @@ class Node:
         enter = ["sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', self._cgroup]
         enter = enter if self._cgroup else []
         with open(self.disk("/var/log") / log, "ab") as f:
-            popen = subprocess.Popen(self._argv([*enter, *argv], env), stdin=subprocess.DEVNULL, stdout=f,
-                                     stderr=f, start_new_session=True)
+            popen = subprocess.Popen(self._argv([*enter, *argv], env), stdin=subprocess.DEVNULL,
+                                     stdout=f, stderr=f, start_new_session=True)
         self.lab.procs.append(Proc(log, popen, self.disk("/var/log") / log))
         return popen
 
