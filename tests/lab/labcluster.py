@@ -454,7 +454,7 @@ class Cluster:
                 check=False)
         for name, vm in self.vms(node).items():
             for instance in vm.get("frozen") or []:
-                self.cli(node, "release", f"{name}@{instance['id']}", check=False)
+                self.cli(node, "release", f"{name}@{instance}", check=False)
             self.nodes[node].disk(f"/etc/holdfast/vms/{name}.conf").unlink(missing_ok=True)
 
     # --- what happened ---

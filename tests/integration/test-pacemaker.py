@@ -1,0 +1,247 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A VM as a plain resource of a real Corosync and Pacemaker with STONITH: what befalls it, its
+processes, its daemon, its node and the network, and what operators do. After each: where it runs,
+that it ran at most once at any time, that no node was fenced for a VM's failure, and that what was
+frozen is there to be dumped.
+
+usage: test-pacemaker.py [PATTERN]    only the checks whose name contains PATTERN
+Environment: HF_BUILD_DIR, QEMU. Exit status: 0, 1, or 77 when not root."""
+
+import shlex
+import signal
+import sys
+import time
+
+from checks import check, expect, main, poll, say
+
+# pylint: disable=wrong-import-position
+from clustered import (A, B, ClusteredVm, FailingDisks, end_the_cluster,  # noqa: E402
+                       the_cluster)
+from labwitness import Witness, tick_argv  # noqa: E402
+
+# --- the lab itself ------------------------------------------------------------------------------
+
+
+@check
+def the_witness_can_fail() -> None:
+    """Two QEMUs on one image, which no lease keeps apart: it sees that."""
+    c = the_cluster()
+    image = c.shared / "twice.raw"
+    with Witness(image) as witness:
+        for number, node in enumerate((A, B), 1):
+            argv = tick_argv(f"file={image},file.locking=off", str(number))
+            c.nodes[node].spawn(["qemu-system-x86_64", *shlex.split(argv)], "twice.log")
+            poll(lambda n=number: n in witness.hosts(), f"the QEMU on {node} ticks")
+        poll(lambda: witness.faults, "the witness sees two")
+        expect([boot.tag for boot in witness.boots][:2] == [1, 2], witness.boots)
+        for node in (A, B):
+            c.sh(node, ["pkill", "-KILL", "-f", "twice.raw"])
+    image.unlink()
+
+
+# --- the VM fails --------------------------------------------------------------------------------
+
+def fails_over(vm: ClusteredVm) -> None:
+    """From hostA to hostB, for a fault of the VM alone."""
+    vm.wait_runs(B)
+    vm.expect_boots(A, B)
+    vm.expect_nobody_fenced()
+
+
+def is_forgotten_after_release(vm: ClusteredVm, ident: str) -> None:
+    vm.c.cli(A, "release", f"{vm.name}@{ident}")
+    vm.wait_untold(A)
+    expect(not vm.frozen(A), vm.frozen(A))
+    vm.expect_ticking()  # it has stayed where it is
+    vm.expect_boots(A, B)
+
+
+@check
+def a_killed_qemu() -> None:
+    with ClusteredVm("killed") as vm:
+        began = time.monotonic()
+        vm.signal_qemu(A)
+        fails_over(vm)
+        say(f"runs again after {time.monotonic() - began:.1f} s")
+
+
+@check
+def a_panic() -> None:
+    with ClusteredVm("panic") as vm:
+        vm.panic(A)
+        fails_over(vm)
+        vm.wait_told(A, "frozen", "guest-panic")
+        is_forgotten_after_release(vm, vm.expect_dump(A, "guest-panic"))
+
+
+@check
+def an_io_error() -> None:
+    """The guest stands still, and is a failure: it is frozen, and goes on elsewhere."""
+    disks = FailingDisks(the_cluster(), "ioerror")
+    vm = ClusteredVm("ioerror", drive=disks.drive)
+    disks.start(vm.image)
+    with vm:
+        disks.fail(A)
+        fails_over(vm)
+        ident = vm.expect_dump(A, "io-error")
+        vm.wait_told(A, "frozen", "io-error")
+        is_forgotten_after_release(vm, ident)
+
+
+@check
+def a_hung_qemu() -> None:
+    with ClusteredVm("hung") as vm:
+        vm.signal_qemu(A, signal.SIGSTOP)
+        fails_over(vm)
+        vm.wait_told(A, "frozen", "hang")
+        is_forgotten_after_release(vm, vm.expect_dump(A, "hang"))
+
+
+@check
+def a_hung_keeper() -> None:
+    """Nobody answers for the VM, so it is ended, and that is proven, before it starts elsewhere."""
+    with ClusteredVm("keeper") as vm:
+        pids = [vm.view(A)[which] for which in ("keeper_pid", "qemu_pid")]
+        vm.signal_keeper(A, signal.SIGSTOP)
+        fails_over(vm)
+        alive = [pid for pid in pids if vm.c.nodes[A].is_alive(pid)]
+        expect(not alive, f"still there on {A}: {alive} of {pids}")
+
+
+# --- the daemon fails ----------------------------------------------------------------------------
+
+def wait_monitors(vm: ClusteredVm, node: str, count: int = 2) -> None:
+    """So many more monitor actions have ended on that node, by Pacemaker's own log."""
+    log = vm.c.nodes[node].disk("/var/log/pacemaker/pacemaker.log")
+    words = f"({vm.name} monitor" , f"{vm.name}_monitor_"
+
+    def ended() -> int:
+        return sum(1 for line in log.read_text(errors="replace").splitlines()
+                   if "log_op_output" in line and any(w in line for w in words))
+    before = ended()
+    vm.c.wait(lambda: ended() >= before + count, f"{count} monitors of {vm.name} on {node}")
+
+
+def expect_untouched(vm: ClusteredVm) -> None:
+    """It runs where it ran, and Pacemaker has seen nothing wrong."""
+    vm.expect_ticking()
+    expect(vm.c.instances(vm.name) == {A: "Started"}, vm.c.instances(vm.name))
+    expect(not vm.c.failures(vm.name), vm.c.failures(vm.name))
+    vm.expect_boots(A)
+    vm.expect_nobody_fenced()
+
+
+@check
+def a_killed_daemon() -> None:
+    """The VM runs on without it, the cluster goes on without it, and it finds all in order."""
+    with ClusteredVm("nodaemon", monitor="interval=1s timeout=10s") as vm:
+        vm.c.kill_daemon(A)
+        time.sleep(3.0)  # three monitors
+        expect_untouched(vm)
+        vm.c.restart_daemon(A)
+        vm.c.wait(lambda: vm.view(A)["life"] == "running", "it knows its VM")
+        expect_untouched(vm)
+
+
+@check
+def a_hung_daemon() -> None:
+    """For longer than a monitor may take. Without a lease, which it could not renew."""
+    with ClusteredVm("hungdaemon", monitor="interval=1s timeout=3s", has_lease=False) as vm:
+        vm.c.signal_daemon(A, signal.SIGSTOP)
+        try:
+            time.sleep(8.0)
+            expect_untouched(vm)
+        finally:
+            vm.c.signal_daemon(A, signal.SIGCONT)
+        vm.c.wait(lambda: vm.view(A)["life"] == "running", "the daemon answers again")
+        expect_untouched(vm)
+
+
+# --- the node fails, and the network ------------------------------------------------------------
+
+@check
+def a_lost_node() -> None:
+    """It is fenced, which proves its death: nobody waits for its lease to run out."""
+    with ClusteredVm("lost") as vm:
+        began = time.monotonic()
+        vm.c.fail_power(A)
+        vm.wait_runs(B)
+        say(f"runs again after {time.monotonic() - began:.1f} s")
+        vm.expect_boots(A, B)
+        expect(set(vm.c.fenced_nodes()) == {A}, vm.c.fenced)
+        vm.c.boot(A)
+        vm.expect_ticking()
+        vm.expect_boots(A, B)
+
+
+@check
+def a_split_network() -> None:
+    """Both would fence each other; the one that runs the VM loses."""
+    with ClusteredVm("split") as vm:
+        vm.c.lab.cut(A)
+        vm.wait_runs(B)
+        vm.expect_boots(A, B)
+        expect(set(vm.c.fenced_nodes()) == {A}, vm.c.fenced)
+
+
+# --- operators -----------------------------------------------------------------------------------
+
+@check
+def operators_have_their_way() -> None:
+    """Stop, start, move, standby of a node, maintenance: Pacemaker's own words."""
+    with ClusteredVm("ordered") as vm:
+        c = vm.c
+        c.crm(f"resource stop {vm.name}")
+        c.wait(lambda: not c.instances(vm.name) and c.is_idle(), "stopped")
+        expect(not vm.view(A)["keeper_pid"], vm.view(A))
+        c.crm(f"resource start {vm.name}")
+        vm.wait_runs(A)
+        c.crm(f"resource move {vm.name} {B}")
+        vm.wait_runs(B)
+        c.crm(f"resource clear {vm.name}")
+        c.crm(f"node standby {B}")
+        vm.wait_runs(A)
+        c.crm(f"node online {B}")
+        c.wait_online()
+        vm.expect_boots(A, A, B, A)
+        expect(not c.failures(), c.failures())
+        vm.expect_nobody_fenced()
+
+
+@check
+def holdfast_refuses_what_is_pacemakers() -> None:
+    """Its own start and stop, of a VM that Pacemaker manages."""
+    with ClusteredVm("managed") as vm:
+        for verb in ("stop", "start"):
+            done = vm.c.nodes[A].sh(["holdfast", verb, vm.name], check=False)
+            expect(done.returncode == 7 and "pacemaker" in done.stderr.lower(),
+                   f"{verb}: {done.returncode} {done.stderr}")
+        vm.expect_ticking()
+        vm.expect_boots(A)
+
+
+@check
+def a_cluster_that_restarts() -> None:
+    """In maintenance: Pacemaker and Corosync end on both nodes and come back, and the VM runs on."""
+    with ClusteredVm("restart") as vm:
+        c = vm.c
+        c.crm("configure property maintenance-mode=true")
+        c.wait(c.is_idle, "Pacemaker is idle")
+        for node in c.names:
+            c.nodes[node].stop_cluster()
+        vm.expect_ticking()
+        for node in c.names:
+            c.nodes[node].start_cluster()
+        c.wait_online()
+        c.crm("configure property maintenance-mode=false")
+        c.wait(c.is_idle, "Pacemaker is idle")
+        vm.wait_runs(A)
+        expect_untouched(vm)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    finally:
+        end_the_cluster()
