@@ -28,6 +28,12 @@ static bool is_same(const struct hf_lease_slot *a, const struct hf_lease_slot *b
 	       x->fence_ms == y->fence_ms;
 }
 
+static bool is_same_life(const struct hf_lease_slot *a, const struct hf_lease_slot *b)
+{
+	return a->owner == b->owner && a->generation == b->generation && b->timestamp_s &&
+	       a->extra.is_present == b->extra.is_present && a->extra.instance == b->extra.instance;
+}
+
 void hf_lease_sight_update(struct hf_lease_sight *s, const struct hf_lease_slot *slot,
 			   uint64_t issued_ns, uint64_t done_ns)
 {
@@ -37,11 +43,47 @@ void hf_lease_sight_update(struct hf_lease_sight *s, const struct hf_lease_slot 
 	if (!s->is_seen || s->slot.generation != slot->generation)
 		s->joined_ns = done_ns;
 	if (!s->is_seen || !is_same(&s->slot, slot)) {
+		/* A last renewal may show, or land, once more; but not twice, and not of another life. */
+		if (s->issued_ns > s->fenced_ns || !is_same_life(&s->slot, slot))
+			s->fenced_ns = 0;
 		s->slot = *slot;
 		s->is_seen = true;
 		s->first_seen_ns = done_ns;
 	}
 	s->issued_ns = issued_ns;
+}
+
+static bool is_named(const struct hf_lease_slot *slot, const char *name)
+{
+	for (unsigned int i = 0; i < HF_LEASE_NAME_BYTES; i++) {
+		if (slot->host_name[i] != name[i])
+			return false;
+		if (!name[i])
+			break;
+	}
+	return true;
+}
+
+enum hf_lease_fencing hf_lease_sight_fenced(struct hf_lease_sight *s, const char *name,
+					    uint64_t not_before_ns, uint64_t told_ns)
+{
+	assert(not_before_ns <= told_ns);
+	if (!s->is_seen || !s->slot.timestamp_s)
+		return HF_LEASE_FENCING_NO_HOST;
+	if (!is_named(&s->slot, name))
+		return HF_LEASE_FENCING_OTHER_NAME;
+	if (!s->slot.extra.is_present)
+		return HF_LEASE_FENCING_FOREIGN;
+	if (s->joined_ns >= not_before_ns)
+		return HF_LEASE_FENCING_TOO_NEW;
+	s->fenced_ns = told_ns;
+	return HF_LEASE_FENCING_TAKEN;
+}
+
+bool hf_lease_is_fenced(const struct hf_lease_sight *s, uint64_t owner, uint64_t generation)
+{
+	return s->is_seen && s->fenced_ns && s->slot.owner == owner &&
+	       s->slot.generation == generation;
 }
 
 uint64_t hf_lease_dead_after_ns(const struct hf_lease_slot *slot)
@@ -87,7 +129,26 @@ enum hf_lease_life hf_lease_life(const struct hf_lease_sight *s, uint64_t owner,
 		return HF_LEASE_LIFE_GONE;
 	if (is_over(s, s->first_seen_ns))
 		return HF_LEASE_LIFE_DEAD;
+	if (hf_lease_is_fenced(s, owner, generation) && s->issued_ns > s->fenced_ns)
+		return HF_LEASE_LIFE_DEAD;
 	return HF_LEASE_LIFE_ALIVE;
+}
+
+const char *hf_lease_fencing_text(enum hf_lease_fencing fencing)
+{
+	switch (fencing) {
+	case HF_LEASE_FENCING_TAKEN:
+		return "its leases may be taken over";
+	case HF_LEASE_FENCING_OTHER_NAME:
+		return "its place in the lockspace is another host's";
+	case HF_LEASE_FENCING_NO_HOST:
+		return "it is no member of the lockspace, as far as was seen";
+	case HF_LEASE_FENCING_TOO_NEW:
+		return "it may have joined the lockspace after that";
+	case HF_LEASE_FENCING_FOREIGN:
+		return "it is a sanlock host, for which only time counts";
+	}
+	return "?";
 }
 
 const char *hf_lease_life_name(enum hf_lease_life life)

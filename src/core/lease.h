@@ -82,12 +82,14 @@ struct hf_lease_sight {
 	uint64_t first_seen_ns; /* the first read that showed it as it is was over then */
 	uint64_t joined_ns; /* the same for its generation */
 	uint64_t issued_ns; /* the last read that showed it was issued then */
+	uint64_t fenced_ns; /* we were told then that whoever wrote it had been fenced; 0: no */
 };
 
 enum hf_lease_life {
 	HF_LEASE_LIFE_UNKNOWN, /* not seen, or not since the moment asked for */
 	HF_LEASE_LIFE_ALIVE, /* may be running VMs */
-	HF_LEASE_LIFE_DEAD, /* stood still for as long as its rule asks: runs nothing any more */
+	HF_LEASE_LIFE_DEAD, /* stood still for as long as its rule asks, or was fenced: runs nothing any
+			     * more */
 	HF_LEASE_LIFE_GONE, /* the slot is free, another's, or long enough of a later generation */
 };
 
@@ -95,6 +97,30 @@ enum hf_lease_life {
  * issue; one that was issued before the last one reported is ignored. */
 void hf_lease_sight_update(struct hf_lease_sight *s, const struct hf_lease_slot *slot,
 			   uint64_t issued_ns, uint64_t done_ns);
+
+enum hf_lease_fencing {
+	HF_LEASE_FENCING_TAKEN, /* DEAD with the next read, unless its slot changes after that one */
+	HF_LEASE_FENCING_OTHER_NAME, /* the slot is in use by a host of another name */
+	HF_LEASE_FENCING_NO_HOST, /* never seen, or its slot is free: there is nothing to take over */
+	HF_LEASE_FENCING_TOO_NEW, /* this generation may have joined after the fencing */
+	HF_LEASE_FENCING_FOREIGN, /* a sanlock host's: only sanlock's own rule counts for it */
+};
+
+/**
+ * hf_lease_sight_fenced() - the host of this slot has no power, or had none for a while
+ * @name: of the host that was fenced; no two machines have one name
+ * @not_before_ns: it was not cut off before this, by our clock, whatever the clocks of those who fenced say
+ * @told_ns: now
+ * The proof is about the generation that stands in the slot, and only if that was there before @not_before_ns: whoever
+ * boots after it joins with a later one. It ends when the slot has changed after a read that was issued after @told_ns:
+ * then somebody writes who was said to be dead, and only time counts again.
+ */
+enum hf_lease_fencing hf_lease_sight_fenced(struct hf_lease_sight *s, const char *name,
+					    uint64_t not_before_ns, uint64_t told_ns);
+const char *hf_lease_fencing_text(enum hf_lease_fencing fencing);
+
+/* Does such a proof stand against @owner in @generation, if the next read shows the slot as it was? */
+bool hf_lease_is_fenced(const struct hf_lease_sight *s, uint64_t owner, uint64_t generation);
 
 /* From what span without a change on is the host that wrote it dead? By its own rule: what it
  * advertises and a margin for clocks of different rates, or sanlock's. */

@@ -148,3 +148,107 @@ TEST(a_later_generation_is_a_claim_until_it_has_stood_for_as_long_as_it_takes)
 		CHECK_EQ(hf_lease_life(&sight, 3, 4, 0), HF_LEASE_LIFE_GONE);
 	}
 }
+
+/* ---- fenced ---- */
+
+#define NAME "host-a"
+
+/* Seen at 1 s, in generation 4, and renewed since until 10 s. */
+static struct hf_lease_sight member(void)
+{
+	struct hf_lease_slot s = slot(4, 50, 3000);
+	struct hf_lease_sight sight = { .is_seen = false };
+
+	memcpy(s.host_name, NAME, sizeof(NAME));
+	for (uint64_t now_ns = S_NS; now_ns <= 10 * S_NS; now_ns += 500 * MS_NS) {
+		s.extra.sequence++;
+		hf_lease_sight_update(&sight, &s, now_ns, now_ns + 1);
+	}
+	return sight;
+}
+
+TEST(a_fenced_host_is_dead_as_soon_as_its_slot_was_read_again)
+{
+	struct hf_lease_sight sight = member();
+	struct hf_lease_slot same = sight.slot;
+
+	CHECK_EQ(hf_lease_sight_fenced(&sight, NAME, 9 * S_NS, 10100 * MS_NS),
+		 HF_LEASE_FENCING_TAKEN);
+	CHECK(hf_lease_is_fenced(&sight, 3, 4));
+	CHECK_EQ(hf_lease_life(&sight, 3, 4, 0), HF_LEASE_LIFE_ALIVE);
+	/* a read that was issued before we knew shows nothing */
+	hf_lease_sight_update(&sight, &same, 10100 * MS_NS, 10200 * MS_NS);
+	CHECK_EQ(hf_lease_life(&sight, 3, 4, 0), HF_LEASE_LIFE_ALIVE);
+	hf_lease_sight_update(&sight, &same, 10101 * MS_NS, 10200 * MS_NS);
+	CHECK_EQ(hf_lease_life(&sight, 3, 4, 0), HF_LEASE_LIFE_DEAD);
+	/* only for who was fenced, and not by older evidence */
+	CHECK_EQ(hf_lease_life(&sight, 3, 5, 0), HF_LEASE_LIFE_ALIVE);
+	CHECK_EQ(hf_lease_life(&sight, 3, 4, 10102 * MS_NS), HF_LEASE_LIFE_UNKNOWN);
+}
+
+TEST(a_last_renewal_may_show_after_the_fencing_but_not_two)
+{
+	struct hf_lease_sight sight = member();
+	struct hf_lease_slot s = sight.slot;
+
+	CHECK_EQ(hf_lease_sight_fenced(&sight, NAME, 9 * S_NS, 10 * S_NS + 1),
+		 HF_LEASE_FENCING_TAKEN);
+	s.extra.sequence++;
+	hf_lease_sight_update(&sight, &s, 11 * S_NS, 11 * S_NS);
+	CHECK_EQ(hf_lease_life(&sight, 3, 4, 0), HF_LEASE_LIFE_DEAD);
+	s.extra.sequence++;
+	hf_lease_sight_update(&sight, &s, 12 * S_NS, 12 * S_NS);
+	CHECK_EQ(hf_lease_life(&sight, 3, 4, 0), HF_LEASE_LIFE_ALIVE);
+	CHECK(!hf_lease_is_fenced(&sight, 3, 4));
+	/* back to the timers */
+	hf_lease_sight_update(&sight, &s, 16 * S_NS, 16 * S_NS);
+	CHECK_EQ(hf_lease_life(&sight, 3, 4, 0), HF_LEASE_LIFE_DEAD);
+}
+
+TEST(whoever_joins_after_the_fencing_is_not_dead_by_it)
+{
+	for (int what = 0; what < 3; what++) {
+		struct hf_lease_sight sight = member();
+		struct hf_lease_slot s = sight.slot;
+
+		(void)hf_lease_sight_fenced(&sight, NAME, 9 * S_NS, 10 * S_NS + 1);
+		s.generation += what == 0;
+		s.extra.instance += what == 1;
+		s.timestamp_s = what == 2 ? 0 : s.timestamp_s;
+		hf_lease_sight_update(&sight, &s, 11 * S_NS, 11 * S_NS);
+		hf_lease_sight_update(&sight, &s, 12 * S_NS, 12 * S_NS);
+		CHECK(!hf_lease_is_fenced(&sight, 3, s.generation));
+		CHECK(hf_lease_life(&sight, 3, s.generation, 0) != HF_LEASE_LIFE_DEAD);
+	}
+}
+
+TEST(a_proof_that_may_be_older_than_the_generation_is_none)
+{
+	struct hf_lease_sight sight = member();
+
+	CHECK_EQ(hf_lease_sight_fenced(&sight, NAME, S_NS + 1, 11 * S_NS),
+		 HF_LEASE_FENCING_TOO_NEW);
+	CHECK_EQ(hf_lease_sight_fenced(&sight, NAME, S_NS, 11 * S_NS), HF_LEASE_FENCING_TOO_NEW);
+	CHECK_EQ(sight.fenced_ns, 0);
+	CHECK_EQ(hf_lease_sight_fenced(&sight, NAME, S_NS + 2, 11 * S_NS), HF_LEASE_FENCING_TAKEN);
+}
+
+TEST(nobody_and_strangers_are_not_fenced)
+{
+	struct hf_lease_sight sight = { .is_seen = false };
+	struct hf_lease_slot s = slot(4, 50, 0);
+
+	memcpy(s.host_name, NAME, sizeof(NAME));
+	CHECK_EQ(hf_lease_sight_fenced(&sight, NAME, 1, 2), HF_LEASE_FENCING_NO_HOST);
+	hf_lease_sight_update(&sight, &s, S_NS, S_NS);
+	CHECK_EQ(hf_lease_sight_fenced(&sight, NAME, 9 * S_NS, 9 * S_NS), HF_LEASE_FENCING_FOREIGN);
+	CHECK_EQ(hf_lease_sight_fenced(&sight, "host", 9 * S_NS, 9 * S_NS),
+		 HF_LEASE_FENCING_OTHER_NAME);
+	CHECK_EQ(hf_lease_sight_fenced(&sight, "host-ab", 9 * S_NS, 9 * S_NS),
+		 HF_LEASE_FENCING_OTHER_NAME);
+	s = slot(4, 0, 3000);
+	hf_lease_sight_update(&sight, &s, 2 * S_NS, 2 * S_NS);
+	CHECK_EQ(hf_lease_sight_fenced(&sight, NAME, 9 * S_NS, 9 * S_NS), HF_LEASE_FENCING_NO_HOST);
+	for (int i = HF_LEASE_FENCING_TAKEN; i <= HF_LEASE_FENCING_FOREIGN; i++)
+		CHECK(strlen(hf_lease_fencing_text((enum hf_lease_fencing)i)) > 5);
+}

@@ -23,12 +23,79 @@ static unsigned int *counter(struct ls_machine *m, enum ls_fault_kind kind)
 	case LS_FAULT_DOUBLE:
 		return &m->doubles;
 	case LS_FAULT_POWER:
+	case LS_FAULT_FENCE:
 	case LS_FAULT_KILL:
 	case LS_FAULT_LOSE:
 	case LS_FAULT_COUNT:
 		break;
 	}
 	return NULL;
+}
+
+/* ---- fencing ---- */
+
+/* At once, soon, or when it has long been back. */
+static uint64_t word_delay(struct ls_world *w)
+{
+	unsigned int n = simkit_rand_below(&w->rand, 10);
+
+	return n < 4 ? ls_delay(w, 20 * LS_MS) : n < 7 ? ls_delay(w, LS_S) : ls_delay(w, 9 * LS_S);
+}
+
+/* Not everybody hears of it, and nobody at the same time. Who has two machines of one name cannot know which of the two
+ * was fenced: what is promised goes no further. */
+static void spread_word(struct ls_world *w, int who, bool is_early)
+{
+	if (w->plan->is_twin_namesake && w->plan->has_twin && w->machines[who].id == 1)
+		return;
+	for (int i = 0; i < w->plan->n_machines; i++) {
+		const struct ls_machine *m = &w->machines[i];
+		struct ls_event ev = { .kind = LS_EV_FENCED,
+				       .machine = i,
+				       .a = who,
+				       .inst = m->inst,
+				       .b = w->now_ns };
+
+		if (i != who && m->inst && !m->is_sanlock && simkit_rand_percent(&w->rand, 80))
+			ls_post(w, is_early ? 0 : word_delay(w), &ev);
+	}
+}
+
+/* The clock of who fenced is not ours; it is trusted to be off by no more than what is taken off. */
+static uint64_t not_before(struct ls_world *w, const struct ls_machine *m, uint64_t at_ns)
+{
+	uint64_t off_ns = ls_delay(w, LS_S / 2);
+
+	if (w->plant == LS_PLANT_FENCED_LATE)
+		return ls_local_ns(w, m);
+	return ls_local_at(m, at_ns > off_ns ? at_ns - off_ns : 0);
+}
+
+void ls_fault_told(struct ls_world *w, struct ls_machine *m, int who, uint64_t at_ns)
+{
+	struct hf_lease_sight *s = &m->sights[w->machines[who].id - 1];
+	enum hf_lease_fencing fencing = hf_lease_sight_fenced(
+		s, w->machines[who].name, not_before(w, m, at_ns), ls_local_ns(w, m));
+
+	w->stats->fencings += fencing == HF_LEASE_FENCING_TAKEN;
+	ls_say(w, "%c: is told that %c was fenced at %.3f: %s", ls_letter(ls_index(w, m)),
+	       ls_letter(who), (double)at_ns / (double)LS_MS, hf_lease_fencing_text(fencing));
+}
+
+/* ---- striking ---- */
+
+static void fence(struct ls_world *w, struct ls_machine *m, uint64_t for_ns)
+{
+	int who = ls_index(w, m);
+
+	if (w->plant == LS_PLANT_FENCED_EARLY) {
+		/* it goes on; its power is cut with the next such fault */
+		spread_word(w, who, true);
+		return;
+	}
+	ls_machine_power_off(w, m);
+	spread_word(w, who, false);
+	ls_post(w, for_ns, &(struct ls_event){ .kind = LS_EV_BOOT, .machine = who });
 }
 
 /* Whoever runs a VM. */
@@ -58,7 +125,9 @@ void ls_fault_strike(struct ls_world *w, int i)
 		++*count;
 		undo_later(w, i);
 	}
-	if (f->kind == LS_FAULT_PAUSE) {
+	if (f->kind == LS_FAULT_FENCE) {
+		fence(w, m, f->for_ns);
+	} else if (f->kind == LS_FAULT_PAUSE) {
 		m->is_paused = true;
 	} else if (f->kind == LS_FAULT_HANG) {
 		m->is_hung = true;

@@ -196,6 +196,7 @@ enum ls_event_kind {
 	LS_EV_FAULT, /* a: index in the plan */
 	LS_EV_UNDO,
 	LS_EV_CALM,
+	LS_EV_FENCED, /* it is told that a machine was: a: which, b: when, in true time */
 	LS_EV_SAN, /* sanlock: a: lease or LS_NONE, b: serial */
 };
 
@@ -217,6 +218,7 @@ enum ls_fault_kind {
 	LS_FAULT_PAUSE, /* all of the machine stands still */
 	LS_FAULT_HANG, /* its daemon does */
 	LS_FAULT_POWER, /* it goes down; boots after the duration */
+	LS_FAULT_FENCE, /* the same, and others are told, sooner or later, that it was done */
 	LS_FAULT_KILL, /* its daemon dies; the next one starts after the duration */
 	LS_FAULT_CUT, /* it cannot reach the disk */
 	LS_FAULT_SLOW, /* its I/O takes long */
@@ -341,6 +343,9 @@ enum ls_plant {
 	LS_PLANT_GIVES_UP,
 	LS_PLANT_NOT_SETTLED,
 	LS_PLANT_LOST_IS_WON,
+	LS_PLANT_FENCED_LATE,
+	LS_PLANT_FENCED_KEPT,
+	LS_PLANT_FENCED_EARLY,
 	LS_PLANT_COUNT
 };
 
@@ -355,7 +360,7 @@ struct ls_decided {
 
 struct ls_stats {
 	uint64_t runs, events, faults, ios, failed_ios, late, twice, torn, renewals, expiries,
-		resumes, excused, pairs, took_over, sanlock_wins;
+		resumes, excused, pairs, took_over, sanlock_wins, fencings, fenced_dead;
 	uint64_t results[HF_BALLOT_OP_COUNT][HF_BALLOT_RESULT_COUNT];
 	uint64_t slowest_ns,
 		slowest_seed; /* from the end of faults until all is well, no sanlock */
@@ -430,6 +435,7 @@ void ls_say(struct ls_world *w, const char *format, ...) __attribute__((format(p
 void ls_fail(struct ls_world *w, enum ls_rule rule, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 uint64_t ls_local_ns(const struct ls_world *w, const struct ls_machine *m);
+uint64_t ls_local_at(const struct ls_machine *m, uint64_t true_ns);
 /* True time from now until the machine's clock shows @local_ns. */
 uint64_t ls_until_ns(const struct ls_world *w, const struct ls_machine *m, uint64_t local_ns);
 int ls_index(const struct ls_world *w, const struct ls_machine *m);
@@ -501,6 +507,8 @@ bool ls_check_is_well(struct ls_world *w);
 struct ls_decided *ls_decided_at(struct ls_world *w, int lease, uint64_t lver);
 
 /* fault.c */
+/* @m is told that machine @who was fenced, at @at_ns of true time. */
+void ls_fault_told(struct ls_world *w, struct ls_machine *m, int who, uint64_t at_ns);
 void ls_fault_point(struct ls_world *w, struct ls_machine *m, unsigned int point);
 void ls_fault_strike(struct ls_world *w, int i);
 void ls_fault_undo(struct ls_world *w, int i);

@@ -84,6 +84,8 @@ static void print_stats(void)
 
 static void list_results(void)
 {
+	(void)printf("fenced: %llu words believed, %llu looks found an owner dead by one\n",
+		     (unsigned long long)stats.fencings, (unsigned long long)stats.fenced_dead);
 	(void)printf("all well after the faults: %.1f s at most (seed %llu)\n",
 		     (double)stats.slowest_ns / (double)LS_S,
 		     (unsigned long long)stats.slowest_seed);

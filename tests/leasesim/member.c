@@ -113,9 +113,15 @@ static void take_sights(struct ls_world *w, struct ls_machine *m, const struct l
 		issued = done;
 	else if (w->plant == LS_PLANT_FIRST_SEEN_AT_ISSUE)
 		done = issued;
-	for (unsigned int i = 0; i < LS_IDS; i++)
-		if (!io->u.slots[i].is_damaged)
-			hf_lease_sight_update(&m->sights[i], &io->u.slots[i].slot, issued, done);
+	for (unsigned int i = 0; i < LS_IDS; i++) {
+		uint64_t fenced = m->sights[i].fenced_ns;
+
+		if (io->u.slots[i].is_damaged)
+			continue;
+		hf_lease_sight_update(&m->sights[i], &io->u.slots[i].slot, issued, done);
+		if (w->plant == LS_PLANT_FENCED_KEPT)
+			m->sights[i].fenced_ns = fenced;
+	}
 }
 
 void ls_member_io(struct ls_world *w, struct ls_machine *m, const struct ls_io *io)

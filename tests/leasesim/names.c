@@ -18,7 +18,7 @@ const char *const ls_fault_names[LS_FAULT_COUNT] = {
 	[LS_FAULT_HANG] = "hang-daemon", [LS_FAULT_KILL] = "kill-daemon",
 	[LS_FAULT_CUT] = "cut-storage",  [LS_FAULT_SLOW] = "slow-storage",
 	[LS_FAULT_ERRORS] = "io-errors", [LS_FAULT_DOUBLE] = "double-writes",
-	[LS_FAULT_LOSE] = "lose-touch",
+	[LS_FAULT_LOSE] = "lose-touch",  [LS_FAULT_FENCE] = "fence",
 };
 
 const char *const ls_point_names[LS_POINT_COUNT + 1] = {

@@ -35,6 +35,8 @@ static uint64_t duration(struct simkit_rand *r, const struct ls_plan *p, enum ls
 		return absence(r, p);
 	case LS_FAULT_POWER:
 		return between_ms(r, 100, 5000);
+	case LS_FAULT_FENCE: /* may be back at once, with everything */
+		return simkit_rand_percent(r, 40) ? between_ms(r, 1, 50) : between_ms(r, 100, 9000);
 	case LS_FAULT_SLOW:
 	case LS_FAULT_ERRORS:
 	case LS_FAULT_DOUBLE:

@@ -77,6 +77,12 @@ const struct simkit_plant ls_plants[LS_PLANT_COUNT] = {
 				   "after a block that may still land the next one is relied on" },
 	[LS_PLANT_LOST_IS_WON] = { "lost-is-won", RULE(TRUE),
 				   "a host that comes second takes the lease for its own" },
+	[LS_PLANT_FENCED_LATE] = { "fenced-late", SAFETY,
+				   "a fencing counts against who joined after it" },
+	[LS_PLANT_FENCED_KEPT] = { "fenced-kept", SAFETY,
+				   "a fencing still counts when the slot is another life's" },
+	[LS_PLANT_FENCED_EARLY] = { "fenced-early", SAFETY,
+				    "a host is said to be fenced before it is" },
 	[LS_PLANT_GIVES_UP] = { "gives-up", RULE(PROGRESS),
 				"an I/O error ends an operation without a word" },
 };
@@ -206,6 +212,7 @@ enum hf_lease_life ls_plant_life(struct ls_world *w, struct ls_machine *m,
 {
 	struct hf_lease_sight s = { 0 };
 	uint64_t since_ns = look->since_ns;
+	enum hf_lease_life life;
 
 	if (look->owner >= 1 && look->owner <= LS_IDS)
 		s = m->sights[look->owner - 1];
@@ -213,5 +220,10 @@ enum hf_lease_life ls_plant_life(struct ls_world *w, struct ls_machine *m,
 		since_ns = 0;
 	else if (w->plant == LS_PLANT_MARGIN_IGNORED && s.slot.extra.fence_ms > 100)
 		s.slot.extra.fence_ms = (s.slot.extra.fence_ms - 100) * 16 / 17;
-	return hf_lease_life(&s, look->owner, look->generation, since_ns);
+	life = hf_lease_life(&s, look->owner, look->generation, since_ns);
+	s.fenced_ns = 0;
+	if (life == HF_LEASE_LIFE_DEAD)
+		w->stats->fenced_dead += hf_lease_life(&s, look->owner, look->generation,
+						       since_ns) != life;
+	return life;
 }

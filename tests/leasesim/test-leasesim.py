@@ -31,12 +31,14 @@ RULES = {str(n) for n in range(1, 9)}
 
 
 def check_random(sim: str) -> int:
-    tap = Tap(3)
+    tap = Tap(4)
     code, out = simtest.run_random(sim, RUNS, RUNS_SOAK)
     tap.point(code == 0, "all rules hold under random faults", out)
     seen = set(re.findall(r"^result ([a-z]+: .*): \d+$", out, re.M))
     tap.point(RESULTS <= seen, "each result of each operation is seen",
               "".join(f"never: {r}\n" for r in sorted(RESULTS - seen)))
+    found = re.search(r"^fenced: \d+ words believed, (\d+) looks", out, re.M)
+    tap.point(found is not None and int(found[1]) > 100, "owners are found dead by being fenced", out)
     simtest.check_twice(sim, tap)
     return tap.status()
 

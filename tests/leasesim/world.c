@@ -57,9 +57,14 @@ uint64_t ls_delay(struct ls_world *w, uint64_t max_ns)
 	return (r >> 8) % (max_ns + 1);
 }
 
+uint64_t ls_local_at(const struct ls_machine *m, uint64_t true_ns)
+{
+	return m->offset_ns + true_ns / 1000 * m->rate_ppm / 1000;
+}
+
 uint64_t ls_local_ns(const struct ls_world *w, const struct ls_machine *m)
 {
-	return m->offset_ns + w->now_ns / 1000 * m->rate_ppm / 1000;
+	return ls_local_at(m, w->now_ns);
 }
 
 uint64_t ls_until_ns(const struct ls_world *w, const struct ls_machine *m, uint64_t local_ns)
@@ -227,6 +232,8 @@ static void handle_machine(struct ls_world *w, struct ls_machine *m, const struc
 		ls_member_wake(w, m, ev->b);
 	} else if (ev->kind == LS_EV_WAKE_WORK) {
 		ls_work_wake(w, m, ev->a, ev->b);
+	} else if (ev->kind == LS_EV_FENCED) {
+		ls_fault_told(w, m, ev->a, ev->b);
 	} else if (ev->kind == LS_EV_SAN) {
 		ls_san_wake(w, m, ev);
 	} else if (ev->kind == LS_EV_DAEMON) {
