@@ -83,7 +83,9 @@ static void place_run(const struct hf_place_facts *f, enum hf_place_why why,
 static void place_wait(const struct hf_place_facts *f, enum hf_place_why why, uint64_t again_ns,
 		       struct hf_place_verdict *ret)
 {
-	say(ret, f->here == HF_HAVE_EMPTY_STANDBY ? HF_PLACE_STANDBY : HF_PLACE_WAIT, why);
+	bool is_kept = f->here == HF_HAVE_EMPTY_STANDBY && !f->is_managed;
+
+	say(ret, is_kept ? HF_PLACE_STANDBY : HF_PLACE_WAIT, why);
 	ret->again_ns = again_ns;
 }
 
@@ -130,9 +132,48 @@ static void place_one(const struct hf_place_facts *f, struct hf_place_verdict *r
 			  ret);
 }
 
+/* A standby is assigned: it is kept whether or not there is something to stand by for. */
+static void place_assigned_standby(const struct hf_place_facts *f, struct hf_place_verdict *ret)
+{
+	bool is_other = f->is_peer_up && f->has_peer_definition && !f->is_same_definition;
+	bool does_peer_run = f->is_peer_up && f->there == HF_HAVE_RUNNING;
+
+	if (f->here == HF_HAVE_NOTHING && (is_other || !f->may_stand_by))
+		say(ret, HF_PLACE_NOTHING, is_other ? HF_PLACE_DIFFERS : HF_PLACE_CANNOT);
+	else
+		say(ret, HF_PLACE_STANDBY, does_peer_run ? HF_PLACE_PEER_RUNS : HF_PLACE_ASSIGNED);
+}
+
+/* What is to run here does so unless it runs there, or what there holds its state: as without a manager. */
+static void place_assigned(const struct hf_place_facts *f, struct hf_place_verdict *ret)
+{
+	if (!f->is_wanted)
+		say(ret, HF_PLACE_NOTHING, HF_PLACE_NOT_WANTED);
+	else if (f->here == HF_HAVE_RUNNING)
+		say(ret, HF_PLACE_RUN, HF_PLACE_IN_ORDER);
+	else if (f->here == HF_HAVE_STANDBY)
+		say(ret, HF_PLACE_STANDBY, HF_PLACE_IN_ORDER);
+	else if (!f->is_wanted_here)
+		place_assigned_standby(f, ret);
+	else if (f->is_in_touch)
+		say(ret, HF_PLACE_STANDBY, HF_PLACE_PEER_RUNS);
+	else if (!f->is_peer_up)
+		place_alone(f, ret);
+	else if (f->there == HF_HAVE_RUNNING)
+		place_beside_running(f, ret);
+	else if (f->there == HF_HAVE_STANDBY)
+		place_wait(f, HF_PLACE_PEER_HOLDS, UINT64_MAX, ret);
+	else
+		place_one(f, ret);
+}
+
 void hf_place(const struct hf_place_facts *f, struct hf_place_verdict *ret)
 {
 	assert(f->here < HF_HAVE_COUNT && f->there < HF_HAVE_COUNT);
+	if (f->is_managed) {
+		place_assigned(f, ret);
+		return;
+	}
 	if (!f->is_wanted)
 		place_unwanted(f, ret);
 	else if (f->here == HF_HAVE_RUNNING)
@@ -167,6 +208,7 @@ static const char *const why_texts[HF_PLACE_WHY_COUNT] = {
 	[HF_PLACE_PEER_LACKS] = "the other host has no definition of it",
 	[HF_PLACE_DIFFERS] = "the definitions of the two hosts differ",
 	[HF_PLACE_CANNOT] = "it cannot be started here",
+	[HF_PLACE_ASSIGNED] = "a standby of it is assigned to this host",
 };
 
 const char *hf_place_name(enum hf_place place)

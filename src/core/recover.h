@@ -75,6 +75,7 @@ enum hf_place_why {
 	HF_PLACE_PEER_LACKS, /* the other host has no definition of it */
 	HF_PLACE_DIFFERS, /* the definitions differ */
 	HF_PLACE_CANNOT, /* may_run, may_stand_by say so */
+	HF_PLACE_ASSIGNED, /* is_managed: a standby, whatever the other host does */
 	HF_PLACE_WHY_COUNT
 };
 
@@ -87,6 +88,10 @@ struct hf_place_facts {
 	bool may_stand_by;
 	bool has_run_last; /* as far as this host knows */
 	bool has_lease; /* a lease decides who may run it */
+	/* A cluster manager decides: is_wanted: something is assigned to this host; is_wanted_here: to run it. Then
+	 * END is never the verdict, and RUN only if it is_wanted_here. */
+	bool is_managed;
+	bool is_in_touch; /* is_managed: as a standby, with its primary */
 	enum hf_place_have here;
 	/* of the other one */
 	bool is_peer_up; /* connected, and has told all it has to tell */

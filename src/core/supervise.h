@@ -20,6 +20,9 @@
  *       keepers and their lease: one that is refused (SUPERSEDED) becomes the standby
  *   R5  starts after a fault are counted: more than restarts_max in the window make it FAILED
  *   R6  what ended in order, or was ordered to stop, stays down
+ *   R7  of a VM that a cluster manager decides about (is_managed), only what that has assigned to this host is
+ *       started, and nothing is ended but by its order. It starts what died: here that follows only
+ *       where the VM's own policy says so (AGAIN), and for a standby, which harms nobody
  */
 #pragma once
 
@@ -41,6 +44,14 @@ enum hf_supervise_state {
 	HF_SUPERVISE_STATE_COUNT
 };
 
+/* R7: what the cluster manager has decided for this host. */
+enum hf_supervise_assigned {
+	HF_SUPERVISE_ASSIGNED_NONE,
+	HF_SUPERVISE_ASSIGNED_STANDBY, /* one that has gone live is left alone */
+	HF_SUPERVISE_ASSIGNED_RUN,
+	HF_SUPERVISE_ASSIGNED_COUNT
+};
+
 /* Why it is HELD or FAILED. */
 enum hf_supervise_why {
 	HF_SUPERVISE_IN_ORDER,
@@ -53,6 +64,7 @@ enum hf_supervise_why {
 	HF_SUPERVISE_NO_START, /* FAILED: an order to start it came to nothing; may be given again */
 	HF_SUPERVISE_BAD_DEFINITION, /* FAILED: the keeper says so */
 	HF_SUPERVISE_CRASHED, /* FAILED: it died, and its policy is not to start it again */
+	HF_SUPERVISE_NO_PAIR, /* a standby is assigned, and there is no second host */
 	HF_SUPERVISE_WHY_COUNT
 };
 
@@ -93,6 +105,7 @@ struct hf_supervise_definition {
 	bool has_two_hosts;
 	bool is_first; /* of the two, this one runs it if nothing else decides */
 	bool may_run_beside_frozen; /* when-frozen = fresh */
+	bool is_managed; /* R7; then WANTED does not count, and RECOVER is refused */
 	uint32_t restarts_max;
 	uint64_t restart_window_ns;
 };
@@ -103,7 +116,8 @@ enum hf_supervise_event_kind {
 	HF_SUPERVISE_EV_WANTED, /* is_wanted: at a boot, or by the other host's word */
 	HF_SUPERVISE_EV_PLACE, /* place */
 	HF_SUPERVISE_EV_FROZEN, /* count: how many frozen instances are here */
-	HF_SUPERVISE_EV_START, /* order; is_fresh: beside a frozen one */
+	HF_SUPERVISE_EV_ASSIGNED, /* assigned: anew, or another one */
+	HF_SUPERVISE_EV_START, /* order; is_fresh: beside a frozen one. R7: to do what is assigned */
 	HF_SUPERVISE_EV_RECOVER, /* it has failed on another host: run it here */
 	HF_SUPERVISE_EV_STOP, /* order */
 	HF_SUPERVISE_EV_STOP_REFUSED, /* the keeper's answer */
@@ -119,6 +133,7 @@ struct hf_supervise_event {
 	enum hf_supervise_event_kind kind;
 	const struct hf_supervise_definition *definition;
 	enum hf_supervise_place place;
+	enum hf_supervise_assigned assigned;
 	enum hf_supervise_role role;
 	struct hf_supervise_end end;
 	unsigned int count;
@@ -141,11 +156,13 @@ struct hf_supervise {
 	enum hf_supervise_why why;
 	enum hf_supervise_role role; /* STARTING to STOPPING; NO_ROLE: found, not known yet */
 	enum hf_supervise_place place;
+	enum hf_supervise_assigned assigned;
 	unsigned int frozen;
 	bool is_defined;
 	bool is_wanted;
 	bool is_fresh; /* the next start may be beside a frozen instance */
 	bool is_ordered; /* the next start is an operator's: it is told if it fails */
+	bool has_died; /* R7: here, since the last START */
 	bool ran_here; /* last, as far as is known */
 	bool is_elsewhere; /* the last word: another host has it */
 	bool is_resting; /* no standby until START */
@@ -163,6 +180,9 @@ enum hf_supervise_action hf_supervise_step(struct hf_supervise *s,
 
 /* When a TIME event is wanted, UINT64_MAX: never. Early or extra ones do no harm. */
 uint64_t hf_supervise_deadline_ns(const struct hf_supervise *s);
+
+/* R7: a START waits for an empty standby to make room, or for word of whether it may. */
+bool hf_supervise_is_pending(const struct hf_supervise *s);
 
 /* Is a keeper here, as far as is known? */
 bool hf_supervise_has_keeper(const struct hf_supervise *s);

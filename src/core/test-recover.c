@@ -185,7 +185,7 @@ TEST(nobody_is_told_to_run_what_runs_or_can_go_live)
 {
 	struct hf_place_verdict v;
 
-	for (unsigned int bits = 0; bits < 1u << 12; bits++)
+	for (unsigned int bits = 0; bits < 1u << 14; bits++)
 		for (unsigned int h = 0; h < HF_HAVE_COUNT * HF_HAVE_COUNT; h++) {
 			const struct hf_place_facts f = {
 				.is_wanted = bits & 1,
@@ -199,6 +199,8 @@ TEST(nobody_is_told_to_run_what_runs_or_can_go_live)
 				.has_peer_definition = bits & 256,
 				.is_same_definition = bits & 512,
 				.may_peer_run = bits & 1024,
+				.is_managed = bits & 4096,
+				.is_in_touch = bits & 8192,
 				.here = (enum hf_place_have)(h % HF_HAVE_COUNT),
 				.there = (enum hf_place_have)(h / HF_HAVE_COUNT),
 				.now_ns = bits & 2048 ? 1000 * SECOND : SECOND,
@@ -206,13 +208,101 @@ TEST(nobody_is_told_to_run_what_runs_or_can_go_live)
 
 			hf_place(&f, &v);
 			CHECK(v.place < HF_PLACE_COUNT && v.why < HF_PLACE_WHY_COUNT);
-			CHECK(v.place != HF_PLACE_END || (!f.is_wanted && f.here));
+			CHECK(v.place != HF_PLACE_END || (!f.is_wanted && f.here && !f.is_managed));
 			if (v.place != HF_PLACE_RUN || f.here == HF_HAVE_RUNNING)
 				continue;
 			CHECK(f.is_wanted && f.may_run && f.here != HF_HAVE_STANDBY);
+			CHECK(!f.is_managed || (f.is_wanted_here && !f.is_in_touch));
 			CHECK(!f.is_peer_up ||
 			      (f.there != HF_HAVE_RUNNING && f.there != HF_HAVE_STANDBY));
 		}
+}
+
+/* ---- place: what a cluster manager has assigned ---- */
+
+static struct hf_place_facts assigned(bool is_run)
+{
+	struct hf_place_facts f = facts();
+
+	f.is_managed = true;
+	f.is_wanted_here = f.may_run = is_run;
+	f.may_peer_run = false; /* nor is it to run there */
+	return f;
+}
+
+TEST(an_assigned_standby_is_kept_and_never_run)
+{
+	struct hf_place_facts f = assigned(false);
+	struct hf_place_verdict v;
+
+	hf_place(&f, &v);
+	CHECK_EQ(v.place, HF_PLACE_STANDBY); /* although it runs nowhere */
+	CHECK_EQ(v.why, HF_PLACE_ASSIGNED);
+	f.here = HF_HAVE_EMPTY_STANDBY;
+	CHECK_EQ(place(&f), HF_PLACE_STANDBY);
+	f.is_peer_up = false;
+	f.now_ns = 3600 * SECOND;
+	f.has_lease = true;
+	CHECK_EQ(place(&f), HF_PLACE_STANDBY); /* however long the other one is silent */
+	f = assigned(false);
+	f.there = HF_HAVE_RUNNING;
+	hf_place(&f, &v);
+	CHECK_EQ(v.place, HF_PLACE_STANDBY);
+	CHECK_EQ(v.why, HF_PLACE_PEER_RUNS);
+	f.is_same_definition = false;
+	hf_place(&f, &v);
+	CHECK_EQ(v.place, HF_PLACE_NOTHING);
+	CHECK_EQ(v.why, HF_PLACE_DIFFERS);
+	f = assigned(false);
+	f.here = HF_HAVE_RUNNING; /* it has gone live */
+	CHECK_EQ(place(&f), HF_PLACE_RUN);
+}
+
+TEST(what_is_assigned_to_run_runs_if_it_runs_nowhere)
+{
+	struct hf_place_facts f = assigned(true);
+
+	CHECK_EQ(place(&f), HF_PLACE_RUN);
+	f.here = HF_HAVE_EMPTY_STANDBY; /* makes room */
+	CHECK_EQ(place(&f), HF_PLACE_RUN);
+	f.is_in_touch = true; /* its primary lives, whatever the daemons know */
+	CHECK_EQ(place(&f), HF_PLACE_STANDBY);
+	f.is_in_touch = false;
+	f.there = HF_HAVE_RUNNING;
+	CHECK_EQ(place(&f), HF_PLACE_STANDBY);
+	f.there = HF_HAVE_STANDBY; /* its vote decides: what is here waits for that */
+	CHECK_EQ(place(&f), HF_PLACE_WAIT);
+	f.here = HF_HAVE_NOTHING;
+	CHECK_EQ(place(&f), HF_PLACE_WAIT);
+	f.there = HF_HAVE_EMPTY_STANDBY;
+	CHECK_EQ(place(&f), HF_PLACE_RUN);
+	f.may_run = false; /* frozen here */
+	CHECK_EQ(place(&f), HF_PLACE_NOTHING);
+}
+
+TEST(an_assigned_start_without_the_other_host_is_as_any_other)
+{
+	struct hf_place_facts f = assigned(true);
+
+	f.is_peer_up = false;
+	CHECK_EQ(place(&f), HF_PLACE_WAIT);
+	f.is_ordered = true;
+	CHECK_EQ(place(&f), HF_PLACE_RUN); /* the lease, or the keepers' question, decides */
+	f.is_ordered = false;
+	f.has_lease = true;
+	f.now_ns = 3600 * SECOND;
+	CHECK_EQ(place(&f), HF_PLACE_RUN);
+}
+
+TEST(what_is_not_assigned_is_left_as_it_is)
+{
+	struct hf_place_facts f = assigned(false);
+
+	f.is_wanted = false;
+	for (int here = 0; here < HF_HAVE_COUNT; here++) {
+		f.here = (enum hf_place_have)here;
+		CHECK_EQ(place(&f), HF_PLACE_NOTHING);
+	}
 }
 
 /* ---- place: two hosts that tell each other ---- */
