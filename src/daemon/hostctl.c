@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "codec/json.h"
+#include "daemon/fenced.h"
 #include "daemon/hostview.h"
 #include "daemon/jobs.h"
 #include "daemon/membership.h"
@@ -191,6 +192,13 @@ static void do_events(void *ctx, struct hf_varlink_request *rq, struct json_obje
 	struct hf_hostctl *c = ctx;
 
 	hf_eventfeed_follow(c->events, rq, p);
+}
+
+static void do_fenced(void *ctx, struct hf_varlink_request *rq, struct json_object *p)
+{
+	const struct hf_hostctl *c = ctx;
+
+	hf_fenced_do(c->d, rq, p);
 }
 
 /* ---- owning ---- */
@@ -535,6 +543,7 @@ static const struct hf_varlink_entry methods[] = {
 	{ .name = HF_HOST_INTERFACE ".Stop", .call = do_stop },
 	{ .name = HF_HOST_INTERFACE ".Clear", .call = do_clear },
 	{ .name = HF_HOST_INTERFACE ".Reload", .call = do_reload },
+	{ .name = HF_HOST_INTERFACE ".Fenced", .call = do_fenced },
 	{ .name = HF_HOST_INTERFACE ".Hosts", .call = do_hosts, .is_looking = true },
 	{ .name = HF_HOST_INTERFACE ".Leases", .call = do_leases, .is_looking = true },
 	{ .name = HF_HOST_INTERFACE ".Read", .call = do_read, .is_looking = true },

@@ -75,6 +75,34 @@ uint64_t hf_membership_find_host(const struct hf_daemon *d, const char *name)
 	return 0;
 }
 
+/* Of an id that it had before the slot is free, or another's. */
+enum hf_lease_fencing hf_membership_fenced(struct hf_daemon *d, const char *name,
+					   uint64_t not_before_ns, uint64_t told_ns)
+{
+	uint32_t max = d->member ? hf_member_geometry(d->member)->max_hosts : 0;
+	enum hf_lease_fencing best = HF_LEASE_FENCING_NO_HOST;
+
+	for (uint64_t id = 1; id <= max; id++) {
+		enum hf_lease_fencing one;
+
+		if (id == d->conf.id || strcmp(hf_membership_host_name(d, id), name) != 0)
+			continue;
+		one = hf_member_fenced(d->member, id, name, not_before_ns, told_ns);
+		if (best == HF_LEASE_FENCING_NO_HOST || one == HF_LEASE_FENCING_TAKEN)
+			best = one;
+	}
+	if (best == HF_LEASE_FENCING_TAKEN)
+		hf_takeover_look(d->takeover);
+	return best;
+}
+
+bool hf_membership_is_fenced(const struct hf_daemon *d, uint64_t id, uint64_t generation)
+{
+	if (!d->member || id < 1 || id > hf_member_geometry(d->member)->max_hosts)
+		return false;
+	return hf_lease_is_fenced(hf_member_sight(d->member, id), id, generation);
+}
+
 static void tell_neighbour(struct hf_daemon *d, uint64_t id, const struct hf_neighbour *old,
 			   const struct hf_neighbour *new)
 {
@@ -87,16 +115,19 @@ static void tell_neighbour(struct hf_daemon *d, uint64_t id, const struct hf_nei
 		[HF_LEASE_LIFE_GONE] = { "host-left", "has left" },
 	};
 	struct json_object *details;
+	const char *text = words[new->life].text;
 
 	/* What was there before we were is no news. */
 	if (old->life == HF_LEASE_LIFE_UNKNOWN && new->life != HF_LEASE_LIFE_DEAD)
 		return;
 	if (new->life == HF_LEASE_LIFE_UNKNOWN)
 		return;
+	if (new->life == HF_LEASE_LIFE_DEAD && hf_membership_is_fenced(d, id, new->generation))
+		text = "is dead: it was fenced";
 	details = about_host(d, id);
 	json_object_object_add(details, "generation", json_object_new_uint64(new->generation));
 	hf_event(&d->journal, words[new->life].event, details, "host %s (%d) %s",
-		 hf_membership_host_name(d, id), (int)id, words[new->life].text);
+		 hf_membership_host_name(d, id), (int)id, text);
 }
 
 /* True: what it ran may have to be run by others. */

@@ -35,5 +35,15 @@ enum hf_lease_life hf_membership_life(const struct hf_daemon *d, uint64_t id, ui
  * an owner, but nobody would know of a lease that is given to it. */
 bool hf_membership_is_member(const struct hf_daemon *d, uint64_t id, uint64_t generation);
 
+/**
+ * hf_membership_fenced() - the host of this name was fenced
+ * @not_before_ns, @told_ns: see core/lease.h. Leases that it owned may be taken over at once, and are.
+ * Return: what is made of it; NO_HOST also without a lease area.
+ */
+enum hf_lease_fencing hf_membership_fenced(struct hf_daemon *d, const char *name,
+					   uint64_t not_before_ns, uint64_t told_ns);
+/* Was it, in @generation? Then it is as dead, if its slot has not changed when it is read next. */
+bool hf_membership_is_fenced(const struct hf_daemon *d, uint64_t id, uint64_t generation);
+
 /* Host id by name, or by number; 0: there is none. */
 uint64_t hf_membership_find_host(const struct hf_daemon *d, const char *name);

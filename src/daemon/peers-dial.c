@@ -60,6 +60,7 @@ void hf_peer_dial_free(struct hf_peer_host *p)
 void hf_peer_heard(struct hf_peer_host *p)
 {
 	p->heard_ns = hf_now_ns();
+	p->is_fenced = false;
 }
 
 static void on_ended(void *ctx, int error __attribute__((unused)), const char *why)

@@ -78,6 +78,7 @@ struct hf_peer_host {
 
 	bool is_up; /* both ways */
 	uint64_t since_ns;
+	bool is_fenced; /* and was not heard since: it is silent for long enough */
 };
 
 struct hf_peer_order; /* peers-ask.c */

@@ -83,7 +83,7 @@ static void gather(const struct hf_peers *ps, const struct hf_vms_vm *vm,
 		.has_lease = ps->d->conf.area != NULL,
 		.here = hf_vms_have(vm),
 		.is_peer_up = p && p->is_up,
-		.peer_since_ns = p ? p->since_ns : 0,
+		.peer_since_ns = p && !p->is_fenced ? p->since_ns : 0,
 		.now_ns = hf_now_ns(),
 	};
 	if (!said)

@@ -172,6 +172,7 @@ void hf_peer_settle(struct hf_peer_host *p, const char *why)
 	if (is_up == p->is_up)
 		return;
 	p->is_up = is_up;
+	p->is_fenced = false;
 	p->since_ns = hf_now_ns();
 	o = json_object_new_object();
 	json_object_object_add(o, "peer", json_object_new_string(p->name));
@@ -181,6 +182,30 @@ void hf_peer_settle(struct hf_peer_host *p, const char *why)
 		hf_event(&p->peers->d->journal, "peer-down", o, "out of touch with %s: %s", p->name,
 			 why);
 	touch_shared(p);
+}
+
+bool hf_peers_fenced(struct hf_daemon *d, const char *name, uint64_t fenced_ns)
+{
+	struct hf_peer_host *p = d->peers ? hf_peer_find(d->peers, name) : NULL;
+
+	if (!p)
+		return false;
+	if (p->heard_ns >= fenced_ns || (p->is_up && p->since_ns >= fenced_ns))
+		return true; /* it has booted since, or lives */
+	hf_peer_drop_conn(p);
+	hf_peer_hang_up(p, "it was fenced");
+	p->is_fenced = true;
+	touch_shared(p);
+	return true;
+}
+
+const char *hf_peers_name(const struct hf_daemon *d, unsigned int i)
+{
+	const struct hf_peer_host *p = d->peers ? d->peers->first : NULL;
+
+	while (p && i--)
+		p = p->next;
+	return p ? p->name : NULL;
 }
 
 /* ---- who the peers are ---- */

@@ -25,5 +25,11 @@ int hf_peers_new(struct hf_daemon *d, struct hf_err *err) HF_MUST_CHECK;
 /* Takes a daemon without. */
 void hf_peers_free(struct hf_daemon *d);
 
+/* The host of this name was fenced at @fenced_ns of hf_now_ns()'s clock: unless it was heard after that it
+ * is out of touch at once, and nobody waits for it to be asked. False: no peer has this name. */
+bool hf_peers_fenced(struct hf_daemon *d, const char *name, uint64_t fenced_ns);
+/* The @i-th peer's name; NULL: there are fewer. */
+const char *hf_peers_name(const struct hf_daemon *d, unsigned int i);
+
 /* [{host, address, state, is_up, since_ns, text, vms}], for Status. NULL: there are none. */
 struct json_object *hf_peers_view(const struct hf_daemon *d);

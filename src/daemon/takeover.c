@@ -131,11 +131,13 @@ static bool has_candidate(const struct hf_takeover *t)
 	return false;
 }
 
+/* Of who was fenced the ballot finds out by itself: it reads the slot before it takes anything. */
 static bool is_owner_dead(const struct hf_daemon *d, const struct hf_lease_leader *l)
 {
 	enum hf_lease_life life = hf_membership_life(d, l->owner, l->generation);
 
-	return l->timestamp_s != 0 && (life == HF_LEASE_LIFE_DEAD || life == HF_LEASE_LIFE_GONE);
+	return l->timestamp_s != 0 && (life == HF_LEASE_LIFE_DEAD || life == HF_LEASE_LIFE_GONE ||
+				       hf_membership_is_fenced(d, l->owner, l->generation));
 }
 
 static void on_scanned(void *ctx, const struct hf_survey_result *result)

@@ -294,6 +294,23 @@ void hf_vmlink_stop(struct hf_vmlink *l, bool is_forced)
 			      0);
 }
 
+static void on_peer_died(void *ctx, const struct hf_varlink_reply *reply __attribute__((unused)))
+{
+	call_answered(ctx);
+}
+
+/* One that cannot be told is about to end, or hangs: then its standby is a better witness. */
+void hf_vmlink_peer_fenced(struct hf_vmlink *l, const char *host, uint64_t time_ns,
+			   const char *text)
+{
+	struct json_object *p = json_object_new_object();
+
+	json_object_object_add(p, "host", json_object_new_string(host));
+	json_object_object_add(p, "time_ns", json_object_new_uint64(time_ns));
+	json_object_object_add(p, "text", json_object_new_string(text));
+	(void)!call(l, INTERFACE ".PeerDied", p, on_peer_died);
+}
+
 uint64_t hf_vmlink_silent_ns(const struct hf_vmlink *l)
 {
 	return l->asked_ns && hf_now_ns() - l->asked_ns >= HF_VMLINK_SILENCE_NS ? l->asked_ns : 0;

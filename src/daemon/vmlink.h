@@ -82,6 +82,10 @@ void hf_vmlink_refresh(struct hf_vmlink *l);
  * killed, and QEMU with it. */
 void hf_vmlink_stop(struct hf_vmlink *l, bool is_forced);
 
+/* The other host was fenced at @time_ns of CLOCK_REALTIME: the keeper judges what follows, and tells it in its log. */
+void hf_vmlink_peer_fenced(struct hf_vmlink *l, const char *host, uint64_t time_ns,
+			   const char *text);
+
 /* It guards a frozen instance from now on: its folder has another name. */
 void hf_vmlink_rename(struct hf_vmlink *l, const char *run_dir, const char *name, const char *id);
 

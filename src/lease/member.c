@@ -387,6 +387,13 @@ const struct hf_lease_sight *hf_member_sight(const struct hf_member *m, uint64_t
 	return &m->sights[host_id];
 }
 
+enum hf_lease_fencing hf_member_fenced(struct hf_member *m, uint64_t host_id, const char *name,
+				       uint64_t not_before_ns, uint64_t told_ns)
+{
+	assert(host_id >= 1 && host_id <= m->geometry.max_hosts);
+	return hf_lease_sight_fenced(&m->sights[host_id], name, not_before_ns, told_ns);
+}
+
 /* What is damaged shows nothing: that host is neither seen alive nor standing still. */
 static void take_in_changed(struct hf_member *m, const struct hf_member_sweep *sweep,
 			    const uint8_t *sector, uint64_t id)

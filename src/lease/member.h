@@ -70,6 +70,10 @@ const struct hf_lease_geometry *hf_member_geometry(const struct hf_member *m);
 /* Of any host, 1..max_hosts, as of the last dispatch. */
 const struct hf_lease_sight *hf_member_sight(const struct hf_member *m, uint64_t host_id);
 
+/* That host was fenced: see hf_lease_sight_fenced(). What follows shows with the next reads. */
+enum hf_lease_fencing hf_member_fenced(struct hf_member *m, uint64_t host_id, const char *name,
+				       uint64_t not_before_ns, uint64_t told_ns);
+
 /* A host whose bit for us has been seen (it has left a request for a lease that we may own); each once
  * for each of its renewals. False: none any more. */
 bool hf_member_take_request(struct hf_member *m, uint64_t *ret_host_id);
