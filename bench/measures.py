@@ -36,11 +36,18 @@ class Plan:
     schedules: int = 10000
     freezes: int = 50
     herd: int = 200
+    failures: int = 6  # of each cause under Pacemaker
+    node_losses: int = 3
+    watch_s: float = 45.0  # what is perhaps never recovered
+    hung_s: float = 45.0
+    is_quick: bool = False
+    is_long: bool = False
 
 
 QUICK = Plan(rounds=1, pause_s=1.5, ping_s=1.0, job_s=1.5, disk_s=1.0, failovers=2, scans=20,
              leases=10, leases_watched=5, idle_s=2.0, host_deaths=1, sanlock_deaths=(),
-             schedules=200, freezes=5, herd=6)
+             schedules=200, freezes=5, herd=6, failures=1, node_losses=1, hung_s=10.0,
+             is_quick=True)
 
 
 @dataclass
