@@ -7,6 +7,7 @@ nobody has ever run the VM twice, and the cluster is as it was."""
 
 import json
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -20,6 +21,14 @@ from labwitness import Witness, tick_argv
 A, B = "hostA", "hostB"
 IDS = {A: 1, B: 2}
 MARKER = b"HOLDFAST TINY GUEST MARKER"
+# What the agent calls: holdfast, and a record of how that ended.
+RECORDER = """#!/bin/sh
+began=$(date +%s%N)
+holdfast "$@"
+rc=$?
+echo "$began $(date +%s%N) $rc $*" >>/var/log/agent.log
+exit $rc
+"""
 HANG_TIMEOUT = "1s"
 
 _cluster: Optional[Cluster] = None
@@ -50,6 +59,14 @@ def end_the_cluster() -> None:
         _cluster = None
 
 
+@dataclass(frozen=True)
+class Action:
+    """One call of holdfast by the resource agent."""
+    action: str
+    rc: int
+    ms: float
+
+
 class ClusteredVm:
     """with ClusteredVm("web") as vm: ... It runs on hostA, where Pacemaker has started it. settings:
     lines of [vm]; monitor: options of its operation; drive: options of its disk, {host} and {image}
@@ -67,6 +84,10 @@ class ClusteredVm:
     # --- life ---
 
     def __enter__(self) -> "ClusteredVm":
+        recorder = self.c.shared / "holdfast"
+        if not recorder.exists():
+            recorder.write_text(RECORDER)
+            recorder.chmod(0o755)
         try:
             self.witness = self._watch()
             self.witness.__enter__()
@@ -106,6 +127,8 @@ class ClusteredVm:
 
     def tell(self) -> None:
         self.c.tell()
+        for node in self.c.names:
+            say(f"actions on {node}: {self.actions(node)[-20:]}")
         say(f"boots {self.witness.boots}\nowners {self.witness.owners}\n"
             f"faults {self.witness.faults}")
 
@@ -120,7 +143,7 @@ class ClusteredVm:
     def resource(self) -> str:
         """As an operator would have it; the guest has no kernel that could shut down."""
         return (f"primitive {self.name} ocf:holdfast:vm params vm={self.name} shutdown_timeout=1s "
-                f"{self.params} meta migration-threshold=1 resource-stickiness=200 "
+                f"program={self.c.shared}/holdfast {self.params} meta migration-threshold=1 resource-stickiness=200 "
                 f"op monitor {self.monitor_op} op start timeout=60s interval=0 "
                 "op stop timeout=60s interval=0\n"
                 f"location prefer-{self.name} {self.name} 100: {A}\n")
@@ -136,6 +159,21 @@ class ClusteredVm:
     def is_running(self, node: str) -> bool:
         """There, by the disk; the witness has seen ten ticks of this boot."""
         return self.witness.hosts()[-1:] == [IDS[node]] and self.witness.ticks() >= 10
+
+    def actions(self, node: str, which: str = "") -> list[Action]:
+        """What Pacemaker has had done with it there, in the order in which it ended."""
+        log, found = self.c.nodes[node].disk("/var/log/agent.log"), []
+        for line in log.read_text().splitlines() if log.exists() else []:
+            began, ended, code, _, action, name, *_ = line.split()
+            if name == self.name and which in ("", action):
+                found.append(Action(action, int(code), (int(ended) - int(began)) / 1e6))
+        return found
+
+    def wait_monitors(self, node: str, count: int = 2, timeout_s: float = 60.0) -> None:
+        """So many more have ended there."""
+        before = len(self.actions(node, "monitor"))
+        self.c.wait(lambda: len(self.actions(node, "monitor")) >= before + count,
+                    f"{count} monitors of {self.name} on {node}", timeout_s)
 
     # --- trouble ---
 

@@ -423,6 +423,7 @@ class Cluster:
                              ("crm_config", self._crm_config())):
             self.sh(self.some_node(), ["cibadmin", "--replace", "-o", section, "-X", xml])
         self.wait(self._is_clear, "all resources are stopped", 120.0)
+        self._mend()  # one that could not be stopped has cost its node
         for node in self.names:
             self._clear_node(node)
         self.sh(self.some_node(), ["crm_resource", "--cleanup"], check=False)
