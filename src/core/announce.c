@@ -3,8 +3,9 @@
 
 #include <assert.h>
 
-static const char *const words[HF_TROUBLE_COUNT] = { "",       "freezing", "frozen",    "crashed",
-						     "failed", "paused",   "suspended", "hung" };
+static const char *const words[HF_TROUBLE_COUNT] = { "",          "freezing", "frozen",
+						     "crashed",   "failed",   "paused",
+						     "suspended", "silent",   "hung" };
 
 const char *hf_trouble_name(enum hf_trouble trouble)
 {
@@ -35,7 +36,7 @@ bool hf_trouble_is_failure(enum hf_trouble trouble)
 	       trouble == HF_TROUBLE_HUNG;
 }
 
-/* What has ended is not hung, however silent who guards it. */
+/* What has ended is in no doubt, however silent who guards it. */
 enum hf_trouble hf_trouble_of(enum hf_vm_state state, enum hf_vm_pause pause,
 			      enum hf_vm_cause cause, bool is_silent)
 {
@@ -47,8 +48,10 @@ enum hf_trouble hf_trouble_of(enum hf_vm_state state, enum hf_vm_pause pause,
 		return HF_TROUBLE_FAILED;
 	if (state == HF_VM_SHUT_OFF || state == HF_VM_SAVED)
 		return HF_TROUBLE_NONE;
-	if (is_silent || (state == HF_VM_RUNNING && cause == HF_VM_CAUSE_HANG))
+	if (state == HF_VM_RUNNING && cause == HF_VM_CAUSE_HANG)
 		return HF_TROUBLE_HUNG;
+	if (is_silent)
+		return HF_TROUBLE_SILENT;
 	if (state == HF_VM_FREEZING)
 		return HF_TROUBLE_FREEZING;
 	if (state != HF_VM_PAUSED)

@@ -31,6 +31,7 @@ enum hf_trouble {
 	HF_TROUBLE_FAILED,
 	HF_TROUBLE_PAUSED, /* by a fault */
 	HF_TROUBLE_SUSPENDED, /* by the lease: passes, or something else follows */
+	HF_TROUBLE_SILENT, /* its keeper does not answer the daemon: who asks it in earnest decides */
 	HF_TROUBLE_HUNG,
 	HF_TROUBLE_COUNT
 };

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A client of the host's daemon: each VM's state, now and after each event that names it. Layer: pacemaker. Main thread
+ * only. Nothing waits: a daemon that hangs is one that has nothing to say.
+ */
+#pragma once
+
+#include <json-c/json_object.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "service/journal.h"
+#include "service/loop.h"
+
+struct hf_hostlink;
+
+struct hf_hostlink_ops {
+	void (*vm)(void *ctx, const struct json_object *vm); /* a Vm, as it is now */
+	void (*gone)(void *ctx, const char *vm); /* there is no such VM */
+	void (*all)(void *ctx, struct json_object *vms); /* these, and no others */
+	void (*up)(void *ctx);
+};
+
+/* RUN_DIR/.host/control; connects, again and again. 0 or -ENOMEM. */
+int hf_hostlink_new(struct hf_loop *loop, struct hf_journal *journal, const char *run_dir,
+		    const struct hf_hostlink_ops *ops, void *ctx,
+		    struct hf_hostlink **ret) HF_MUST_CHECK;
+/* Takes NULL. */
+void hf_hostlink_free(struct hf_hostlink *l);
+
+/* Host.Fenced(). 0: the daemon has been told, what it says of it is logged; -ENOTCONN, -EBUSY, -ENOMEM: not. */
+int hf_hostlink_fenced(struct hf_hostlink *l, const char *host, uint64_t time_ns,
+		       const char *text) HF_MUST_CHECK;
