@@ -8,6 +8,7 @@
 #include "cli/host-call.h"
 #include "cli/lease-verbs.h"
 #include "cli/look-verbs.h"
+#include "cli/ocf-call.h"
 #include "cli/order-verbs.h"
 #include "cli/pki-verbs.h"
 #include "cli/verb.h"
@@ -183,6 +184,15 @@ static const struct hf_verb verbs[] = {
 	  .subverbs = "init host revoke show help",
 	  .raw_options = "--name --address --dir --into --days --valid-from --force --json",
 	  .run_raw = hf_pki_command },
+	{ .name = "ocf",
+	  .arguments = "ACTION NAME [--promotable] [--probe] [--timeout TIME] ...",
+	  .help = "what a cluster's resource agent calls; ends with OCF's return codes",
+	  .words = HF_VERB_VM,
+	  .subverbs = "monitor start stop promote demote notify score validate table",
+	  .raw_options = "--promotable --probe --timeout --paused --when-frozen --stop-failed "
+			 "--shutdown-timeout --role --resource --instance --node --promote-to "
+			 "--stop-on --json --run-dir --state-dir --vms",
+	  .run_raw = hf_ocf_run },
 	{ .name = "completion",
 	  .arguments = "INDEX WORD...",
 	  .help = "what a shell's completion offers",

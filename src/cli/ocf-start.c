@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Start: the assignment first, then holdfastd carries it out. What it cannot do yet (the lease is another host's, for now)
+ * it tries again by itself, until the deadline.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/ocf-call.h"
+#include "cli/rows.h"
+#include "codec/json.h"
+
+#define LOOK_NS (5000 * HF_OCF_MS)
+#define ADOPT_NS (500 * HF_OCF_MS)
+#define DAEMON_NS (10000 * HF_OCF_MS) /* to come back: it may just be restarted */
+#define AGAIN_MS 100
+
+static const char *what_is_wrong(const struct hf_ocf_call *c)
+{
+	bool is_managed = !hf_json_has(c->view.vm, "manager") ||
+			  strcmp(hf_rows_text(c->view.vm, "manager"), HF_OCF_MANAGER) == 0;
+
+	if (*hf_rows_text(c->view.vm, "definition_error"))
+		return hf_rows_text(c->view.vm, "definition_error");
+	return is_managed ? NULL : "its definition does not say manager = pacemaker";
+}
+
+/* Hard errors, of this node alone: a file that is wrong here says nothing about the other nodes. */
+static enum hf_ocf check_definition(struct hf_ocf_call *c)
+{
+	const char *wrong;
+
+	if (c->view.is_undefined)
+		return hf_ocf_say(c, HF_OCF_ERR_INSTALLED, "no VM is called '%s' on this node",
+				  c->vm);
+	if (!c->view.vm)
+		return HF_OCF_SUCCESS;
+	wrong = what_is_wrong(c);
+	return wrong ? hf_ocf_say(c, HF_OCF_ERR_INSTALLED, "%s", wrong) : HF_OCF_SUCCESS;
+}
+
+static enum hf_ocf refuse_frozen(struct hf_ocf_call *c)
+{
+	return hf_ocf_say(
+		c, HF_OCF_ERR_INSTALLED,
+		"an instance is frozen on this node: examine it, then `holdfast release %s@%s`",
+		c->vm, c->view.frozen_id);
+}
+
+/* Does it do here what it is to do? */
+static bool is_there(struct hf_ocf_call *c, enum hf_place_assigned place)
+{
+	struct hf_ocf_verdict v;
+	enum hf_ocf rc;
+
+	hf_ocf_view_take(c, hf_ocf_soon(c, LOOK_NS));
+	c->view.facts.is_probe = true;
+	rc = hf_ocf_view_judge(c, &v);
+	/* Being on its way is no answer to a start. */
+	if (c->view.facts.state == HF_VM_STARTING || c->view.facts.state == HF_VM_INCOMING)
+		return false;
+	return rc == HF_OCF_RUNNING_PROMOTED ||
+	       (rc == HF_OCF_SUCCESS && (!c->is_promotable || place == HF_ASSIGNED_STANDBY));
+}
+
+static int try_once(struct hf_ocf_call *c)
+{
+	bool is_fresh = c->when_frozen == HF_OCF_FRESH;
+
+	return hf_ocf_order_daemon(c, "Start", is_fresh, false, c->deadline_ns);
+}
+
+/* Refused for good, or only for now? */
+static enum hf_ocf explain(struct hf_ocf_call *c)
+{
+	char said[sizeof(c->reason)];
+	bool is_held;
+
+	memcpy(said, c->reason, sizeof(said));
+	hf_ocf_view_take(c, hf_ocf_soon(c, LOOK_NS));
+	is_held = c->view.vm && strcmp(hf_rows_text(c->view.vm, "supervision"), "held") == 0;
+	if (is_held && c->view.frozen_id[0])
+		return refuse_frozen(c);
+	if (check_definition(c) != HF_OCF_SUCCESS)
+		return HF_OCF_ERR_INSTALLED;
+	return hf_ocf_say(c, HF_OCF_ERR_GENERIC, "%s", said);
+}
+
+enum hf_ocf hf_ocf_carry_out(struct hf_ocf_call *c, enum hf_place_assigned place)
+{
+	uint64_t patience_ns = hf_ocf_soon(c, DAEMON_NS);
+	int r;
+
+	for (;;) {
+		r = try_once(c);
+		if ((r == 0 || r == -EREMOTE) && is_there(c, place))
+			return hf_ocf_say(c, HF_OCF_SUCCESS, "%s", "");
+		if (r == -EREMOTE)
+			return explain(c);
+		if (r != 0 && (r != -ESRCH && r != -ECONNRESET && r != -ECONNREFUSED))
+			return HF_OCF_ERR_GENERIC;
+		if (r != 0 && hf_client_now_ns() >= patience_ns)
+			return HF_OCF_ERR_GENERIC;
+		if (hf_ocf_is_late(c))
+			return hf_ocf_say(c, HF_OCF_ERR_GENERIC,
+					  "it was started, and does not run: it is %s",
+					  hf_vm_state_name(c->view.facts.state));
+		hf_ocf_rest(c, AGAIN_MS);
+	}
+}
+
+/* It runs already: the daemon only has to know whose it is. */
+static enum hf_ocf adopt(struct hf_ocf_call *c, enum hf_place_assigned place)
+{
+	if (hf_ocf_assign(c, place) < 0)
+		return HF_OCF_ERR_GENERIC;
+	(void)hf_ocf_order_daemon(c, "Start", false, false, hf_ocf_soon(c, ADOPT_NS));
+	return hf_ocf_say(c, HF_OCF_SUCCESS, "%s", "");
+}
+
+static enum hf_ocf begin(struct hf_ocf_call *c, enum hf_place_assigned place)
+{
+	enum hf_ocf rc = check_definition(c);
+
+	if (rc != HF_OCF_SUCCESS)
+		return rc;
+	if (place == HF_ASSIGNED_RUN && c->view.frozen_id[0] && c->when_frozen == HF_OCF_REFUSE)
+		return refuse_frozen(c);
+	if (hf_ocf_assign(c, place) < 0)
+		return HF_OCF_ERR_GENERIC;
+	rc = hf_ocf_carry_out(c, place);
+	return rc;
+}
+
+/* What has ended, but not quite: its processes go in a moment. */
+static enum hf_ocf wait_for_room(struct hf_ocf_call *c, enum hf_place_assigned place)
+{
+	struct hf_ocf_verdict v;
+	enum hf_ocf rc;
+
+	for (;;) {
+		if (is_there(c, place))
+			return HF_OCF_SUCCESS;
+		rc = hf_ocf_view_judge(c, &v);
+		if (rc == HF_OCF_NOT_RUNNING || rc == HF_OCF_SUCCESS ||
+		    rc == HF_OCF_RUNNING_PROMOTED)
+			return HF_OCF_NOT_RUNNING;
+		if (c->view.keeper != HF_OCF_ABSENT || hf_ocf_is_late(c))
+			return HF_OCF_ERR_GENERIC;
+		hf_ocf_rest(c, AGAIN_MS);
+	}
+}
+
+enum hf_ocf hf_ocf_do_start(struct hf_ocf_call *c)
+{
+	enum hf_place_assigned place = c->is_promotable ? HF_ASSIGNED_STANDBY : HF_ASSIGNED_RUN;
+	char reason[sizeof(c->reason)];
+	enum hf_ocf rc = wait_for_room(c, place);
+
+	if (rc == HF_OCF_SUCCESS)
+		return adopt(c, place);
+	if (rc == HF_OCF_NOT_RUNNING)
+		rc = begin(c, place);
+	if (rc == HF_OCF_SUCCESS)
+		return rc;
+	/* Or it would come up later, behind the cluster's back. */
+	memcpy(reason, c->reason, sizeof(reason));
+	(void)!hf_ocf_assign(c, HF_ASSIGNED_NONE);
+	return hf_ocf_say(c, rc, "%s", reason);
+}
