@@ -12,6 +12,7 @@
  * takeover.c      VMs whose lease is taken over when their host has died
  * vms*.c, vmlink.c, spawn.c   the VMs themselves: what is started, followed, restarted
  * peers*.c        daemons of other hosts with which VMs are shared
+ * bridge.c        what talks to Pacemaker
  * eventstore.c    events over a restart of the daemon
  */
 #pragma once
@@ -25,6 +26,7 @@
 #include "sys/leasepage.h"
 #include "sys/rundir.h"
 
+struct hf_bridge;
 struct hf_hostctl;
 struct hf_job;
 struct hf_survey;
@@ -52,6 +54,7 @@ struct hf_daemon {
 	struct hf_vms *vms;
 	struct hf_eventstore *eventstore;
 	struct hf_peers *peers; /* other hosts' daemons */
+	struct hf_bridge *bridge; /* NULL: none */
 	struct hf_held_table held;
 	bool is_ending;
 

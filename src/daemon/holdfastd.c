@@ -19,6 +19,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "daemon/bridge.h"
 #include "daemon/eventstore.h"
 #include "daemon/heldfile.h"
 #include "daemon/hostctl.h"
@@ -140,6 +141,8 @@ static int set_up(struct hf_daemon *d, struct hf_err *err)
 		r = hf_peers_new(d, err);
 	if (!r)
 		r = hf_hostctl_new(d, &d->control);
+	if (!r)
+		r = hf_bridge_new(d, &d->bridge);
 	return r;
 }
 
@@ -157,6 +160,7 @@ static int tear_down(struct hf_daemon *d)
 		hf_rundir_close(&d->rundir);
 		_Exit(HF_DAEMON_FAILED);
 	}
+	hf_bridge_free(d->bridge);
 	hf_peers_free(d);
 	hf_vms_free(d);
 	hf_hostctl_free(d->control);

@@ -25,7 +25,9 @@ enum type {
 	TYPE_LOG,
 	TYPE_GROUP,
 	TYPE_ADDR,
-	TYPE_TLS
+	TYPE_TLS,
+	TYPE_AUTO,
+	TYPE_FENCING
 };
 
 static const struct row {
@@ -82,11 +84,19 @@ static const struct row {
 	{ "peers", "pki-dir", "pki-dir", TYPE_PATH, FIELD(pki_dir), .def = "/etc/pki/holdfast",
 	  .metavar = "DIR",
 	  .help = "folder with ca-cert.pem and this host's certificates and keys" },
+	{ "pacemaker", "enabled", "pacemaker", TYPE_AUTO, FIELD(bridge), .def = "auto",
+	  .metavar = "auto|yes|no",
+	  .help = "tell Pacemaker on this host what becomes of VMs that it manages, and take its "
+		  "word of fenced nodes; auto: where it is installed" },
+	{ "pacemaker", "fencing", "pacemaker-fencing", TYPE_FENCING, FIELD(is_fencing_ignored),
+	  .def = "proof", .metavar = "proof|ignore",
+	  .help = "proof: a node that Pacemaker has fenced was switched off; ignore: or only cut "
+		  "off from its storage or network" },
 #undef FIELD
 };
 
 #define ROWS (sizeof(table) / sizeof(table[0]))
-#define SECTIONS 4
+#define SECTIONS 5
 
 struct file {
 	const char *name;
@@ -96,7 +106,7 @@ struct file {
 	unsigned int address_line; /* of the [peer] that is open */
 };
 
-static const char *const sections[SECTIONS] = { "host", "lease", "paths", "peers" };
+static const char *const sections[SECTIONS] = { "host", "lease", "paths", "peers", "pacemaker" };
 
 static int set_name(char *field, const char *text, struct hf_err *err)
 {
@@ -213,6 +223,31 @@ static int set_tls(bool *is_plain, const char *text, struct hf_err *err)
 	return -EINVAL;
 }
 
+static int set_auto(enum hf_hostconf_auto *field, const char *text, struct hf_err *err)
+{
+	bool is_yes;
+
+	if (strcmp(text, "auto") == 0) {
+		*field = HF_HOSTCONF_AUTO;
+		return 0;
+	}
+	if (hf_parse_bool(text, &is_yes, NULL) < 0) {
+		hf_err_set(err, "'%.80s' is given, but it is one of auto, yes, no", text);
+		return -EINVAL;
+	}
+	*field = is_yes ? HF_HOSTCONF_YES : HF_HOSTCONF_NO;
+	return 0;
+}
+
+static int set_fencing(bool *is_ignored, const char *text, struct hf_err *err)
+{
+	*is_ignored = strcmp(text, "ignore") == 0;
+	if (*is_ignored || strcmp(text, "proof") == 0)
+		return 0;
+	hf_err_set(err, "'%.80s' is given, but it is one of proof, ignore", text);
+	return -EINVAL;
+}
+
 static int set(const struct row *row, struct hf_hostconf *c, const char *text, struct hf_err *err)
 {
 	void *field = (char *)c + row->offset;
@@ -235,6 +270,10 @@ static int set(const struct row *row, struct hf_hostconf *c, const char *text, s
 		return set_addr(field, text, err);
 	case TYPE_TLS:
 		return set_tls(field, text, err);
+	case TYPE_AUTO:
+		return set_auto(field, text, err);
+	case TYPE_FENCING:
+		return set_fencing(field, text, err);
 	}
 	return -EINVAL;
 }
@@ -319,7 +358,7 @@ static int open_section(struct file *f, const struct hf_conf_item *it, struct hf
 	}
 	hf_err_set(err,
 		   "%s:%u:1: no section is called [%.64s]: there are [host], [lease], [paths], "
-		   "[peers] and [peer NAME]",
+		   "[peers], [pacemaker] and [peer NAME]",
 		   f->name, it->line, it->kind);
 	return -EINVAL;
 }

@@ -22,6 +22,8 @@
 #define HF_HOSTCONF_PEERS_MAX 64
 #define HF_HOSTCONF_PEER_PORT 7399
 
+enum hf_hostconf_auto { HF_HOSTCONF_AUTO, HF_HOSTCONF_YES, HF_HOSTCONF_NO };
+
 /* [peer NAME] */
 struct hf_hostconf_peer {
 	char name[HF_NAME_MAX + 1];
@@ -46,6 +48,8 @@ struct hf_hostconf {
 	struct hf_addr peers_listen;
 	bool is_plain; /* to peers: without TLS */
 	char *pki_dir;
+	enum hf_hostconf_auto bridge; /* holdfast-pacemaker */
+	bool is_fencing_ignored; /* what Pacemaker has fenced counts as dead only if it is not */
 	struct hf_hostconf_peer *peers;
 	unsigned int n_peers;
 };

@@ -116,6 +116,35 @@ TEST(bad_peers)
 	}
 }
 
+TEST(the_bridge)
+{
+	static const char *const bad[][2] = {
+		{ "[pacemaker]\nenabled = perhaps\n", "16:11: enabled: 'perhaps' is given" },
+		{ "[pacemaker]\nfencing = off\n", "one of proof, ignore" },
+		{ "[peers]\nfencing = proof\n", "'fencing' belongs into [pacemaker]" },
+	};
+	struct hf_hostconf c;
+	struct hf_err err;
+	char text[512];
+
+	CHECK_EQ(LOAD(&c, &err, W("--config"), file_of(WHOLE)), HF_HOSTCONF_RUN);
+	CHECK_EQ(c.bridge, HF_HOSTCONF_AUTO);
+	CHECK(!c.is_fencing_ignored);
+	hf_hostconf_fini(&c);
+	CHECK_EQ(LOAD(&c, &err, W("--config"),
+		      file_of(WHOLE "[pacemaker]\nenabled = no\nfencing = ignore\n")),
+		 HF_HOSTCONF_RUN);
+	CHECK_EQ(c.bridge, HF_HOSTCONF_NO);
+	CHECK(c.is_fencing_ignored);
+	hf_hostconf_fini(&c);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		(void)snprintf(text, sizeof(text), "%s%s", WHOLE, bad[i][0]);
+		CHECK_EQ(LOAD(&c, &err, W("--config"), file_of(text)), -EINVAL);
+		CHECK_CONTAINS(err.text, bad[i][1]);
+		hf_hostconf_fini(&c);
+	}
+}
+
 TEST(defaults)
 {
 	struct hf_hostconf c;
