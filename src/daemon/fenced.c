@@ -170,11 +170,11 @@ void hf_fenced_do(struct hf_daemon *d, struct hf_varlink_request *rq, struct jso
 	n = tell_keepers(d, &w);
 	fencing = hf_membership_fenced(d, w.host, not_before(&w), w.now_ns);
 	lease = hf_lease_fencing_text(fencing);
-	(void)hf_peers_fenced(d, w.host, w.fenced_ns);
 	hf_event(&d->journal, "host-fenced", about(&w, n, lease),
 		 "%s was fenced %.1f s ago%s%s%s: %u keepers are told; its leases: %s", w.host,
 		 (double)(w.now_ns - w.fenced_ns) / 1e9, w.text[0] ? " (" : "", w.text,
 		 w.text[0] ? ")" : "", n, lease);
+	(void)hf_peers_fenced(d, w.host, w.fenced_ns);
 	o = json_object_new_object();
 	json_object_object_add(o, "keepers", json_object_new_uint64(n));
 	json_object_object_add(o, "lease", json_object_new_string(lease));

@@ -8,14 +8,21 @@ import sys
 import time
 from typing import Any, Callable
 
-from checks import check, expect, main, poll, say
+from checks import check, expect, main, say
+from leased import LeasedPair
 from protected import FAILOVER_S, HOSTS, Keeper, Load, Pair, Refused
+
+# pylint: disable=wrong-import-position
+from lablease import CallError, wait_until  # noqa: E402
+from labpeers import PeerHost, PeerPair  # noqa: E402
+
+HOUR_NS = 3600 * 10**9
 
 
 def refused(call: Callable[[], Any], reason: str) -> None:
     try:
         answer = call()
-    except Refused as refusal:
+    except (Refused, CallError) as refusal:
         expect(re.search(reason, str(refusal)), f"want \"{reason}\": {refusal}")
         return
     raise AssertionError(f"not refused ({reason}): {answer}")
@@ -88,10 +95,10 @@ def a_late_word_proves_nothing() -> None:
     with Pair() as pair:
         load = Load(pair)
         standby, old = pair.standby, pair.primary.host
-        before_ns = time.time_ns() - 3600_000_000_000
+        before_ns = time.time_ns() - HOUR_NS
         refused(lambda: peer_died(standby, old, before_ns), "was made after that")
         refused(lambda: peer_died(standby, old, 0), "none at all")
-        refused(lambda: peer_died(standby, old, time.time_ns() + 3600_000_000_000), "ahead of")
+        refused(lambda: peer_died(standby, old, time.time_ns() + HOUR_NS), "ahead of")
         refused(lambda: peer_died(standby, "../" + old, time.time_ns()), "not a name")
         pair.lab.part(*HOSTS)
         standby.wait("lost")
@@ -130,6 +137,113 @@ def a_hand_over_is_ordered_at_the_primary() -> None:
         refused(lambda: new.ask("HandOver"), "there is no standby")
         pair.renew()
         load.finish()
+
+
+@check
+def with_a_lease_the_vote_is_held_at_once() -> None:
+    """Without the word the standby would ask a quarter of the time-out later."""
+    with LeasedPair(options=("--peer-timeout", "4s")) as pair:
+        load = Load(pair)
+        lver, old, new = pair.lver(), pair.primary, pair.standby
+        fenced_ns = power_off(pair, old.host)
+        new.wait("lost")
+        begun = time.monotonic()
+        expect(peer_died(new, old.host, fenced_ns)["is_dead"], new.log())
+        new.wait("live", timeout_s=FAILOVER_S)
+        say(f"fenced to live: {(time.monotonic() - begun) * 1e3:.0f} ms")
+        expect(new.seen("primary-dead"), f"by proof, and by the vote: {new.log()}")
+        pair.primary = new
+        lease = pair.daemons[new.host].lease(pair.vm.name)
+        expect(lease["lver"] == lver + 1 and lease["owner"] == new.host, lease)
+        load.wait_progress()
+        load.finish()
+
+
+# --- by the daemons ---
+
+def is_primary(vm: dict[str, Any]) -> bool:
+    return bool(vm["role"] == "primary" and vm["supervision"] == "up")
+
+
+def is_protected(vm: dict[str, Any]) -> bool:
+    return is_primary(vm) and bool(vm["protected"])
+
+
+def fenced(at: PeerHost, host: str, time_ns: int) -> dict[str, Any]:
+    return at.call("Fenced", host=host, time_ns=time_ns, text="off by a test")
+
+
+def lose_power(pair: PeerPair, host: str) -> int:
+    pair.lab.kill_host(host, is_silent=True)
+    return time.time_ns()
+
+
+@check
+def the_daemon_tells_whom_it_concerns() -> None:
+    with PeerPair() as pair:
+        one, two = pair.both()
+        pair.define("web")
+        pair.start()
+        pair.wait_up()
+        one.start_vm("web")
+        one.wait_vm("web", is_protected, "protected")
+        now_ns = time.time_ns()
+        refused(lambda: fenced(two, "hostC", now_ns), "no host 'hostC' is known here: hostA")
+        refused(lambda: fenced(two, "hostB", now_ns), "is this host")
+        refused(lambda: fenced(two, "hostA", now_ns + HOUR_NS), "ahead of")
+        refused(lambda: fenced(two, "../etc", now_ns), "not a name")
+        expect(is_protected(one.vm("web")), "nothing has come of these")
+        events = two.events()
+        fenced_ns = lose_power(pair, "hostA")
+        expect(fenced(two, "hostA", fenced_ns)["keepers"] == 1, "its standby is told")
+        event = events.wait("host-fenced")
+        expect((event["host"], event["keepers"]) == ("hostA", 1), event)
+        events.wait("peer-down")  # not only when its silence has lasted
+        two.wait_vm("web", is_primary, "the standby is live")
+
+
+@check
+def what_a_fenced_host_owned_is_taken_over_at_once() -> None:
+    """A VM with a standby, and one without, under leases; the host comes back, and is fenced again."""
+    with PeerPair(has_leases=True) as pair:
+        one, two = pair.both()
+        pair.define("web")
+        pair.define_single("solo")
+        pair.start()
+        pair.wait_up()
+        one.start_vm("web")
+        one.start_vm("solo")
+        one.wait_vm("web", is_protected, "protected")
+        first_ns = lose_power(pair, "hostA")
+        begun = time.monotonic()
+        answer = fenced(two, "hostA", first_ns)
+        expect("taken over" in answer["lease"], answer)
+        two.wait_vm("solo", is_primary, "started where its host is not dead")
+        took_s = time.monotonic() - begun
+        say(f"fenced to started elsewhere: {took_s:.2f} s")
+        dead_ms = next(h["dead_after_ms"] for h in two.call("Hosts")["hosts"]
+                       if h["host"] == "hostA")
+        expect(took_s < dead_ms / 1e3 - 1, f"{took_s} s: no sooner than by the timers, {dead_ms} ms")
+        two.wait_vm("web", is_primary, "the standby is live")
+        it_comes_back(pair, first_ns)
+        fenced(two, "hostA", lose_power(pair, "hostA"))
+        two.wait_vm("web", lambda vm: vm["state"] == "alone", "goes on without its standby")
+
+
+def it_comes_back(pair: PeerPair, fenced_ns: int) -> None:
+    """The word of before proves nothing about who has booted since."""
+    one, two = pair.both()
+    pair.lab.boot_host("hostA")
+    one.forget_boot()
+    one.start()
+    two.wait_vm("web", is_protected, "hostA stands by", timeout_s=90)
+    wait_until(one.is_member, "hostA has joined anew", 60)
+    answer = fenced(two, "hostA", fenced_ns)
+    expect("after that" in answer["lease"], answer)
+    expect(is_protected(two.wait_vm("web", is_protected, "still protected")), "hostA lives")
+    alive = [h["life"] for h in two.call("Hosts")["hosts"] if h["host"] == "hostA"]
+    expect(alive == ["alive"], alive)
+    expect(two.vm("solo")["role"] == "primary" and one.vm("solo")["role"] != "primary", "once")
 
 
 if __name__ == "__main__":
