@@ -2,6 +2,7 @@
 /* The table of commands. docs/man/holdfast.1 says more about each, and in this order. */
 #include <string.h>
 
+#include "cli/check-cluster.h"
 #include "cli/completion.h"
 #include "cli/config-check.h"
 #include "cli/exam.h"
@@ -139,6 +140,13 @@ static const struct hf_verb verbs[] = {
 	  .words_max = -1,
 	  .timeout_ns = 60 * S,
 	  .run = hf_config_check },
+	{ .name = "check-cluster",
+	  .arguments = "[--cib FILE] [--vms DIR] [--json] [--strict] [--timeout TIME]\n"
+		       "       [--run-dir DIR]",
+	  .help = "find the usual mistakes in Pacemaker's configuration of this host's VMs",
+	  .words = HF_VERB_NO_WORDS,
+	  .raw_options = "--cib --vms --json --strict --timeout --run-dir",
+	  .run_raw = hf_check_cluster_command },
 	{ .name = "save",
 	  .arguments = "NAME [--run-dir DIR]",
 	  .help = "put a VM's state into files and end it; `holdfast start` resumes it from there",

@@ -12,6 +12,7 @@ struct hf_finding {
 	enum hf_found severity;
 	const char *code; /* static: "monitor-missing" */
 	char where[128]; /* id of the element, path of the file, or name of the host */
+	char resource[128]; /* id of the primitive; "" */
 	char vm[64]; /* "": it concerns all */
 	char what[448];
 	char crm[256], pcs[256]; /* commands; "": no command does it */

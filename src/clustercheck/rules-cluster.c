@@ -14,13 +14,13 @@ static const char *const fabric_agents[] = { "fence_scsi",           "fence_mpat
 					     "fence_cisco_mds",      "fence_ifmib",
 					     "fence_heuristics_ping" };
 
-static struct hf_finding *tell(const struct hf_check *c, enum hf_found severity, const char *code,
-			       const char *where, const char *what)
+static struct hf_finding *tell(const struct hf_clustercheck *c, enum hf_found severity,
+			       const char *code, const char *where, const char *what)
 {
 	return hf_findings_add(c->found, severity, code, where, "%s", what);
 }
 
-static const char *property(const struct hf_check *c, const char *name, const char **ret_id)
+static const char *property(const struct hf_clustercheck *c, const char *name, const char **ret_id)
 {
 	struct hf_cib_value v = hf_cib_property(c->cib, name);
 
@@ -34,12 +34,13 @@ static void set_property(struct hf_finding *f, const char *name, const char *val
 	hf_finding_pcs(f, "pcs property set %s=%s", name, value);
 }
 
-static const char *param(const struct hf_check *c, const struct hf_cib_rsc *r, const char *name)
+static const char *param(const struct hf_clustercheck *c, const struct hf_cib_rsc *r,
+			 const char *name)
 {
 	return hf_cib_rsc_value(c->cib, r, HF_CIB_PARAMS, name).text;
 }
 
-static bool is_in_use(const struct hf_check *c, const struct hf_cib_rsc *fence)
+static bool is_in_use(const struct hf_clustercheck *c, const struct hf_cib_rsc *fence)
 {
 	const char *role = hf_cib_rsc_value(c->cib, fence, HF_CIB_META, "target-role").text;
 
@@ -48,7 +49,7 @@ static bool is_in_use(const struct hf_check *c, const struct hf_cib_rsc *fence)
 
 /* ---- is a lost node made sure of? ---- */
 
-static bool is_fencing_by_watchdog(const struct hf_check *c)
+static bool is_fencing_by_watchdog(const struct hf_clustercheck *c)
 {
 	const char *id, *timeout = property(c, "stonith-watchdog-timeout", &id);
 	uint64_t ms;
@@ -75,7 +76,8 @@ static bool has_word(const char *list, const char *word, const char *separators)
 }
 
 /* As far as the configuration tells: a device that says itself whom it fences may fence anybody. */
-static bool may_fence(const struct hf_check *c, const struct hf_cib_rsc *fence, const char *node)
+static bool may_fence(const struct hf_clustercheck *c, const struct hf_cib_rsc *fence,
+		      const char *node)
 {
 	const char *list = param(c, fence, "pcmk_host_list");
 	const char *map = param(c, fence, "pcmk_host_map");
@@ -88,7 +90,7 @@ static bool may_fence(const struct hf_check *c, const struct hf_cib_rsc *fence, 
 	return has_word(list, node, " ,;\t") || has_word(map, node, " ;:=\t");
 }
 
-static void check_covered(const struct hf_check *c, const char *node)
+static void check_covered(const struct hf_clustercheck *c, const char *node)
 {
 	struct hf_finding *f;
 
@@ -103,7 +105,7 @@ static void check_covered(const struct hf_check *c, const char *node)
 	hf_finding_mend(f, "add a device for it, or add it to a device's pcmk_host_list");
 }
 
-static void check_fabric(const struct hf_check *c, const struct hf_cib_rsc *fence)
+static void check_fabric(const struct hf_clustercheck *c, const struct hf_cib_rsc *fence)
 {
 	const char *type = hf_cib_rsc_type(fence);
 	struct hf_finding *f;
@@ -124,7 +126,7 @@ static void check_fabric(const struct hf_check *c, const struct hf_cib_rsc *fenc
 	}
 }
 
-static void check_devices(const struct hf_check *c)
+static void check_devices(const struct hf_clustercheck *c)
 {
 	const char *node;
 	size_t n_in_use = 0;
@@ -148,11 +150,11 @@ static void check_devices(const struct hf_check *c)
 	hf_finding_pcs(f, "pcs stonith create fence-NODE AGENT pcmk_host_list=NODE ...");
 }
 
-static const struct hf_definition *without_lease(const struct hf_check *c)
+static const struct hf_definition *without_lease(const struct hf_clustercheck *c)
 {
 	for (size_t i = 0; i < c->n_vms; i++) {
 		const struct hf_definition *d =
-			hf_check_find_definition(c, hf_check_vm_name(c, &c->vms[i]));
+			hf_clustercheck_find_definition(c, hf_clustercheck_vm_name(c, &c->vms[i]));
 
 		if (d && d->has_no_lease)
 			return d;
@@ -160,7 +162,7 @@ static const struct hf_definition *without_lease(const struct hf_check *c)
 	return NULL;
 }
 
-static void check_stonith(const struct hf_check *c)
+static void check_stonith(const struct hf_clustercheck *c)
 {
 	const char *id, *enabled = property(c, "stonith-enabled", &id);
 	const struct hf_definition *open;
@@ -183,7 +185,7 @@ static void check_stonith(const struct hf_check *c)
 	hf_finding_mend(f, "and a fence device for each node");
 }
 
-static void check_startup(const struct hf_check *c)
+static void check_startup(const struct hf_clustercheck *c)
 {
 	const char *id, *fencing = property(c, "startup-fencing", &id);
 
@@ -196,7 +198,7 @@ static void check_startup(const struct hf_check *c)
 
 /* ---- two nodes ---- */
 
-static bool has_delay(const struct hf_check *c)
+static bool has_delay(const struct hf_clustercheck *c)
 {
 	for (size_t i = 0; i < c->n_fences; i++)
 		if (is_in_use(c, &c->fences[i]) && (param(c, &c->fences[i], "pcmk_delay_base") ||
@@ -205,7 +207,7 @@ static bool has_delay(const struct hf_check *c)
 	return false;
 }
 
-static bool has_priority(const struct hf_check *c)
+static bool has_priority(const struct hf_clustercheck *c)
 {
 	for (size_t i = 0; i < c->n_vms; i++) {
 		const char *p = hf_cib_rsc_value(c->cib, &c->vms[i], HF_CIB_META, "priority").text;
@@ -216,7 +218,7 @@ static bool has_priority(const struct hf_check *c)
 	return false;
 }
 
-static void check_race(const struct hf_check *c)
+static void check_race(const struct hf_clustercheck *c)
 {
 	const char *id, *delay = property(c, "priority-fencing-delay", &id);
 	struct hf_finding *f;
@@ -246,7 +248,7 @@ static void check_race(const struct hf_check *c)
 
 /* ---- quorum ---- */
 
-static void check_quorum(const struct hf_check *c)
+static void check_quorum(const struct hf_clustercheck *c)
 {
 	const char *id, *policy = property(c, "no-quorum-policy", &id);
 	struct hf_finding *f;
@@ -259,7 +261,7 @@ static void check_quorum(const struct hf_check *c)
 	set_property(f, "no-quorum-policy", "stop");
 }
 
-static void check_maintenance(const struct hf_check *c)
+static void check_maintenance(const struct hf_clustercheck *c)
 {
 	const char *id, *is = property(c, "maintenance-mode", &id);
 
@@ -269,7 +271,7 @@ static void check_maintenance(const struct hf_check *c)
 			     "maintenance-mode", "false");
 }
 
-void hf_check_cluster(const struct hf_check *c)
+void hf_clustercheck_cluster(const struct hf_clustercheck *c)
 {
 	check_stonith(c);
 	check_startup(c);
@@ -278,7 +280,7 @@ void hf_check_cluster(const struct hf_check *c)
 	check_maintenance(c);
 }
 
-void hf_check_corosync(const struct hf_check *c)
+void hf_clustercheck_corosync(const struct hf_clustercheck *c)
 {
 	static const char *const file = "corosync.conf";
 	const struct hf_corosync *q = c->corosync;
@@ -309,9 +311,9 @@ void hf_check_corosync(const struct hf_check *c)
 	}
 }
 
-void hf_check_daemon(const struct hf_check *c)
+void hf_clustercheck_daemon(const struct hf_clustercheck *c)
 {
-	const struct hf_check_host *h = c->host;
+	const struct hf_clustercheck_host *h = c->host;
 	struct hf_finding *f;
 
 	if (!h)

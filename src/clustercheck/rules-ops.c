@@ -17,7 +17,7 @@
 #define MS 1000000
 
 struct ops {
-	const struct hf_check *c;
+	const struct hf_clustercheck *c;
 	const struct hf_cib_rsc *r;
 	struct hf_cib_op v[HF_CIB_OPS_MAX];
 	size_t n;
@@ -76,20 +76,20 @@ static void check_on_fail(const struct ops *o, const struct hf_cib_op *op)
 	if (word && strcasecmp(word, "restart") == 0)
 		return;
 	if (!word)
-		f = hf_check_tell(
+		f = hf_clustercheck_tell(
 			o->c, o->r, HF_FOUND_NOTE, "monitor-on-fail-missing", op->id,
 			"this monitor does not say on-fail: Pacemaker's default is restart");
 	else if (strcasecmp(word, "ignore") == 0 || strcasecmp(word, "nothing") == 0 ||
 		 strcasecmp(word, "block") == 0)
-		f = hf_check_tell(o->c, o->r, HF_FOUND_ERROR, "monitor-on-fail", op->id,
-				  "on-fail=%s: a VM that fails is not recovered", word);
+		f = hf_clustercheck_tell(o->c, o->r, HF_FOUND_ERROR, "monitor-on-fail", op->id,
+					 "on-fail=%s: a VM that fails is not recovered", word);
 	else if (strcasecmp(word, "fence") == 0)
-		f = hf_check_tell(
+		f = hf_clustercheck_tell(
 			o->c, o->r, HF_FOUND_WARNING, "monitor-on-fail", op->id,
 			"on-fail=fence: the failure of one VM takes its node down, with all "
 			"others and with the frozen instance");
 	else
-		f = hf_check_tell(
+		f = hf_clustercheck_tell(
 			o->c, o->r, HF_FOUND_WARNING, "monitor-on-fail", op->id,
 			"on-fail=%.20s: a VM that fails is not simply ended here and started "
 			"elsewhere",
@@ -105,25 +105,26 @@ static void check_timeout(const struct ops *o, const struct hf_cib_op *op)
 	if (ms >= MONITOR_MS)
 		return;
 	change_op(o,
-		  hf_check_tell(o->c, o->r, HF_FOUND_WARNING, "monitor-timeout", op->id,
-				"a timeout of %" PRIu64
-				" ms: on a busy node a healthy VM's monitor may "
-				"take longer, and the VM is ended for it",
-				ms),
+		  hf_clustercheck_tell(o->c, o->r, HF_FOUND_WARNING, "monitor-timeout", op->id,
+				       "a timeout of %" PRIu64
+				       " ms: on a busy node a healthy VM's monitor may "
+				       "take longer, and the VM is ended for it",
+				       ms),
 		  op, "timeout", "20s");
 }
 
 static void check_monitor(const struct ops *o, const struct hf_cib_op *op)
 {
 	if (!op->interval_ms)
-		change_op(o,
-			  hf_check_tell(o->c, o->r, HF_FOUND_ERROR, "monitor-interval", op->id,
-					"this monitor has no interval: it is never repeated"),
-			  op, "interval", "10s");
+		change_op(
+			o,
+			hf_clustercheck_tell(o->c, o->r, HF_FOUND_ERROR, "monitor-interval", op->id,
+					     "this monitor has no interval: it is never repeated"),
+			op, "interval", "10s");
 	if (!op->is_enabled)
 		change_op(o,
-			  hf_check_tell(o->c, o->r, HF_FOUND_ERROR, "monitor-disabled", op->id,
-					"this monitor is not enabled"),
+			  hf_clustercheck_tell(o->c, o->r, HF_FOUND_ERROR, "monitor-disabled",
+					       op->id, "this monitor is not enabled"),
 			  op, "enabled", "true");
 	check_on_fail(o, op);
 	check_timeout(o, op);
@@ -138,9 +139,10 @@ static void check_plain_monitor(const struct ops *o)
 		return;
 	}
 	add_op(o,
-	       hf_check_tell(o->c, o->r, HF_FOUND_ERROR, "monitor-missing", NULL,
-			     "there is no monitor operation: what holdfast cannot announce, as the "
-			     "end of its daemon and keeper at once, is never noticed"),
+	       hf_clustercheck_tell(
+		       o->c, o->r, HF_FOUND_ERROR, "monitor-missing", NULL,
+		       "there is no monitor operation: what holdfast cannot announce, as the "
+		       "end of its daemon and keeper at once, is never noticed"),
 	       "monitor interval=10s timeout=20s on-fail=restart");
 }
 
@@ -157,10 +159,11 @@ static const struct hf_cib_op *check_role(const struct ops *o, const char *role,
 	(void)snprintf(text, sizeof(text),
 		       "monitor interval=%s timeout=20s role=%s on-fail=restart", interval, role);
 	add_op(o,
-	       hf_check_tell(o->c, o->r, HF_FOUND_ERROR, "monitor-role", NULL,
-			     "there is no monitor operation of the role %s: instances in that role "
-			     "are never looked at",
-			     role),
+	       hf_clustercheck_tell(
+		       o->c, o->r, HF_FOUND_ERROR, "monitor-role", NULL,
+		       "there is no monitor operation of the role %s: instances in that role "
+		       "are never looked at",
+		       role),
 	       text);
 	return NULL;
 }
@@ -173,12 +176,12 @@ static void check_promotable_monitors(const struct ops *o)
 	if (!promoted || !unpromoted || !promoted->interval_ms ||
 	    promoted->interval_ms != unpromoted->interval_ms)
 		return;
-	change_op(
-		o,
-		hf_check_tell(o->c, o->r, HF_FOUND_ERROR, "monitor-same-interval", unpromoted->id,
-			      "the monitors of both roles have the same interval: Pacemaker takes "
-			      "them for one, and looks at one role only"),
-		unpromoted, "interval", "11s");
+	change_op(o,
+		  hf_clustercheck_tell(
+			  o->c, o->r, HF_FOUND_ERROR, "monitor-same-interval", unpromoted->id,
+			  "the monitors of both roles have the same interval: Pacemaker takes "
+			  "them for one, and looks at one role only"),
+		  unpromoted, "interval", "11s");
 }
 
 /* ---- time for what has to be done ---- */
@@ -232,7 +235,7 @@ static void check_end(const struct ops *o, const char *name)
 
 	is = timeout_of(o, name, &where);
 	if (wanted && is < wanted + STOP_MARGIN_MS) {
-		f = hf_check_tell(
+		f = hf_clustercheck_tell(
 			o->c, o->r, HF_FOUND_WARNING, "stop-timeout", where,
 			"%s has %" PRIu64 " s, which is less than shutdown_timeout (%" PRIu64
 			" s) and %u s for a forced end: the guest gets less time than it is "
@@ -240,11 +243,11 @@ static void check_end(const struct ops *o, const char *name)
 			name, is / 1000, wanted / 1000, STOP_MARGIN_MS / 1000);
 		set_timeout(o, f, name, wanted + STOP_MARGIN_MS);
 	} else if (!wanted && is < STOP_MS) {
-		f = hf_check_tell(o->c, o->r, HF_FOUND_WARNING, "stop-timeout", where,
-				  "%s has %" PRIu64
-				  " s: few guests shut down in that time, and are "
-				  "ended by force",
-				  name, is / 1000);
+		f = hf_clustercheck_tell(o->c, o->r, HF_FOUND_WARNING, "stop-timeout", where,
+					 "%s has %" PRIu64
+					 " s: few guests shut down in that time, and are "
+					 "ended by force",
+					 name, is / 1000);
 		set_timeout(o, f, name, 90000);
 	}
 }
@@ -257,43 +260,53 @@ static void check_stop_on_fail(const struct ops *o)
 	if (!op || !op->on_fail || strcasecmp(op->on_fail, "fence") == 0)
 		return;
 	if (strcasecmp(op->on_fail, "ignore") == 0 || strcasecmp(op->on_fail, "nothing") == 0)
-		f = hf_check_tell(
+		f = hf_clustercheck_tell(
 			o->c, o->r, HF_FOUND_ERROR, "stop-on-fail", op->id,
 			"on-fail=%s of stop: a VM that could not be ended counts as ended, and "
 			"is started elsewhere",
 			op->on_fail);
 	else
-		f = hf_check_tell(
+		f = hf_clustercheck_tell(
 			o->c, o->r, HF_FOUND_WARNING, "stop-on-fail", op->id,
 			"on-fail=%.20s of stop: a VM that cannot be ended is not recovered",
 			op->on_fail);
 	change_op(o, f, op, "on-fail", "fence");
 }
 
+/* After which a start has come to an end, one way or the other. A fenced host's leases are free at once. */
+static uint64_t least_start_ms(const struct hf_clustercheck *c)
+{
+	const char *enabled = hf_cib_property(c->cib, "stonith-enabled").text;
+	bool is_proven = !c->host ||
+			 (!c->host->is_fencing_ignored && (!enabled || hf_cib_is_true(enabled)));
+
+	if (is_proven || c->host->dead_after_ms + START_MARGIN_MS < START_MS)
+		return START_MS;
+	return c->host->dead_after_ms + START_MARGIN_MS;
+}
+
 static void check_start(const struct ops *o)
 {
-	const struct hf_check_host *h = o->c->host;
-	uint64_t least = START_MS, is;
+	const struct hf_clustercheck_host *h = o->c->host;
+	uint64_t least = least_start_ms(o->c), is;
 	const char *where;
 	struct hf_finding *f;
 
-	if (h && h->dead_after_ms + START_MARGIN_MS > least)
-		least = h->dead_after_ms + START_MARGIN_MS;
 	is = timeout_of(o, "start", &where);
 	if (is >= least)
 		return;
 	if (least > START_MS)
-		f = hf_check_tell(
+		f = hf_clustercheck_tell(
 			o->c, o->r, HF_FOUND_WARNING, "start-timeout", where,
-			"start has %" PRIu64 " s; the lease of a host that was lost without "
-			"being fenced is free after %" PRIu64 " s: a start would fail before",
+			"start has %" PRIu64 " s; a lost host's lease is free after %" PRIu64
+			" s, since fencing counts for nothing here: a start would fail before",
 			is / 1000, h->dead_after_ms / 1000);
 	else
-		f = hf_check_tell(o->c, o->r, HF_FOUND_WARNING, "start-timeout", where,
-				  "start has %" PRIu64
-				  " s: it may have to wait for a lease, or for a "
-				  "disk of another host",
-				  is / 1000);
+		f = hf_clustercheck_tell(o->c, o->r, HF_FOUND_WARNING, "start-timeout", where,
+					 "start has %" PRIu64
+					 " s: it may have to wait for a lease, or for a "
+					 "disk of another host",
+					 is / 1000);
 	set_timeout(o, f, "start", least > 90000 ? least : 90000);
 }
 
@@ -304,15 +317,15 @@ static void check_promote(const struct ops *o)
 
 	if (is < PROMOTE_MS)
 		set_timeout(o,
-			    hf_check_tell(o->c, o->r, HF_FOUND_WARNING, "promote-timeout", where,
-					  "promote has %" PRIu64
-					  " s: it may have to wait for the vote "
-					  "of a lost primary",
-					  is / 1000),
+			    hf_clustercheck_tell(
+				    o->c, o->r, HF_FOUND_WARNING, "promote-timeout", where,
+				    "promote has %" PRIu64 " s: it may have to wait for the vote "
+				    "of a lost primary",
+				    is / 1000),
 			    "promote", 60000);
 }
 
-void hf_check_ops(const struct hf_check *c, const struct hf_cib_rsc *r)
+void hf_clustercheck_ops(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct ops o = { .c = c, .r = r };
 

@@ -37,7 +37,7 @@ static const struct param *find_param(const char *name)
 }
 
 struct looking {
-	const struct hf_check *c;
+	const struct hf_clustercheck *c;
 	const struct hf_cib_rsc *r;
 };
 
@@ -48,8 +48,9 @@ static void check_known(void *data, struct hf_cib_value v)
 
 	if (find_param(v.text))
 		return;
-	f = hf_check_tell(l->c, l->r, HF_FOUND_WARNING, "param-unknown", v.id,
-			  "ocf:holdfast:vm has no parameter '%.60s': it does nothing", v.text);
+	f = hf_clustercheck_tell(l->c, l->r, HF_FOUND_WARNING, "param-unknown", v.id,
+				 "ocf:holdfast:vm has no parameter '%.60s': it does nothing",
+				 v.text);
 	hf_finding_crm(f, "crm resource param %s delete %.60s", l->r->id, v.text);
 	hf_finding_pcs(f, "pcs resource update %s %.60s=", l->r->id, v.text);
 }
@@ -62,16 +63,18 @@ static bool is_word(const struct param *p, const char *text)
 	return !p->words[0];
 }
 
-static void check_word(const struct hf_check *c, const struct hf_cib_rsc *r, const struct param *p)
+static void check_word(const struct hf_clustercheck *c, const struct hf_cib_rsc *r,
+		       const struct param *p)
 {
 	struct hf_cib_value v = hf_cib_rsc_value(c->cib, r, HF_CIB_PARAMS, p->name);
 	struct hf_finding *f;
 
 	if (!v.text || is_word(p, v.text))
 		return;
-	f = hf_check_tell(c, r, HF_FOUND_ERROR, "param-value", v.id,
-			  "%s=%.60s: it is one of %s, %s%s%s", p->name, v.text, p->words[0],
-			  p->words[1], p->words[2] ? ", " : "", p->words[2] ? p->words[2] : "");
+	f = hf_clustercheck_tell(c, r, HF_FOUND_ERROR, "param-value", v.id,
+				 "%s=%.60s: it is one of %s, %s%s%s", p->name, v.text, p->words[0],
+				 p->words[1], p->words[2] ? ", " : "",
+				 p->words[2] ? p->words[2] : "");
 	hf_finding_crm(f, "crm resource param %s set %s %s", r->id, p->name, p->words[0]);
 	hf_finding_pcs(f, "pcs resource update %s %s=%s", r->id, p->name, p->words[0]);
 }
@@ -86,37 +89,38 @@ static bool is_time(const char *text)
 	       hf_parse_duration_ns(text, &ns, &err) == 0;
 }
 
-static void check_shutdown(const struct hf_check *c, const struct hf_cib_rsc *r)
+static void check_shutdown(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct hf_cib_value v = hf_cib_rsc_value(c->cib, r, HF_CIB_PARAMS, "shutdown_timeout");
 	struct hf_finding *f;
 
 	if (!v.text || !v.text[0] || is_time(v.text))
 		return;
-	f = hf_check_tell(c, r, HF_FOUND_ERROR, "param-value", v.id,
-			  "shutdown_timeout=%.60s is no time: as 60s or 2min", v.text);
+	f = hf_clustercheck_tell(c, r, HF_FOUND_ERROR, "param-value", v.id,
+				 "shutdown_timeout=%.60s is no time: as 60s or 2min", v.text);
 	hf_finding_crm(f, "crm resource param %s set shutdown_timeout 60s", r->id);
 	hf_finding_pcs(f, "pcs resource update %s shutdown_timeout=60s", r->id);
 }
 
-static void check_twice(const struct hf_check *c, const struct hf_cib_rsc *r, const char *vm)
+static void check_twice(const struct hf_clustercheck *c, const struct hf_cib_rsc *r, const char *vm)
 {
 	struct hf_finding *f;
 
 	for (const struct hf_cib_rsc *o = c->vms; o < r; o++) {
-		if (strcmp(hf_check_vm_name(c, o), vm) != 0)
+		if (strcmp(hf_clustercheck_vm_name(c, o), vm) != 0)
 			continue;
-		f = hf_check_tell(c, r, HF_FOUND_ERROR, "vm-twice", NULL,
-				  "the VM %s is another resource's, too: %s; each ends what the "
-				  "other one starts",
-				  vm, o->id);
+		f = hf_clustercheck_tell(
+			c, r, HF_FOUND_ERROR, "vm-twice", NULL,
+			"the VM %s is another resource's, too: %s; each ends what the "
+			"other one starts",
+			vm, o->id);
 		hf_finding_crm(f, "crm configure delete %s", r->id);
 		hf_finding_pcs(f, "pcs resource delete %s", r->id);
 		return;
 	}
 }
 
-static void check_name(const struct hf_check *c, const struct hf_cib_rsc *r)
+static void check_name(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct hf_cib_value v = hf_cib_rsc_value(c->cib, r, HF_CIB_PARAMS, "vm");
 	struct hf_finding *f;
@@ -126,16 +130,16 @@ static void check_name(const struct hf_check *c, const struct hf_cib_rsc *r)
 		return;
 	}
 	if (v.text)
-		f = hf_check_tell(c, r, HF_FOUND_ERROR, "vm-name", v.id,
-				  "vm=%.60s cannot be the name of a VM", v.text);
+		f = hf_clustercheck_tell(c, r, HF_FOUND_ERROR, "vm-name", v.id,
+					 "vm=%.60s cannot be the name of a VM", v.text);
 	else
-		f = hf_check_tell(c, r, HF_FOUND_ERROR, "vm-missing", NULL,
-				  "the parameter vm is missing: which VM is it?");
+		f = hf_clustercheck_tell(c, r, HF_FOUND_ERROR, "vm-missing", NULL,
+					 "the parameter vm is missing: which VM is it?");
 	hf_finding_crm(f, "crm resource param %s set vm NAME", r->id);
 	hf_finding_pcs(f, "pcs resource update %s vm=NAME", r->id);
 }
 
-void hf_check_params(const struct hf_check *c, const struct hf_cib_rsc *r)
+void hf_clustercheck_params(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct looking l = { c, r };
 
@@ -155,7 +159,7 @@ static void set_meta(struct hf_finding *f, const char *id, const char *name, con
 	hf_finding_pcs(f, "pcs resource meta %s %s=%s", id, name, value);
 }
 
-static void check_threshold(const struct hf_check *c, const struct hf_cib_rsc *r)
+static void check_threshold(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct hf_cib_value v = hf_cib_rsc_value(c->cib, r, HF_CIB_META, "migration-threshold");
 	struct hf_finding *f;
@@ -163,20 +167,20 @@ static void check_threshold(const struct hf_check *c, const struct hf_cib_rsc *r
 	if (hf_cib_score(v.text) == 1)
 		return;
 	if (v.text && hf_cib_score(v.text) > 1 && hf_cib_score(v.text) < HF_CIB_INFINITY)
-		f = hf_check_tell(
+		f = hf_clustercheck_tell(
 			c, r, HF_FOUND_NOTE, "threshold-high", v.id,
 			"migration-threshold=%.20s: a VM that fails is first tried again on "
 			"the same node, which a frozen instance may refuse",
 			v.text);
 	else
-		f = hf_check_tell(
+		f = hf_clustercheck_tell(
 			c, r, HF_FOUND_WARNING, "threshold-missing", v.id,
 			"there is no migration-threshold: after a failure the VM is tried "
 			"again on the same node first, where its frozen instance is");
 	set_meta(f, r->id, "migration-threshold", "1");
 }
 
-static void check_failure_timeout(const struct hf_check *c, const struct hf_cib_rsc *r)
+static void check_failure_timeout(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct hf_cib_value v = hf_cib_rsc_value(c->cib, r, HF_CIB_META, "failure-timeout");
 	struct hf_finding *f;
@@ -184,7 +188,7 @@ static void check_failure_timeout(const struct hf_check *c, const struct hf_cib_
 
 	if (!v.text || hf_cib_time_ms(v.text, &ms) < 0 || !ms)
 		return;
-	f = hf_check_tell(
+	f = hf_clustercheck_tell(
 		c, r, HF_FOUND_WARNING, "failure-timeout", v.id,
 		"failure-timeout=%.20s: the node counts as good again after that time, also "
 		"while it keeps the frozen instance; holdfast clears the failure by itself "
@@ -194,14 +198,14 @@ static void check_failure_timeout(const struct hf_check *c, const struct hf_cib_
 	hf_finding_pcs(f, "pcs resource meta %s failure-timeout=", r->id);
 }
 
-static void check_migrate(const struct hf_check *c, const struct hf_cib_rsc *r)
+static void check_migrate(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct hf_cib_value v = hf_cib_rsc_value(c->cib, r, HF_CIB_META, "allow-migrate");
 	struct hf_finding *f;
 
 	if (!hf_cib_is_true(v.text))
 		return;
-	f = hf_check_tell(
+	f = hf_clustercheck_tell(
 		c, r, HF_FOUND_WARNING, "allow-migrate", v.id,
 		"allow-migrate=true: ocf:holdfast:vm has no migration actions; a protected "
 		"VM moves by being promoted elsewhere");
@@ -209,44 +213,44 @@ static void check_migrate(const struct hf_check *c, const struct hf_cib_rsc *r)
 	hf_finding_pcs(f, "pcs resource meta %s allow-migrate=", r->id);
 }
 
-static void check_stickiness(const struct hf_check *c, const struct hf_cib_rsc *r)
+static void check_stickiness(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct hf_cib_value v = hf_cib_rsc_value(c->cib, r, HF_CIB_META, "resource-stickiness");
 
 	if (r->shape != HF_CIB_PLAIN || hf_cib_score(v.text) > 0)
 		return;
-	set_meta(hf_check_tell(
+	set_meta(hf_clustercheck_tell(
 			 c, r, HF_FOUND_WARNING, "stickiness", v.id,
 			 "there is no resource-stickiness: when a node comes back, VMs are shut "
 			 "down to be started there"),
 		 r->id, "resource-stickiness", "100");
 }
 
-static void check_requires(const struct hf_check *c, const struct hf_cib_rsc *r)
+static void check_requires(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct hf_cib_value v = hf_cib_rsc_value(c->cib, r, HF_CIB_META, "requires");
 	struct hf_finding *f;
 
 	if (!v.text || strcasecmp(v.text, "fencing") == 0 || strcasecmp(v.text, "unfencing") == 0)
 		return;
-	f = hf_check_tell(
+	f = hf_clustercheck_tell(
 		c, r, HF_FOUND_ERROR, "requires", v.id,
 		"requires=%.20s: the VM is started elsewhere before its lost node is fenced",
 		v.text);
 	set_meta(f, r->id, "requires", "fencing");
 }
 
-static void check_managed(const struct hf_check *c, const struct hf_cib_rsc *r)
+static void check_managed(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct hf_cib_value v = hf_cib_rsc_value(c->cib, r, HF_CIB_META, "is-managed");
 
 	if (v.text && !hf_cib_is_true(v.text))
-		set_meta(hf_check_tell(c, r, HF_FOUND_NOTE, "unmanaged", v.id,
-				       "is-managed=%.20s: it is not recovered", v.text),
+		set_meta(hf_clustercheck_tell(c, r, HF_FOUND_NOTE, "unmanaged", v.id,
+					      "is-managed=%.20s: it is not recovered", v.text),
 			 r->id, "is-managed", "true");
 }
 
-void hf_check_meta(const struct hf_check *c, const struct hf_cib_rsc *r)
+void hf_clustercheck_meta(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	check_threshold(c, r);
 	check_failure_timeout(c, r);

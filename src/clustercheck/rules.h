@@ -14,7 +14,7 @@
 #include "clustercheck/findings.h"
 
 /* What the daemon of this host says. */
-struct hf_check_host {
+struct hf_clustercheck_host {
 	const char *name; /* of the host, as holdfastd calls it; NULL: not known */
 	const char *daemon; /* "answers", "silent", "dead", "absent", "forbidden" */
 	uint64_t dead_after_ms; /* a silent host's leases are free after that; 0: no leases */
@@ -24,7 +24,7 @@ struct hf_check_host {
 	size_t n_differing;
 };
 
-struct hf_check {
+struct hf_clustercheck {
 	const struct hf_cib *cib;
 	struct hf_cib_rsc *vms; /* of ocf:holdfast:vm */
 	size_t n_vms;
@@ -35,33 +35,37 @@ struct hf_check {
 	size_t n_definitions;
 	const char *vms_dir; /* their folder, for messages */
 	const struct hf_corosync *corosync; /* NULL: not to be read */
-	const struct hf_check_host *host; /* NULL: another cluster's configuration, or not asked */
+	const struct hf_clustercheck_host
+		*host; /* NULL: another cluster's configuration, or not asked */
 	struct hf_findings *found;
 };
 
 /* Finds the resources, then all mistakes. The rest of @c is given. 0; -E2BIG; -ENOMEM. */
-int hf_check_run(struct hf_check *c) HF_MUST_CHECK;
-void hf_check_fini(struct hf_check *c);
+int hf_clustercheck_run(struct hf_clustercheck *c) HF_MUST_CHECK;
+void hf_clustercheck_fini(struct hf_clustercheck *c);
 
 /* ---- its parts ---- */
 
-void hf_check_cluster(const struct hf_check *c); /* fencing, quorum */
-void hf_check_corosync(const struct hf_check *c);
-void hf_check_daemon(const struct hf_check *c);
-void hf_check_unused(const struct hf_check *c); /* definitions that no resource names */
+void hf_clustercheck_cluster(const struct hf_clustercheck *c); /* fencing, quorum */
+void hf_clustercheck_corosync(const struct hf_clustercheck *c);
+void hf_clustercheck_daemon(const struct hf_clustercheck *c);
+void hf_clustercheck_unused(
+	const struct hf_clustercheck *c); /* definitions that no resource names */
 
-void hf_check_params(const struct hf_check *c, const struct hf_cib_rsc *r);
-void hf_check_meta(const struct hf_check *c, const struct hf_cib_rsc *r);
-void hf_check_ops(const struct hf_check *c, const struct hf_cib_rsc *r);
-void hf_check_clone(const struct hf_check *c, const struct hf_cib_rsc *r);
-void hf_check_definition(const struct hf_check *c, const struct hf_cib_rsc *r);
+void hf_clustercheck_params(const struct hf_clustercheck *c, const struct hf_cib_rsc *r);
+void hf_clustercheck_meta(const struct hf_clustercheck *c, const struct hf_cib_rsc *r);
+void hf_clustercheck_ops(const struct hf_clustercheck *c, const struct hf_cib_rsc *r);
+void hf_clustercheck_clone(const struct hf_clustercheck *c, const struct hf_cib_rsc *r);
+void hf_clustercheck_definition(const struct hf_clustercheck *c, const struct hf_cib_rsc *r);
 
 /* The parameter vm, "" if there is none. */
-const char *hf_check_vm_name(const struct hf_check *c, const struct hf_cib_rsc *r);
+const char *hf_clustercheck_vm_name(const struct hf_clustercheck *c, const struct hf_cib_rsc *r);
 /* NULL: not there, or not to be looked at. */
-const struct hf_definition *hf_check_find_definition(const struct hf_check *c, const char *vm);
+const struct hf_definition *hf_clustercheck_find_definition(const struct hf_clustercheck *c,
+							    const char *vm);
 
 /* As hf_findings_add(), of a resource; @where NULL: itself. */
-struct hf_finding *hf_check_tell(const struct hf_check *c, const struct hf_cib_rsc *r,
-				 enum hf_found severity, const char *code, const char *where,
-				 const char *format, ...) __attribute__((format(printf, 6, 7)));
+struct hf_finding *hf_clustercheck_tell(const struct hf_clustercheck *c, const struct hf_cib_rsc *r,
+					enum hf_found severity, const char *code, const char *where,
+					const char *format, ...)
+	__attribute__((format(printf, 6, 7)));

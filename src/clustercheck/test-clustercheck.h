@@ -66,7 +66,7 @@ struct look {
 	const char *definition; /* of the VM "web" */
 	const struct hf_definition *other; /* one more */
 	const char *corosync;
-	const struct hf_check_host *host;
+	const struct hf_clustercheck_host *host;
 	bool is_without_web; /* the folder is looked at, but has no "web" */
 };
 
@@ -78,7 +78,9 @@ __attribute__((unused)) static void look(struct look l)
 	struct hf_corosync q;
 	struct hf_cib cib;
 	struct hf_err err = { "" };
-	struct hf_check c = { .cib = &cib, .found = &found, .host = l.host, .vms_dir = "/vms" };
+	struct hf_clustercheck c = {
+		.cib = &cib, .found = &found, .host = l.host, .vms_dir = "/vms"
+	};
 
 	hf_findings_fini(&found);
 	if (hf_cib_parse(l.cib, strlen(l.cib), &cib, &err) < 0)
@@ -93,11 +95,11 @@ __attribute__((unused)) static void look(struct look l)
 		hf_corosync_parse(l.corosync, strlen(l.corosync), &q);
 		c.corosync = &q;
 	}
-	CHECK_EQ(hf_check_run(&c), 0);
+	CHECK_EQ(hf_clustercheck_run(&c), 0);
 	for (size_t i = 0; i < found.n; i++)
 		printf("# %s %s %s: %s\n", hf_found_name(found.v[i].severity), found.v[i].code,
 		       found.v[i].where, found.v[i].what);
-	hf_check_fini(&c);
+	hf_clustercheck_fini(&c);
 	hf_cib_fini(&cib);
 }
 

@@ -116,7 +116,7 @@ TEST(no_time_to_promote_or_demote)
 
 TEST(the_definition_is_not_here)
 {
-	struct hf_check_host host = { .name = "hostC", .daemon = "answers" };
+	struct hf_clustercheck_host host = { .name = "hostC", .daemon = "answers" };
 
 	finds((struct look){ .cib = CIB(GOOD_VM), .is_without_web = true }, ERR,
 	      "definition-missing", "/vms/web.conf");
@@ -233,9 +233,9 @@ TEST(a_standby_that_cannot_be)
 TEST(the_nodes_do_not_define_the_same)
 {
 	const char *const differing[] = { "other", "web" };
-	struct hf_check_host host = { .daemon = "answers",
-				      .differing = differing,
-				      .n_differing = 2 };
+	struct hf_clustercheck_host host = { .daemon = "answers",
+					     .differing = differing,
+					     .n_differing = 2 };
 
 	finds((struct look){ .cib = CIB(GOOD_VM), .definition = DEFINITION_PLAIN, .host = &host },
 	      ERR, "definitions-differ", "web");

@@ -79,7 +79,7 @@ TEST(a_node_that_no_device_fences)
 
 TEST(fencing_that_leaves_the_node_running_is_no_proof)
 {
-	struct hf_check_host host = { .name = "hostA", .daemon = "answers" };
+	struct hf_clustercheck_host host = { .name = "hostA", .daemon = "answers" };
 #define SCSI                                                                                       \
 	CIB_OF(GOOD_PROPS, NODES2,                                                                 \
 	       "<primitive id='scsi' class='stonith' type='fence_scsi'/>" GOOD_VM, "")
@@ -178,7 +178,7 @@ TEST(two_nodes_that_do_not_wait_for_each_other)
 
 TEST(the_daemon_does_not_run)
 {
-	struct hf_check_host host = { .daemon = "absent" };
+	struct hf_clustercheck_host host = { .daemon = "absent" };
 
 	finds((struct look){ .cib = CIB(GOOD_VM), .host = &host }, ERR, "daemon", "holdfastd");
 	host.daemon = "silent";
@@ -190,7 +190,7 @@ TEST(the_daemon_does_not_run)
 
 TEST(the_host_has_another_name_than_the_node)
 {
-	struct hf_check_host host = { .name = "alpha", .daemon = "answers" };
+	struct hf_clustercheck_host host = { .name = "alpha", .daemon = "answers" };
 
 	finds((struct look){ .cib = CIB(GOOD_VM), .host = &host }, ERR, "host-name", "alpha");
 }

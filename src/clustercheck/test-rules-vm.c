@@ -210,9 +210,11 @@ TEST(a_vm_that_could_not_be_ended_counts_as_ended)
 
 TEST(a_start_that_cannot_wait_for_its_lease)
 {
-	struct hf_check_host host = { .daemon = "answers", .dead_after_ms = 140000 };
+	struct hf_clustercheck_host host = { .daemon = "answers", .dead_after_ms = 140000 };
 
 	finds((struct look){ .cib = WITH_OPS(MONITOR STOP) }, WARN, "start-timeout", "vm1");
+	finds_nothing((struct look){ .cib = CIB(GOOD_VM), .host = &host });
+	host.is_fencing_ignored = true;
 	finds((struct look){ .cib = CIB(GOOD_VM), .host = &host }, WARN, "start-timeout", "start");
 	CHECK_CONTAINS(found.v[0].pcs, "timeout=150s");
 }
