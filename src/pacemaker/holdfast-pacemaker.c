@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "pacemaker/herald.h"
@@ -161,10 +161,13 @@ static int set_up(struct bridge *b, struct hf_err *err)
 static int run(struct bridge *b)
 {
 	uint64_t now_ns = hf_now_real_ns();
+	struct utsname node;
 	struct hf_err err = { "" };
 	int r;
 
-	hf_journal_init(&b->journal, "holdfast-pacemaker", "host", "", b->options.log_level);
+	(void)uname(&node);
+	hf_journal_init(&b->journal, "holdfast-pacemaker", "host", node.nodename,
+			b->options.log_level);
 	hf_pcmk_init();
 	b->fenced_ns = now_ns > HISTORY_NS ? now_ns - HISTORY_NS : 0;
 	r = set_up(b, &err);
