@@ -57,6 +57,7 @@ struct hf_ocf_call {
 	bool is_probe;
 	bool is_paused_failure;
 	bool is_ending; /* what holdfastd knows is of no interest */
+	bool is_demoting; /* a standby may stay */
 	bool is_kill_preferred; /* a failed one is killed at a stop, not frozen */
 	enum hf_ocf_when_frozen when_frozen;
 	uint64_t timeout_ns, shutdown_ns; /* the latter 0: as long as there is time */

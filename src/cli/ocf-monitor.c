@@ -7,6 +7,9 @@
 /* Of the deadline, for what comes after the answers. */
 #define MARGIN_NS (200 * HF_OCF_MS)
 
+#define CHANGE_NS (2000 * HF_OCF_MS) /* takes no longer, unless something hangs */
+#define AGAIN_MS 20
+
 static uint64_t until(const struct hf_ocf_call *c)
 {
 	uint64_t share_ns = c->timeout_ns / 8;
@@ -14,12 +17,23 @@ static uint64_t until(const struct hf_ocf_call *c)
 	return c->deadline_ns - (share_ns < MARGIN_NS ? share_ns : MARGIN_NS);
 }
 
+/* Without a keeper that answers: its processes are dying, or it is just becoming one. */
+static bool is_changing(const struct hf_ocf_call *c)
+{
+	return c->view.keeper == HF_OCF_ABSENT && c->view.processes.n;
+}
+
 enum hf_ocf hf_ocf_do_monitor(struct hf_ocf_call *c)
 {
+	uint64_t settled_ns = hf_ocf_soon(c, CHANGE_NS);
 	struct hf_ocf_verdict v;
 	enum hf_ocf rc;
 
 	hf_ocf_view_take(c, until(c));
+	while (is_changing(c) && hf_client_now_ns() < settled_ns && hf_client_now_ns() < until(c)) {
+		hf_ocf_rest(c, AGAIN_MS);
+		hf_ocf_view_take(c, until(c));
+	}
 	rc = hf_ocf_view_judge(c, &v);
 	c->score = v.score;
 	return rc;

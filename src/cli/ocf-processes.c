@@ -19,6 +19,7 @@
 #include "sys/procstat.h"
 
 #define KEEPER "holdfast-keeper" /* 15 letters: all that /proc/PID/comm has room for */
+#define PROGRAM "holdfast"
 #define HOLDER "holdfast-memory" /* keeps the memory of an instance, and can do nothing else */
 #define KTHREADD 2
 #define PROCESSES_MAX 65536
@@ -180,7 +181,12 @@ static bool is_disk_process_of(const struct seen *p, const char *vm)
 	return is_ours && is_plugins;
 }
 
-/* `holdfast-keeper run NAME`, before it has taken its lock. */
+static bool is_keeper(const struct seen *p)
+{
+	return strcmp(p->name, KEEPER) == 0;
+}
+
+/* `holdfast run NAME`, which becomes one, or a keeper that has not taken its lock yet. */
 static bool is_keeper_of(pid_t pid, const char *vm)
 {
 	char text[1024];
@@ -198,7 +204,7 @@ static bool is_keeper_of(pid_t pid, const char *vm)
 static const struct seen *keeper_above(const struct scan *s, const struct seen *p)
 {
 	for (size_t i = 0; i < s->n; i++)
-		if (s->list[i].pid == p->ppid && strcmp(s->list[i].name, KEEPER) == 0)
+		if (s->list[i].pid == p->ppid && is_keeper(&s->list[i]))
 			return &s->list[i];
 	return NULL;
 }
@@ -207,7 +213,7 @@ static bool is_of_vm(const struct scan *s, const struct seen *p)
 {
 	const struct seen *keeper;
 
-	if (strcmp(p->name, KEEPER) == 0)
+	if (is_keeper(p) || strcmp(p->name, PROGRAM) == 0)
 		return p->owner == OWNER_THIS ||
 		       (p->owner == OWNER_NONE && is_keeper_of(p->pid, s->vm));
 	if (strcmp(p->name, HOLDER) == 0)
@@ -237,7 +243,7 @@ static void add(struct hf_ocf_processes *ret, const struct seen *p, bool is_keep
 static void sort_out(struct scan *s, struct hf_ocf_processes *ret)
 {
 	for (size_t i = 0; i < s->n; i++)
-		if (strcmp(s->list[i].name, KEEPER) == 0)
+		if (is_keeper(&s->list[i]))
 			s->list[i].owner = owner_of(s, s->list[i].pid);
 	for (size_t i = 0; i < s->n; i++)
 		if (s->list[i].owner == OWNER_THIS)

@@ -8,8 +8,10 @@
 #include <string.h>
 
 #include "cli/ocf-call.h"
+#include "cli/peek.h"
 #include "cli/rows.h"
 #include "codec/json.h"
+#include "sys/rundir.h"
 
 #define LOOK_NS (5000 * HF_OCF_MS)
 #define ADOPT_NS (500 * HF_OCF_MS)
@@ -71,16 +73,12 @@ static int try_once(struct hf_ocf_call *c)
 	return hf_ocf_order_daemon(c, "Start", is_fresh, false, c->deadline_ns);
 }
 
-/* Refused for good, or only for now? */
-static enum hf_ocf explain(struct hf_ocf_call *c)
+/* Why it was refused. c->view is what has been seen since. */
+static enum hf_ocf explain(struct hf_ocf_call *c, const char *said)
 {
-	char said[sizeof(c->reason)];
-	bool is_held;
+	bool is_held = c->view.vm && strcmp(hf_rows_text(c->view.vm, "supervision"), "held") == 0;
 
-	memcpy(said, c->reason, sizeof(said));
-	hf_ocf_view_take(c, hf_ocf_soon(c, LOOK_NS));
-	is_held = c->view.vm && strcmp(hf_rows_text(c->view.vm, "supervision"), "held") == 0;
-	if (is_held && c->view.frozen_id[0])
+	if (c->view.frozen_id[0] && (is_held || strstr(said, "frozen")))
 		return refuse_frozen(c);
 	if (check_definition(c) != HF_OCF_SUCCESS)
 		return HF_OCF_ERR_INSTALLED;
@@ -90,14 +88,16 @@ static enum hf_ocf explain(struct hf_ocf_call *c)
 enum hf_ocf hf_ocf_carry_out(struct hf_ocf_call *c, enum hf_place_assigned place)
 {
 	uint64_t patience_ns = hf_ocf_soon(c, DAEMON_NS);
+	char said[sizeof(c->reason)];
 	int r;
 
 	for (;;) {
 		r = try_once(c);
+		memcpy(said, c->reason, sizeof(said));
 		if ((r == 0 || r == -EREMOTE) && is_there(c, place))
 			return hf_ocf_say(c, HF_OCF_SUCCESS, "%s", "");
 		if (r == -EREMOTE)
-			return explain(c);
+			return explain(c, said);
 		if (r != 0 && (r != -ESRCH && r != -ECONNRESET && r != -ECONNREFUSED))
 			return HF_OCF_ERR_GENERIC;
 		if (r != 0 && hf_client_now_ns() >= patience_ns)
@@ -119,18 +119,39 @@ static enum hf_ocf adopt(struct hf_ocf_call *c, enum hf_place_assigned place)
 	return hf_ocf_say(c, HF_OCF_SUCCESS, "%s", "");
 }
 
+/* One that hangs: another node may be the better place. */
+static bool wait_for_daemon(struct hf_ocf_call *c)
+{
+	uint64_t until_ns = hf_ocf_soon(c, DAEMON_NS);
+
+	while (c->view.daemon == HF_OCF_SILENT && hf_client_now_ns() < until_ns) {
+		hf_ocf_rest(c, AGAIN_MS);
+		hf_ocf_view_take(c, hf_ocf_soon(c, LOOK_NS));
+	}
+	return c->view.daemon != HF_OCF_SILENT;
+}
+
+static enum hf_ocf blame_daemon(struct hf_ocf_call *c)
+{
+	struct hf_peek p;
+
+	hf_peek_at(c->run_dir, HF_RUNDIR_HOST, &p);
+	return hf_ocf_say(c, HF_OCF_ERR_GENERIC, "holdfastd does not answer: %s", p.text);
+}
+
 static enum hf_ocf begin(struct hf_ocf_call *c, enum hf_place_assigned place)
 {
 	enum hf_ocf rc = check_definition(c);
 
 	if (rc != HF_OCF_SUCCESS)
 		return rc;
+	if (!wait_for_daemon(c))
+		return blame_daemon(c);
 	if (place == HF_ASSIGNED_RUN && c->view.frozen_id[0] && c->when_frozen == HF_OCF_REFUSE)
 		return refuse_frozen(c);
 	if (hf_ocf_assign(c, place) < 0)
 		return HF_OCF_ERR_GENERIC;
-	rc = hf_ocf_carry_out(c, place);
-	return rc;
+	return hf_ocf_carry_out(c, place);
 }
 
 /* What has ended, but not quite: its processes go in a moment. */

@@ -21,7 +21,8 @@
 #include "cli/rows.h"
 #include "codec/json.h"
 
-#define LOOK_NS (1000 * HF_OCF_MS)
+#define LOOK_NS (100 * HF_OCF_MS)
+#define ORDER_NS (2000 * HF_OCF_MS)
 #define SETTLE_NS (100 * HF_OCF_MS)
 #define SILENT_NS (10000 * HF_OCF_MS) /* a keeper that says nothing for so long is lost */
 #define AGAIN_MS 10
@@ -32,6 +33,7 @@ struct stopping {
 	uint64_t heard_ns; /* the keeper, last */
 	bool is_asked, is_forced, is_frozen_in_vain, is_standby_told;
 	bool is_assigned;
+	const char *did; /* to be told; "": nothing had to be done */
 };
 
 static uint64_t now(void)
@@ -54,12 +56,15 @@ static void set_times(struct stopping *s)
 /* ---- the ways ---- */
 
 /* The keeper, and with it all that is its. */
-static void kill_it(struct hf_ocf_call *c)
+static void kill_it(struct stopping *s)
 {
+	struct hf_ocf_call *c = s->c;
 	struct hf_err err;
 
 	if (hf_ocf_processes_look(c->run_dir, c->vm, &c->view.processes, &err) == 0)
 		hf_ocf_processes_kill(&c->view.processes);
+	if (c->view.processes.n)
+		s->did = "it was killed";
 }
 
 static void tell_keeper(struct stopping *s, bool is_forced)
@@ -67,15 +72,16 @@ static void tell_keeper(struct stopping *s, bool is_forced)
 	struct json_object *p = json_object_new_object();
 
 	hf_json_add_bool(p, "force", is_forced);
-	(void)hf_ocf_order_keeper(s->c, "Stop", p, false, hf_ocf_soon(s->c, LOOK_NS));
+	(void)hf_ocf_order_keeper(s->c, "Stop", p, false, hf_ocf_soon(s->c, ORDER_NS));
 }
 
 static void end_standby(struct stopping *s)
 {
+	/* By force: even if it is the only copy that is left, the cluster wants it so. */
 	if (!s->is_standby_told)
-		tell_keeper(
-			s, /* is_forced= */ true); /* even the only copy: the cluster wants it so */
+		tell_keeper(s, /* is_forced= */ true);
 	s->is_standby_told = true;
+	s->did = "the standby has ended";
 }
 
 /* One that stands still cannot hear that it is to shut down. */
@@ -86,9 +92,11 @@ static void end_running(struct stopping *s)
 	if (!s->is_asked && !is_deaf) {
 		tell_keeper(s, false);
 		s->is_asked = true;
+		s->did = "it was shut down";
 	} else if (!s->is_forced && (is_deaf || now() >= s->force_ns)) {
 		tell_keeper(s, true);
 		s->is_forced = true;
+		s->did = "it was ended by force";
 	}
 }
 
@@ -113,7 +121,7 @@ static void freeze(struct stopping *s)
 static void end_failed(struct stopping *s)
 {
 	if (s->c->is_kill_preferred || s->is_frozen_in_vain)
-		kill_it(s->c);
+		kill_it(s);
 	else
 		freeze(s);
 }
@@ -130,12 +138,21 @@ static bool is_lost(const struct stopping *s)
 
 /* ---- one look, one step ---- */
 
+/* So that holdfastd and the cluster agree; it reads the assignment at any rate. */
+static void settle(struct hf_ocf_call *c)
+{
+	bool is_known = c->view.daemon == HF_OCF_ANSWERS && c->view.vm;
+
+	if (is_known && strcmp(hf_rows_text(c->view.vm, "supervision"), "off") != 0)
+		(void)hf_ocf_order_daemon(c, "Stop", false, false, hf_ocf_soon(c, SETTLE_NS));
+}
+
 static void step_live(struct stopping *s, enum hf_ocf rc)
 {
 	enum hf_vm_state state = s->c->view.facts.state;
 
 	if (now() >= s->kill_ns)
-		kill_it(s->c);
+		kill_it(s);
 	else if (state == HF_VM_STANDBY ||
 		 (state == HF_VM_STARTING && !s->c->view.facts.is_primary))
 		end_standby(s);
@@ -157,20 +174,12 @@ static void step(struct stopping *s, enum hf_ocf rc)
 	if (v->keeper == HF_OCF_ANSWERS) {
 		s->heard_ns = now();
 		step_live(s, rc);
-	} else if (v->keeper != HF_OCF_SILENT || is_lost(s)) {
-		hf_ocf_processes_kill(&v->processes);
+	} else if (!v->processes.n) {
+		settle(s->c); /* holdfastd is about to start one */
+	} else if (!v->processes.p[0].is_keeper || is_lost(s)) {
+		kill_it(s); /* else one without a voice yet, or any more: it goes on its way */
 	}
 }
-
-/* So that holdfastd and the cluster agree; it has read the assignment at any rate. */
-static void settle(struct hf_ocf_call *c)
-{
-	const char *supervision = hf_rows_text(c->view.vm, "supervision");
-
-	if (c->view.daemon == HF_OCF_ANSWERS && c->view.vm && strcmp(supervision, "off") != 0)
-		(void)hf_ocf_order_daemon(c, "Stop", false, false, hf_ocf_soon(c, SETTLE_NS));
-}
-
 static enum hf_ocf finish(struct stopping *s)
 {
 	struct hf_ocf_call *c = s->c;
@@ -180,15 +189,15 @@ static enum hf_ocf finish(struct stopping *s)
 		return hf_ocf_say(c, HF_OCF_ERR_GENERIC,
 				  "it has ended, but that it is to stay so cannot be written down");
 	memcpy(reason, c->reason, sizeof(reason));
-	settle(c);
-	return hf_ocf_say(c, HF_OCF_SUCCESS, "%s", reason);
+	if (!c->is_demoting)
+		settle(c);
+	return hf_ocf_say(c, HF_OCF_SUCCESS, "%s", s->did[0] ? s->did : reason);
 }
 
 static enum hf_ocf give_up(struct hf_ocf_call *c)
 {
-	char text[200];
-
 	struct hf_err err;
+	char text[200];
 
 	if (hf_ocf_processes_look(c->run_dir, c->vm, &c->view.processes, &err) < 0 ||
 	    !c->view.processes.n)
@@ -197,9 +206,19 @@ static enum hf_ocf give_up(struct hf_ocf_call *c)
 			  hf_ocf_processes_text(&c->view.processes, text, sizeof(text)));
 }
 
+/* What is demoted may be followed by a standby, or one on its way. */
+static bool is_followed(const struct hf_ocf_call *c)
+{
+	const struct hf_ocf_view *v = &c->view;
+	bool is_standby = v->facts.state == HF_VM_STANDBY || v->facts.state == HF_VM_STARTING;
+
+	return c->is_demoting && is_standby && !v->facts.is_primary &&
+	       (v->keeper == HF_OCF_ANSWERS || !v->processes.n);
+}
+
 enum hf_ocf hf_ocf_end_it(struct hf_ocf_call *c, bool is_assigned)
 {
-	struct stopping s = { .c = c, .is_assigned = is_assigned };
+	struct stopping s = { .c = c, .is_assigned = is_assigned, .did = "" };
 	struct hf_ocf_verdict v;
 	enum hf_ocf rc;
 
@@ -208,7 +227,7 @@ enum hf_ocf hf_ocf_end_it(struct hf_ocf_call *c, bool is_assigned)
 		c->is_ending = true;
 		hf_ocf_view_take(c, hf_ocf_soon(c, LOOK_NS));
 		rc = hf_ocf_view_judge(c, &v);
-		if (rc == HF_OCF_NOT_RUNNING)
+		if (rc == HF_OCF_NOT_RUNNING || is_followed(c))
 			return finish(&s);
 		if (c->view.keeper == HF_OCF_FORBIDDEN)
 			return HF_OCF_ERR_PERM;

@@ -56,7 +56,8 @@ int hf_ocf_print_table(void)
 		hf_ocf_monitor(&f, &plain);
 		f.is_promotable = true;
 		hf_ocf_monitor(&f, &clone);
-		printf("%-44s %6d %6d %6d\n", rows[i].text, plain.rc, clone.rc, clone.score);
+		printf("%-44s %6d %6d %6d\n", rows[i].text, (int)plain.rc, (int)clone.rc,
+		       clone.score);
 	}
 	return 0;
 }

@@ -34,8 +34,11 @@ static const struct action actions[] = {
 	{ .name = "monitor", .run = hf_ocf_do_monitor },
 	{ .name = "start", .run = hf_ocf_do_start },
 	{ .name = "stop", .run = hf_ocf_do_stop },
+	{ .name = "promote", .run = hf_ocf_do_promote, .is_for_clones = true },
+	{ .name = "demote", .run = hf_ocf_do_demote, .is_for_clones = true },
 	{ .name = "notify", .run = do_notify },
 	{ .name = "score", .run = hf_ocf_do_score },
+	{ .name = "validate", .run = hf_ocf_do_validate },
 };
 
 /* ---- for the actions ---- */

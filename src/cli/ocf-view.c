@@ -4,10 +4,12 @@
  * in earnest only where there is no keeper. Storage is not looked at: what it would say of a VM without a process is not
  * needed for the answer.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/ocf-call.h"
 #include "cli/peek.h"
@@ -72,13 +74,10 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static uint64_t patience(const struct asked *keeper, uint64_t begun_ns, bool is_ending,
 			 uint64_t until_ns)
 {
-	uint64_t now_ns = hf_client_now_ns();
-
 	if (is_awaited(keeper))
 		return until_ns;
 	if (keeper->who == HF_OCF_ANSWERS || is_ending)
-		return earlier(until_ns,
-			       now_ns > begun_ns + BESIDE_NS ? now_ns : begun_ns + BESIDE_NS);
+		return earlier(until_ns, begun_ns + BESIDE_NS);
 	return earlier(until_ns, begun_ns + ALONE_NS);
 }
 
@@ -240,6 +239,27 @@ static void add_daemons(struct hf_ocf_view *v)
 			       json_object_get_string(json_object_array_get_idx(ids, n - 1)));
 }
 
+/* Guarded by keepers, which have folders of their own: the newest one. */
+static void find_frozen(const struct hf_ocf_call *c, struct hf_ocf_view *v)
+{
+	size_t n = strlen(c->vm);
+	time_t newest = 0;
+	struct dirent *e;
+	struct stat st;
+	DIR *dir = opendir(c->run_dir);
+
+	while (dir && (e = readdir(dir))) {
+		if (strncmp(e->d_name, c->vm, n) != 0 || e->d_name[n] != '@' ||
+		    strlen(e->d_name + n + 1) >= sizeof(v->frozen_id) ||
+		    fstatat(dirfd(dir), e->d_name, &st, 0) < 0 || st.st_mtime < newest)
+			continue;
+		newest = st.st_mtime;
+		(void)snprintf(v->frozen_id, sizeof(v->frozen_id), "%.15s", e->d_name + n + 1);
+	}
+	if (dir)
+		(void)closedir(dir);
+}
+
 static void add_facts(struct hf_ocf_call *c)
 {
 	struct hf_ocf_view *v = &c->view;
@@ -247,6 +267,8 @@ static void add_facts(struct hf_ocf_call *c)
 	int r = 0;
 
 	add_daemons(v);
+	if (!v->vm)
+		find_frozen(c, v);
 	if (v->keeper != HF_OCF_ANSWERS) {
 		r = hf_ocf_processes_look(c->run_dir, c->vm, &v->processes, &err);
 		v->facts.is_known = r == 0 && v->keeper != HF_OCF_FORBIDDEN;

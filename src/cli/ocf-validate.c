@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Validate: is the definition there, does the keeper take it, and is it fit for this resource? */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/ocf-call.h"
+#include "cli/programs.h"
+#include "codec/conf.h"
+
+struct found {
+	bool is_managed;
+	unsigned int n_hosts;
+};
+
+static int take_item(void *data, const struct hf_conf_item *item,
+		     struct hf_err *err __attribute__((unused)))
+{
+	struct found *f = data;
+
+	if (!item->key)
+		f->n_hosts += strcmp(item->kind, "host") == 0;
+	else if (strcmp(item->key, "manager") == 0)
+		f->is_managed = strcmp(item->value, HF_OCF_MANAGER) == 0;
+	return 0;
+}
+
+static int read_whole(const char *path, char *ret, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t n = 0;
+	ssize_t got = 1;
+
+	if (fd < 0)
+		return -errno;
+	while (n < size && (got = read(fd, ret + n, size - n)) > 0)
+		n += (size_t)got;
+	(void)close(fd);
+	return got < 0 ? -EIO : (int)n;
+}
+
+static enum hf_ocf check_fitness(struct hf_ocf_call *c, const char *path)
+{
+	char *text = malloc(HF_CONF_FILE_MAX);
+	struct found f = { .n_hosts = 0 };
+	struct hf_err err = { "" };
+	int n = text ? read_whole(path, text, HF_CONF_FILE_MAX) : -ENOMEM;
+	int r = n < 0 ? n : hf_conf_parse(path, text, (size_t)n, take_item, &f, &err);
+
+	free(text);
+	if (r < 0)
+		return hf_ocf_say(c, HF_OCF_ERR_INSTALLED, "%s: %s", path,
+				  err.text[0] ? err.text : strerror(-r));
+	if (!f.is_managed)
+		return hf_ocf_say(c, HF_OCF_ERR_INSTALLED,
+				  "%s does not say manager = " HF_OCF_MANAGER, path);
+	if (c->is_promotable && f.n_hosts != 2)
+		return hf_ocf_say(
+			c, HF_OCF_ERR_INSTALLED,
+			"%s has no two hosts: a promotable clone is for a VM with a standby", path);
+	if (!c->is_promotable && f.n_hosts)
+		return hf_ocf_say(c, HF_OCF_ERR_INSTALLED,
+				  "%s has hosts: a VM with a standby needs a promotable clone",
+				  path);
+	return hf_ocf_say(c, HF_OCF_SUCCESS, "%s", "");
+}
+
+enum hf_ocf hf_ocf_do_validate(struct hf_ocf_call *c)
+{
+	char program[PATH_MAX], path[PATH_MAX], name[HF_NAME_MAX + 1];
+	char *text = NULL;
+	enum hf_ocf rc;
+	int r;
+
+	(void)snprintf(path, sizeof(path), "%s/%s.conf", c->vms_dir, c->vm);
+	(void)snprintf(name, sizeof(name), "%s", c->vm);
+	(void)hf_program_path(HF_PROGRAM_KEEPER, program, sizeof(program));
+	r = hf_program_run((char *[]){ program, (char[]){ "check" }, name, (char[]){ "--config" },
+				       path, NULL },
+			   c->deadline_ns, &text);
+	if (r < 0)
+		return hf_ocf_say(c, r == -ETIMEDOUT ? HF_OCF_ERR_GENERIC : HF_OCF_ERR_INSTALLED,
+				  "%s: %s", program, strerror(-r));
+	text[strcspn(text, "\n")] = '\0';
+	rc = r ? hf_ocf_say(c, HF_OCF_ERR_INSTALLED, "%s", text) : check_fitness(c, path);
+	free(text);
+	return rc;
+}
