@@ -11,11 +11,22 @@ bool hf_peers_may_run(const struct hf_vms_vm *vm)
 {
 	if (!vm->has_file || vm->sup.state == HF_SUPERVISE_FAILED)
 		return false;
+	if (vm->file.is_managed && vm->sup.assigned != HF_SUPERVISE_ASSIGNED_RUN)
+		return false;
 	return !vm->n_frozen || vm->file.may_run_beside_frozen || vm->sup.is_fresh;
+}
+
+static bool is_wanted(const struct hf_vms_vm *vm)
+{
+	if (hf_vms_is_managed(vm))
+		return vm->sup.assigned != HF_SUPERVISE_ASSIGNED_NONE;
+	return vm->wanted.is_started || vm->sup.is_wanted;
 }
 
 static bool is_wanted_here(const struct hf_vms_vm *vm)
 {
+	if (hf_vms_is_managed(vm))
+		return vm->sup.assigned == HF_SUPERVISE_ASSIGNED_RUN;
 	if (vm->wanted.host[0])
 		return strcmp(vm->wanted.host, vm->d->conf.name) == 0;
 	return vm->file.n_hosts != 2 || vm->file.own == 0;
@@ -59,7 +70,8 @@ void hf_peer_describe(const struct hf_peers *ps __attribute__((unused)), const s
 	ret->has_run_last = vm->sup.ran_here;
 	ret->is_protected = vm->is_protected;
 	ret->have = hf_vms_have(vm);
-	ret->wanted = vm->wanted;
+	if (!hf_vms_is_managed(vm))
+		ret->wanted = vm->wanted;
 	put_printable(ret->life, sizeof(ret->life), hf_vms_life_name(vm));
 	put_printable(ret->cause, sizeof(ret->cause), vm->cause);
 	put_printable(ret->text, sizeof(ret->text), find_text(vm));
@@ -74,13 +86,15 @@ static void gather(const struct hf_peers *ps, const struct hf_vms_vm *vm,
 	const struct hf_peermsg_vm *said = p ? hf_peer_said(p, vm->name) : NULL;
 
 	*f = (struct hf_place_facts){
-		.is_wanted = vm->wanted.is_started || vm->sup.is_wanted,
+		.is_wanted = is_wanted(vm),
 		.is_wanted_here = is_wanted_here(vm),
 		.is_ordered = vm->sup.is_ordered,
 		.may_run = hf_peers_may_run(vm),
 		.may_stand_by = vm->has_file && vm->sup.state != HF_SUPERVISE_FAILED,
 		.has_run_last = vm->sup.ran_here,
 		.has_lease = ps->d->conf.area != NULL,
+		.is_managed = hf_vms_is_managed(vm),
+		.is_in_touch = vm->sup.role == HF_SUPERVISE_STANDBY && vm->is_connected,
 		.here = hf_vms_have(vm),
 		.is_peer_up = p && p->is_up,
 		.peer_since_ns = p && !p->is_fenced ? p->since_ns : 0,
@@ -130,7 +144,8 @@ static void renew_wanted(struct hf_vms_vm *vm)
 {
 	struct hf_wanted newer = vm->wanted;
 
-	if (hf_vms_have(vm) != HF_HAVE_RUNNING || !vm->sup.is_wanted || is_wanted_here(vm))
+	if (hf_vms_is_managed(vm) || hf_vms_have(vm) != HF_HAVE_RUNNING || !vm->sup.is_wanted ||
+	    is_wanted_here(vm))
 		return;
 	hf_wanted_order(&newer, true, vm->d->conf.name, vm->d->conf.name);
 	(void)hf_vms_take_wanted(vm, &newer);

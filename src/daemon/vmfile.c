@@ -80,6 +80,7 @@ static void take_settings(struct hf_vmfile *f, const struct hf_settings *s)
 	take_hosts(f, s);
 	f->is_autostarted = s->is_autostarted;
 	f->is_taken_over = s->is_taken_over && f->n_hosts == 0; /* else its vote decides */
+	f->is_managed = s->manager == HF_MANAGER_PACEMAKER;
 	f->may_run_beside_frozen = s->when_frozen == HF_WHEN_FROZEN_FRESH;
 	f->restarts_max = s->restarts_max;
 	for (unsigned int i = 0; i < HF_VM_CAUSE_COUNT; i++)

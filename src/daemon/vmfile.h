@@ -31,6 +31,7 @@ struct hf_vmfile {
 	int own; /* index of this host; -1: n_hosts is 0 */
 	bool is_autostarted;
 	bool is_taken_over; /* takeover=yes, and no second host that protects it */
+	bool is_managed; /* manager=pacemaker */
 	bool may_run_beside_frozen;
 	uint32_t restarts_max;
 	uint8_t on[HF_VM_CAUSE_COUNT]; /* enum hf_vm_policy_word */

@@ -246,6 +246,34 @@ static void vm_changed(struct hf_daemon *d, int wd, const char *what)
 		look_at_folder(d, vm->name);
 }
 
+/* The folder is made with the first assignment. */
+static void watch_assigned(struct hf_daemon *d)
+{
+	char path[PATH_MAX + 16];
+
+	(void)snprintf(path, sizeof(path), "%s/" HF_ASSIGNMENT_DIR, d->conf.run_dir);
+	d->vms->assigned_wd = inotify_add_watch(d->vms->inotify_fd, path,
+						IN_MOVED_TO | IN_DELETE | IN_ONLYDIR);
+}
+
+static void assigned_changed(struct hf_daemon *d, const char *name)
+{
+	struct hf_vms_vm *vm = name[0] != '.' ? hf_vms_find(d, name) : NULL;
+
+	if (vm)
+		hf_vms_read_assignment(vm);
+}
+
+static void run_dir_changed(struct hf_daemon *d, const char *name)
+{
+	if (strcmp(name, HF_ASSIGNMENT_DIR) == 0) {
+		watch_assigned(d);
+		hf_vms_read_assignments(d);
+	} else if (name[0] && name[0] != '.') {
+		look_at_folder(d, name);
+	}
+}
+
 static void take_event(struct hf_daemon *d, const struct inotify_event *e)
 {
 	const char *name = e->len ? e->name : "";
@@ -253,6 +281,7 @@ static void take_event(struct hf_daemon *d, const struct inotify_event *e)
 	if (e->mask & IN_Q_OVERFLOW) {
 		definitions_changed(d);
 		hf_vms_look_for_keepers(d);
+		hf_vms_read_assignments(d);
 		for (struct hf_vms_vm *vm = d->vms->first; vm; vm = vm->next)
 			hf_vms_look_for_frozen(vm);
 	} else if (e->wd == d->vms->file_wd) {
@@ -260,8 +289,11 @@ static void take_event(struct hf_daemon *d, const struct inotify_event *e)
 			d->vms->file_wd = -1;
 		definitions_changed(d);
 	} else if (e->wd == d->vms->run_wd) {
-		if (name[0] && name[0] != '.')
-			look_at_folder(d, name);
+		run_dir_changed(d, name);
+	} else if (e->wd == d->vms->assigned_wd && d->vms->assigned_wd >= 0) {
+		if (e->mask & IN_IGNORED)
+			d->vms->assigned_wd = -1;
+		assigned_changed(d, name);
 	} else if (!(e->mask & IN_IGNORED)) {
 		vm_changed(d, e->wd, name);
 	}
@@ -301,6 +333,7 @@ int hf_vms_watch_open(struct hf_daemon *d, struct hf_err *err)
 	}
 	v->run_wd = inotify_add_watch(v->inotify_fd, d->conf.run_dir,
 				      IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+	watch_assigned(d);
 	return hf_watch_add(&v->watch, &d->loop, v->inotify_fd, HF_PRIORITY_CONTROL, wanted, ready,
 			    d);
 }

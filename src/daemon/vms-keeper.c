@@ -62,7 +62,20 @@ static void take_life(struct hf_vms_vm *vm, const struct json_object *status)
 	take_text(status, "cause", vm->cause, sizeof(vm->cause));
 	take_text(status, "severity", vm->severity, sizeof(vm->severity));
 	take_text(status, "cause_text", vm->cause_text, sizeof(vm->cause_text));
+	take_text(status, "topology", vm->topology, sizeof(vm->topology));
 	take_text(status, "pause", vm->pause, sizeof(vm->pause));
+}
+
+/* Of a frozen instance that this daemon did not see freeze: why it has. */
+static void take_guards_word(struct hf_vms_vm *vm, const struct json_object *status)
+{
+	if (vm->keeper || vm->cause[0])
+		return;
+	take_text(status, "cause", vm->cause, sizeof(vm->cause));
+	take_text(status, "severity", vm->severity, sizeof(vm->severity));
+	take_text(status, "cause_text", vm->cause_text, sizeof(vm->cause_text));
+	take_text(status, "topology", vm->topology, sizeof(vm->topology));
+	hf_vms_changed(vm);
 }
 
 static void on_status(void *ctx, struct hf_vmlink *l, const struct json_object *status)
@@ -71,15 +84,20 @@ static void on_status(void *ctx, struct hf_vmlink *l, const struct json_object *
 	struct hf_supervise_event up = { .kind = HF_SUPERVISE_EV_KEEPER_UP };
 	int64_t qemu_pid = 0;
 
-	if (l != vm->keeper)
+	if (l != vm->keeper) {
+		take_guards_word(vm, status);
 		return;
+	}
 	take_text(status, "role", vm->role, sizeof(vm->role));
 	take_text(status, "state", vm->state, sizeof(vm->state));
 	take_text(status, "protection", vm->protection, sizeof(vm->protection));
 	take_text(status, "peer", vm->peer, sizeof(vm->peer));
 	take_life(vm, status);
 	vm->is_protected = take_bool(status, "protected");
-	vm->has_epoch = has_epoch(status);
+	vm->has_epoch = strcmp(vm->role, "standby") == 0 && has_epoch(status);
+	vm->is_connected = take_bool(status, "connected");
+	if (hf_vms_is_managed(vm) && vm->has_epoch) /* of the other host's run */
+		vm->sup.ran_here = false;
 	if (hf_json_has(status, "qemu_pid") && hf_json_i64(status, "qemu_pid", &qemu_pid, NULL) < 0)
 		qemu_pid = 0;
 	vm->qemu_pid = (pid_t)qemu_pid;
@@ -111,14 +129,14 @@ static void on_frozen(struct hf_vms_vm *vm, struct hf_vmlink *l, const struct js
 	take_text(event, "id", id, sizeof(id));
 	if (!id[0] || l != vm->keeper)
 		return;
-	take_text(event, "cause", vm->cause, sizeof(vm->cause));
 	vm->keeper = NULL;
 	hf_vmlink_rename(l, vm->d->conf.run_dir, vm->name, id);
 	l->next = vm->guards;
 	vm->guards = l;
 	vm->life[0] = '\0';
+	vm->pause[0] = '\0';
 	vm->qemu_pid = 0;
-	vm->is_protected = false;
+	vm->is_protected = vm->is_connected = false;
 	(void)snprintf(vm->last_state, sizeof(vm->last_state), "frozen");
 	hf_vms_watch_vm(vm);
 	hf_vms_look_for_frozen(vm);
@@ -132,12 +150,28 @@ static bool is_news(const char *name)
 	return strcmp(name, "freeze-step") != 0 && strcmp(name, "disk-sync") != 0;
 }
 
+/* Before a status could tell of it: it may not live to be asked. */
+static void take_cause(struct hf_vms_vm *vm, const char *name, const struct json_object *event)
+{
+	bool is_fault = strcmp(name, "vm-fault") == 0 || strcmp(name, "freezing") == 0;
+
+	if (!is_fault && strcmp(name, "frozen") != 0)
+		return;
+	take_text(event, "cause", vm->cause, sizeof(vm->cause));
+	take_text(event, "severity", vm->severity, sizeof(vm->severity));
+	take_text(event, "topology", vm->topology, sizeof(vm->topology));
+	if (strcmp(name, "vm-fault") == 0)
+		take_text(event, "text", vm->cause_text, sizeof(vm->cause_text));
+}
+
 static void on_event(void *ctx, struct hf_vmlink *l, struct json_object *event)
 {
 	struct hf_vms_vm *vm = ctx;
 	char name[64];
 
 	take_text(event, "event", name, sizeof(name));
+	if (l == vm->keeper)
+		take_cause(vm, name, event);
 	hf_event_forward(&vm->d->journal, event, l->pid);
 	if (strcmp(name, "frozen") == 0) {
 		on_frozen(vm, l, event);
@@ -227,9 +261,9 @@ static void on_ended(void *ctx, struct hf_vmlink *l)
 	vm->keeper = NULL;
 	hf_vmlink_free(l);
 	vm->life[0] = '\0';
-	vm->role[0] = vm->state[0] = '\0';
+	vm->role[0] = vm->state[0] = vm->pause[0] = '\0';
 	vm->qemu_pid = 0;
-	vm->is_protected = vm->has_epoch = false;
+	vm->is_protected = vm->has_epoch = vm->is_connected = false;
 	hf_vms_look_for_frozen(vm);
 	hf_vms_finish_frozen(vm);
 	if (is_succeeded(vm))
@@ -277,7 +311,8 @@ int hf_vms_spawn(struct hf_vms_vm *vm, bool is_standby, struct hf_err *err)
 		hf_err_set(err, "process %d cannot be watched: %s", (int)pid, strerror(-r));
 		return r;
 	}
-	vm->last_state[0] = vm->cause[0] = '\0';
+	vm->last_state[0] = vm->cause[0] = vm->severity[0] = '\0';
+	vm->cause_text[0] = vm->topology[0] = '\0';
 	hf_event(&vm->d->journal, "keeper-started", about(vm, pid), "'%s': %s, process %d",
 		 vm->name, is_standby ? "a standby is started" : "started", (int)pid);
 	return 0;

@@ -160,6 +160,16 @@ static void tell(struct hf_vms_order *order, const char *text)
 	hf_varlink_continue(order->rq, text_object("text", text));
 }
 
+static const char *not_started_why(const struct hf_vms_vm *vm)
+{
+	const struct hf_supervise *s = &vm->sup;
+	bool is_placed = s->why == HF_SUPERVISE_NOT_YET || !s->why;
+
+	if (hf_vms_is_managed(vm) && is_placed && vm->place_text[0])
+		return vm->place_text;
+	return s->why ? hf_supervise_why_text(s->why) : "it has ended again";
+}
+
 static void look_at_start(struct hf_vms_order *order)
 {
 	const struct hf_vms_vm *vm = order->vm;
@@ -168,14 +178,17 @@ static void look_at_start(struct hf_vms_order *order)
 
 	switch (s->state) {
 	case HF_SUPERVISE_UP:
+		if (hf_supervise_is_pending(s)) {
+			tell(order, vm->place_text[0] ? vm->place_text : "the standby makes room");
+			break;
+		}
 		hf_varlink_done(take_request(order), text_object("role", vm->role));
 		break;
 	case HF_SUPERVISE_FAILED:
 	case HF_SUPERVISE_HELD:
 	case HF_SUPERVISE_OFF:
 		(void)snprintf(text, sizeof(text), "'%s' was not started: %s%s%s", vm->name,
-			       s->why ? hf_supervise_why_text(s->why) : "it has ended again",
-			       vm->trouble[0] ? ": " : "", vm->trouble);
+			       not_started_why(vm), vm->trouble[0] ? ": " : "", vm->trouble);
 		not_possible(take_request(order), text);
 		break;
 	case HF_SUPERVISE_WAITING:
@@ -198,8 +211,11 @@ static void look_at_start(struct hf_vms_order *order)
 static void look_at_stop(struct hf_vms_order *order)
 {
 	const struct hf_vms_vm *vm = order->vm;
+	/* A standby may have followed already. */
+	bool has_ended = hf_vms_is_managed(vm) ? vm->sup.state != HF_SUPERVISE_STOPPING
+					       : !hf_supervise_has_keeper(&vm->sup);
 
-	if (!hf_supervise_has_keeper(&vm->sup))
+	if (has_ended)
 		hf_varlink_done(take_request(order), NULL);
 	else if (vm->sup.role == HF_SUPERVISE_STANDBY)
 		tell(order, "the standby is stopping");
@@ -240,11 +256,23 @@ void hf_vms_orders_free(struct hf_vms_vm *vm)
 
 /* ---- orders ---- */
 
-static void start_here(struct hf_vms_vm *vm, struct hf_varlink_request *rq, bool is_fresh)
+/* -EINVAL: the call was wrong. */
+static void refuse(struct hf_varlink_request *rq, int r, const struct hf_err *err)
+{
+	if (r == -EINVAL)
+		hf_varlink_invalid(rq, err);
+	else
+		not_possible(rq, err->text);
+}
+
+static void start_here(struct hf_vms_vm *vm, struct hf_varlink_request *rq, bool is_fresh,
+		       bool is_managers)
 {
 	struct hf_err err = { "" };
+	int r = is_managers ? hf_vms_start_assigned(vm, is_fresh, &err)
+			    : hf_vms_start(vm, is_fresh, &err);
 
-	if (hf_vms_start(vm, is_fresh, &err) < 0) {
+	if (r < 0) {
 		not_possible(rq, err.text);
 		return;
 	}
@@ -257,15 +285,23 @@ void hf_vms_do_start(struct hf_daemon *d, struct hf_varlink_request *rq, struct 
 	struct hf_vms_vm *vm = take_vm(d, rq, p);
 	const char *host = "";
 	bool is_fresh = false;
+	bool is_managers = false;
 	struct hf_err err;
+	int r;
 
 	if (!vm)
 		return;
-	if (take_flag(p, "fresh", &is_fresh, &err) < 0 ||
-	    (hf_json_has(p, "host") && hf_json_str(p, "host", &host, &err) < 0)) {
-		hf_varlink_invalid(rq, &err);
+	r = take_flag(p, "fresh", &is_fresh, &err);
+	if (!r && hf_json_has(p, "host"))
+		r = hf_json_str(p, "host", &host, &err);
+	if (!r)
+		r = hf_vms_take_manager(vm, p, /* is_stop= */ false, &is_managers, &err);
+	if (r < 0) {
+		refuse(rq, r, &err);
 	} else if (!host[0] || strcmp(host, d->conf.name) == 0) {
-		start_here(vm, rq, is_fresh);
+		start_here(vm, rq, is_fresh, is_managers);
+	} else if (is_managers) {
+		not_possible(rq, "a cluster manager's order is for the host that is asked");
 	} else if (!d->vms->hooks.start_elsewhere ||
 		   !d->vms->hooks.start_elsewhere(vm, host, is_fresh, rq)) {
 		hf_err_set(&err, "host '%.80s' is not in touch with this one", host);
@@ -277,12 +313,17 @@ void hf_vms_do_stop(struct hf_daemon *d, struct hf_varlink_request *rq, struct j
 {
 	struct hf_vms_vm *vm = take_vm(d, rq, p);
 	bool is_forced = false;
+	bool is_managers = false;
 	struct hf_err err;
+	int r;
 
 	if (!vm)
 		return;
-	if (take_flag(p, "force", &is_forced, &err) < 0) {
-		hf_varlink_invalid(rq, &err);
+	r = take_flag(p, "force", &is_forced, &err);
+	if (!r)
+		r = hf_vms_take_manager(vm, p, /* is_stop= */ true, &is_managers, &err);
+	if (r < 0) {
+		refuse(rq, r, &err);
 		return;
 	}
 	wait_for(vm, rq, /* is_stop= */ true);

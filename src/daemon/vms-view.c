@@ -14,7 +14,9 @@ static void add_reason(struct json_object *o, const struct hf_vms_vm *vm)
 	const struct hf_supervise *s = &vm->sup;
 	char text[HF_ERR_MAX + 256] = "";
 
-	if (s->why == HF_SUPERVISE_NOT_YET && vm->place_text[0])
+	if (vm->assignment_trouble[0])
+		(void)snprintf(text, sizeof(text), "%s", vm->assignment_trouble);
+	else if (s->why == HF_SUPERVISE_NOT_YET && vm->place_text[0])
 		(void)snprintf(text, sizeof(text), "%s", vm->place_text);
 	else if (s->why)
 		(void)snprintf(text, sizeof(text), "%s%s%s", hf_supervise_why_text(s->why),
@@ -44,6 +46,17 @@ static void add_keeper(struct json_object *o, const struct hf_vms_vm *vm)
 	hf_json_add_i64(o, "silent_ms", silent_ns ? (int64_t)((hf_now_ns() - silent_ns) / MS) : 0);
 }
 
+static void add_manager(struct json_object *o, const struct hf_vms_vm *vm)
+{
+	const struct hf_assignment *a = &vm->assignment;
+	bool is_managed = hf_vms_is_managed(vm);
+	bool has = is_managed && vm->has_assignment;
+
+	hf_json_add_str(o, "manager", is_managed ? hf_vms_manager(vm) : "");
+	hf_json_add_str(o, "resource", has ? a->resource : "");
+	hf_json_add_str(o, "assigned", has ? hf_place_assigned_name(a->place) : "");
+}
+
 static void add_definition(struct json_object *o, const struct hf_vms_vm *vm)
 {
 	struct json_object *hosts = json_object_new_array();
@@ -54,6 +67,7 @@ static void add_definition(struct json_object *o, const struct hf_vms_vm *vm)
 	hf_json_add_str(o, "definition_error", vm->file_error);
 	json_object_object_add(o, "hosts", hosts);
 	hf_json_add_bool(o, "autostart", vm->has_file && vm->file.is_autostarted);
+	add_manager(o, vm);
 }
 
 struct json_object *hf_vms_view(const struct hf_vms_vm *vm)
@@ -70,9 +84,13 @@ struct json_object *hf_vms_view(const struct hf_vms_vm *vm)
 	hf_json_add_str(o, "cause", vm->cause);
 	hf_json_add_str(o, "severity", vm->severity);
 	hf_json_add_str(o, "cause_text", vm->cause_text);
+	hf_json_add_str(o, "topology", vm->topology);
 	hf_json_add_str(o, "pause", vm->pause);
 	hf_json_add_bool(o, "protected", vm->is_protected);
 	hf_json_add_str(o, "protection", is_here ? vm->protection : "");
+	hf_json_add_bool(o, "connected", is_here && vm->is_connected);
+	hf_json_add_bool(o, "has_epoch", is_here && vm->has_epoch);
+	hf_json_add_bool(o, "has_run_last", vm->sup.ran_here && !vm->sup.is_elsewhere);
 	hf_json_add_str(o, "host", is_run ? vm->d->conf.name : "");
 	hf_json_add_str(o, "peer", is_here ? vm->peer : "");
 	hf_json_add_str(o, "desired", vm->sup.is_wanted ? "started" : "stopped");

@@ -78,7 +78,8 @@ static void sync_wanted(struct hf_vms_vm *vm)
 {
 	const char *own = vm->d->conf.name;
 
-	if (!vm->d->vms->is_begun || vm->sup.is_wanted == vm->wanted.is_started)
+	if (!vm->d->vms->is_begun || hf_vms_is_managed(vm) ||
+	    vm->sup.is_wanted == vm->wanted.is_started)
 		return;
 	hf_wanted_order(&vm->wanted, vm->sup.is_wanted,
 			vm->sup.is_wanted && vm->file.n_hosts ? own : vm->wanted.host, own);
@@ -144,9 +145,12 @@ static void tell_failed(struct hf_vms_vm *vm)
 
 enum hf_supervise_action hf_vms_feed(struct hf_vms_vm *vm, struct hf_supervise_event ev)
 {
-	enum hf_supervise_state was = vm->sup.state;
+	enum hf_supervise_state was;
 	enum hf_supervise_action action;
 
+	if (ev.kind != HF_SUPERVISE_EV_ASSIGNED)
+		hf_vms_read_assignment(vm);
+	was = vm->sup.state;
 	ev.now_ns = hf_now_ns();
 	action = hf_supervise_step(&vm->sup, &ev);
 	if (vm->sup.state == HF_SUPERVISE_FAILED && was != HF_SUPERVISE_FAILED)
@@ -176,6 +180,7 @@ static void take_file(struct hf_vms_vm *vm, const struct hf_vmfile *file)
 	const struct hf_supervise_definition definition = {
 		.has_two_hosts = file->n_hosts == 2,
 		.is_first = file->own == 0,
+		.is_managed = file->is_managed,
 		.may_run_beside_frozen = file->may_run_beside_frozen,
 		.restarts_max = file->restarts_max,
 		.restart_window_ns = RESTART_WINDOW_NS,
@@ -258,6 +263,10 @@ int hf_vms_start(struct hf_vms_vm *vm, bool is_fresh, struct hf_err *err)
 	const struct hf_supervise_event ev = { .kind = HF_SUPERVISE_EV_START,
 					       .is_fresh = is_fresh };
 
+	if (hf_vms_is_managed(vm)) {
+		hf_vms_explain_managed(vm, err);
+		return -EPERM;
+	}
 	hf_vms_look_for_frozen(vm);
 	vm->was_stopped_by_order = false;
 	vm->is_stop_forced = false;
@@ -268,6 +277,10 @@ int hf_vms_recover(struct hf_vms_vm *vm, const char *why, struct hf_err *err)
 {
 	const struct hf_supervise_event ev = { .kind = HF_SUPERVISE_EV_RECOVER };
 
+	if (hf_vms_is_managed(vm)) {
+		hf_vms_explain_managed(vm, err);
+		return -EPERM;
+	}
 	hf_vms_look_for_frozen(vm);
 	if (hf_vms_feed(vm, ev) == HF_SUPERVISE_DO_REFUSE || vm->sup.why == HF_SUPERVISE_FROZEN)
 		return explain_refusal(vm, err);
@@ -279,7 +292,8 @@ int hf_vms_recover(struct hf_vms_vm *vm, const char *why, struct hf_err *err)
 /* Stopped already, but not by force: also where it is still asked to shut down. */
 static void force_elsewhere(struct hf_vms_vm *vm)
 {
-	if (!vm->is_stop_forced || vm->wanted.is_started || vm->wanted.is_forced)
+	if (!vm->is_stop_forced || vm->wanted.is_started || vm->wanted.is_forced ||
+	    hf_vms_is_managed(vm))
 		return;
 	hf_wanted_order(&vm->wanted, false, vm->wanted.host, vm->d->conf.name);
 	vm->wanted.is_forced = true;
@@ -297,7 +311,7 @@ void hf_vms_stop(struct hf_vms_vm *vm, bool is_forced)
 
 bool hf_vms_take_wanted(struct hf_vms_vm *vm, const struct hf_wanted *theirs)
 {
-	if (!hf_wanted_take(&vm->wanted, theirs))
+	if (hf_vms_is_managed(vm) || !hf_wanted_take(&vm->wanted, theirs))
 		return false;
 	vm->was_stopped_by_order = !vm->wanted.is_started;
 	hf_vms_save_later(vm->d);
@@ -394,7 +408,7 @@ void hf_vms_begin(struct hf_daemon *d)
 	hf_vms_reload(d);
 	d->vms->is_begun = true;
 	for (struct hf_vms_vm *vm = d->vms->first; vm && is_boot; vm = vm->next)
-		if (vm->has_file)
+		if (vm->has_file && !vm->file.is_managed)
 			boot(vm);
 	d->vms->is_boot = false;
 	for (struct hf_vms_vm *vm = d->vms->first; vm; vm = vm->next)

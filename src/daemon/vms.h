@@ -17,6 +17,7 @@
 #include "daemon/vmfile.h"
 #include "daemon/wantedfile.h"
 #include "service/varlink-server.h"
+#include "vm/assignment.h"
 
 #define HF_VMS_MAX 1024
 #define HF_VMS_FROZEN_MAX 64
@@ -34,7 +35,10 @@ struct hf_vms_vm {
 	struct hf_vmfile file;
 	char file_error[HF_ERR_MAX]; /* what is wrong with the file as it is now, "": nothing */
 	struct hf_supervise sup;
-	struct hf_wanted wanted;
+	struct hf_wanted wanted; /* not of one that is managed */
+	struct hf_assignment assignment; /* of one that is managed: as read last */
+	bool has_assignment;
+	char assignment_trouble[HF_ERR_MAX]; /* why it could not be read, as was logged */
 	bool was_stopped_by_order; /* stays so over a boot */
 	bool is_stop_forced;
 	struct hf_vmlink *keeper; /* of the VM itself; NULL: none is known of */
@@ -44,6 +48,7 @@ struct hf_vms_vm {
 	char cause[24];
 	char cause_text[256];
 	char severity[16];
+	char topology[128];
 	char pause[16];
 	char role[16]; /* "primary", "standby" */
 	char state[24]; /* of that role */
@@ -53,6 +58,7 @@ struct hf_vms_vm {
 	pid_t qemu_pid; /* 0 */
 	bool is_protected;
 	bool has_epoch; /* as a standby */
+	bool is_connected; /* to the other host's keeper */
 	char trouble[HF_ERR_MAX]; /* why it could not be started */
 	char frozen[HF_VMS_FROZEN_MAX][16 + 1]; /* ids */
 	unsigned int n_frozen;
@@ -91,7 +97,7 @@ struct hf_vms {
 	char save_trouble[HF_ERR_MAX]; /* as was logged */
 	/* vms-files.c */
 	int inotify_fd;
-	int run_wd, file_wd;
+	int run_wd, file_wd, assigned_wd;
 	struct hf_watch watch;
 	struct hf_timer reload_timer;
 };
@@ -113,7 +119,7 @@ struct hf_vms_vm *hf_vms_find(const struct hf_daemon *d, const char *name);
 struct hf_vms_vm *hf_vms_next(const struct hf_daemon *d, const struct hf_vms_vm *after);
 void hf_vms_set_hooks(struct hf_daemon *d, const struct hf_vms_hooks *hooks);
 
-/* As if by an operator's order here. 0; -EALREADY; -EPERM: frozen here, or not defined; @err. */
+/* As if by an operator's order here. 0; -EALREADY; -EPERM: frozen here, managed, or not defined; @err. */
 int hf_vms_start(struct hf_vms_vm *vm, bool is_fresh, struct hf_err *err);
 void hf_vms_stop(struct hf_vms_vm *vm, bool is_forced);
 /* It has failed on another host, whose lease is free. 0; -EALREADY; -EPERM. */
@@ -150,6 +156,21 @@ void hf_vms_save_at_end(struct hf_daemon *d); /* waits for the disk, but not for
 int hf_vms_spawn(struct hf_vms_vm *vm, bool is_standby, struct hf_err *err) HF_MUST_CHECK;
 /* A keeper that was started by somebody else; @id: of the frozen instance that it guards, or "". */
 void hf_vms_found(struct hf_vms_vm *vm, const char *id, pid_t pid);
+
+/* vms-managed.c: of VMs with a cluster manager */
+bool hf_vms_is_managed(const struct hf_vms_vm *vm);
+/* What is assigned, as the file says now; the machine hears of a change. */
+void hf_vms_read_assignment(struct hf_vms_vm *vm);
+void hf_vms_read_assignments(struct hf_daemon *d);
+/* An order's parameter "manager": is it given, and may the order be? 0; -EINVAL: it is wrong; -EPERM: the order
+ * is the manager's, or not the manager's, to give. */
+int hf_vms_take_manager(struct hf_vms_vm *vm, const struct json_object *p, bool is_stop,
+			bool *ret_is_manager, struct hf_err *err) HF_MUST_CHECK;
+/* Its Start: what is assigned is begun. 0; -EPERM with @err. */
+int hf_vms_start_assigned(struct hf_vms_vm *vm, bool is_fresh, struct hf_err *err) HF_MUST_CHECK;
+void hf_vms_explain_managed(const struct hf_vms_vm *vm, struct hf_err *err);
+const char *hf_vms_manager(
+	const struct hf_vms_vm *vm); /* its name; "pacemaker" before it has said */
 
 /* vms-files.c */
 int hf_vms_watch_open(struct hf_daemon *d, struct hf_err *err) HF_MUST_CHECK;

@@ -444,6 +444,8 @@ void hf_life_add_status(const struct hf_keeper *k, struct json_object *status)
 			       json_object_new_string(hf_vm_severity_name(l->vm.severity)));
 	if (l->vm.cause)
 		json_object_object_add(status, "cause_text", json_object_new_string(l->cause_text));
+	if (l->vm.cause && l->topology[0])
+		json_object_object_add(status, "topology", json_object_new_string(l->topology));
 	if (l->vm.state == HF_VM_PAUSED)
 		json_object_object_add(status, "pause",
 				       json_object_new_string(hf_vm_pause_name(l->vm.pause)));
