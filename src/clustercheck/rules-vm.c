@@ -159,11 +159,31 @@ static void set_meta(struct hf_finding *f, const char *id, const char *name, con
 	hf_finding_pcs(f, "pcs resource meta %s %s=%s", id, name, value);
 }
 
+/* A standby is started beside a frozen instance, too, and promotion scores keep the VM away from there. */
+static void check_clone_threshold(const struct hf_clustercheck *c, const struct hf_cib_rsc *r,
+				  struct hf_cib_value v)
+{
+	struct hf_finding *f;
+
+	if (hf_cib_score(v.text) != 1)
+		return;
+	f = hf_clustercheck_tell(
+		c, r, HF_FOUND_WARNING, "threshold-clone", v.id,
+		"migration-threshold=1 of a protected VM: after a failure there is no "
+		"new standby on that node until the failure is cleared");
+	hf_finding_crm(f, "crm resource meta %s delete migration-threshold", r->id);
+	hf_finding_pcs(f, "pcs resource meta %s migration-threshold=", r->id);
+}
+
 static void check_threshold(const struct hf_clustercheck *c, const struct hf_cib_rsc *r)
 {
 	struct hf_cib_value v = hf_cib_rsc_value(c->cib, r, HF_CIB_META, "migration-threshold");
 	struct hf_finding *f;
 
+	if (r->shape == HF_CIB_PROMOTABLE) {
+		check_clone_threshold(c, r, v);
+		return;
+	}
 	if (hf_cib_score(v.text) == 1)
 		return;
 	if (v.text && hf_cib_score(v.text) > 1 && hf_cib_score(v.text) < HF_CIB_INFINITY)
@@ -186,7 +206,7 @@ static void check_failure_timeout(const struct hf_clustercheck *c, const struct 
 	struct hf_finding *f;
 	uint64_t ms = 0;
 
-	if (!v.text || hf_cib_time_ms(v.text, &ms) < 0 || !ms)
+	if (r->shape == HF_CIB_PROMOTABLE || !v.text || hf_cib_time_ms(v.text, &ms) < 0 || !ms)
 		return;
 	f = hf_clustercheck_tell(
 		c, r, HF_FOUND_WARNING, "failure-timeout", v.id,

@@ -48,7 +48,8 @@
 	META("cm",                                                                                 \
 	     NV("c1", "promotable", "true") NV("c2", "notify", "true") NV("c3", "clone-max", "2"))
 #define CLONE_OF(meta, inside) "<clone id='web-clone'>" meta inside "</clone>"
-#define CLONED_VM VM_OF("web", GOOD_PARAMS GOOD_META CLONE_OPS)
+#define CLONE_PRIORITY META("m", NV("m3", "priority", "1"))
+#define CLONED_VM VM_OF("web", GOOD_PARAMS CLONE_PRIORITY CLONE_OPS)
 #define GOOD_CLONE CLONE_OF(CLONE_META, CLONED_VM)
 
 #define CIB_OF(props, nodes, resources, rest)                                                      \

@@ -3,7 +3,8 @@
 #include "clustercheck/test-clustercheck.h"
 
 #define WITH_CLONE_META(pairs) CIB(CLONE_OF(META("cm", pairs), CLONED_VM))
-#define WITH_CLONE_OPS(ops) CIB(CLONE_OF(CLONE_META, VM_OF("web", GOOD_PARAMS GOOD_META OPS(ops))))
+#define WITH_CLONE_OPS(ops)                                                                        \
+	CIB(CLONE_OF(CLONE_META, VM_OF("web", GOOD_PARAMS CLONE_PRIORITY OPS(ops))))
 #define PROMOTABLE NV("c1", "promotable", "true")
 #define NOTIFY NV("c2", "notify", "true")
 #define MAX2 NV("c3", "clone-max", "2")
@@ -64,6 +65,15 @@ TEST(it_would_run_twice)
 TEST(demote_does_not_know_where_to)
 {
 	finds((struct look){ .cib = WITH_CLONE_META(PROMOTABLE MAX2) }, ERR, "notify", "web-clone");
+}
+
+TEST(no_new_standby_after_a_failure)
+{
+	finds((struct look){ .cib = WITH_CLONE_META(
+				     PROMOTABLE NOTIFY MAX2 NV("x", "migration-threshold", "1")) },
+	      WARN, "threshold-clone", "x");
+	finds_nothing((struct look){
+		.cib = WITH_CLONE_META(PROMOTABLE NOTIFY MAX2 NV("x", "failure-timeout", "60")) });
 }
 
 TEST(one_role_is_never_looked_at)
