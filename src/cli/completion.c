@@ -118,6 +118,8 @@ static bool offer_value(const struct hf_verb *v, const char *before, const char 
 			offer_words("info corrected recoverable fatal", typed);
 		else if (o->letter == 'A')
 			offer("now", typed);
+		else if (o->letter == 'M')
+			offer("pacemaker", typed);
 		return true;
 	}
 	return false;

@@ -6,6 +6,7 @@
 
 #include "cli/exam.h"
 #include "cli/exit.h"
+#include "cli/order-verbs.h"
 #include "cli/verb.h"
 
 /* It is saved when the keeper says so, and ended when the keeper has. */
@@ -20,7 +21,7 @@ static void await_end(struct hf_client *c)
 	}
 }
 
-static int save(const char *run_dir, const char *vm)
+static int save(const char *run_dir, const char *vm, const char *manager)
 {
 	struct hf_err err = { "" };
 	struct hf_client c;
@@ -28,6 +29,11 @@ static int save(const char *run_dir, const char *vm)
 
 	if (r < 0)
 		return hf_exit_complain("save", hf_exit_of(r, NULL), &err);
+	r = hf_order_check_manager("save", run_dir, vm, manager);
+	if (r) {
+		hf_client_close(&c);
+		return r;
+	}
 	r = hf_client_call(&c, "Save", NULL, /* is_more= */ true, &err);
 	if (!r)
 		r = hf_exam_follow(&c, "saving", &err);
@@ -43,6 +49,7 @@ int hf_exam_save(int argc, char **argv)
 	static const struct option table[] = {
 		{ "run-dir", required_argument, NULL, 'r' },
 		{ "state-dir", required_argument, NULL, 's' },
+		{ "manager", required_argument, NULL, 'M' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -58,9 +65,12 @@ int hf_exam_save(int argc, char **argv)
 			return -1;
 		if (c == 's') /* for the sake of scripts: it is the keeper that knows */
 			continue;
-		if (c != 'r')
+		if (c == 'M')
+			o.manager = optarg;
+		else if (c == 'r')
+			o.run_dir = optarg;
+		else
 			return hf_exit_refuse_option("save", argv[optind - 1], c);
-		o.run_dir = optarg;
 	}
 	if (argc - optind != 1) {
 		(void)fprintf(stderr, "holdfast save: the name of a VM is wanted\n");
@@ -73,5 +83,5 @@ int hf_exam_save(int argc, char **argv)
 			   argv[optind]);
 		return hf_exit_complain("save", HF_EXIT_REFUSED, &err);
 	}
-	return save(o.run_dir, instance.vm);
+	return save(o.run_dir, instance.vm, o.manager);
 }

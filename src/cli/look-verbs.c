@@ -147,6 +147,32 @@ static void show_line(const char *label, const char *text)
 		printf("  %-18s %s\n", label, text);
 }
 
+static void show_manager(struct json_object *row)
+{
+	const char *assigned = hf_rows_text(row, "assigned");
+	char text[HF_ROWS_MANAGER];
+
+	if (!*hf_rows_manager(row, text, sizeof(text)))
+		return;
+	printf("  %-18s %s; assigned to this host: %s\n", "decides", text,
+	       *assigned ? assigned : "nothing yet");
+}
+
+static void show_way_out(struct json_object *row)
+{
+	const char *life = hf_rows_text(row, "life");
+	const char *vm = hf_rows_text(row, "vm");
+	bool is_broken = strcmp(life, "failed") == 0 || strcmp(life, "crashed") == 0;
+
+	if (strcmp(life, "saved") == 0)
+		printf("  %-18s holdfast resume %s\n", "to go on", vm);
+	else if (is_broken && *hf_rows_text(row, "manager"))
+		printf("  %-18s %s starts it again, or `holdfast clear %s` forgets it\n",
+		       "to go on", hf_rows_text(row, "manager"), vm);
+	else if (is_broken)
+		printf("  %-18s holdfast clear %s, then holdfast start %s\n", "to go on", vm, vm);
+}
+
 /* Without a keeper that answers. */
 static void show_plain(struct json_object *row)
 {
@@ -155,12 +181,7 @@ static void show_plain(struct json_object *row)
 	show_line("wanted", hf_rows_text(row, "desired"));
 	show_line("host", hf_rows_text(row, "host"));
 	show_line("peer", hf_rows_text(row, "peer"));
-	if (strcmp(hf_rows_text(row, "life"), "saved") == 0)
-		printf("  %-18s holdfast resume %s\n", "to go on", hf_rows_text(row, "vm"));
-	else if (strcmp(hf_rows_text(row, "life"), "failed") == 0 ||
-		 strcmp(hf_rows_text(row, "life"), "crashed") == 0)
-		printf("  %-18s holdfast clear %s, then holdfast start %s\n", "to go on",
-		       hf_rows_text(row, "vm"), hf_rows_text(row, "vm"));
+	show_way_out(row);
 }
 
 static void show_one(const struct hf_verb_options *o, struct json_object *row)
@@ -177,8 +198,10 @@ static void show_one(const struct hf_verb_options *o, struct json_object *row)
 		hf_show_status(status);
 	else
 		show_plain(row);
-	if (!o->is_json && !hf_json_has(row, "id"))
-		show_others(row);
+	if (o->is_json || hf_json_has(row, "id"))
+		return;
+	show_manager(row);
+	show_others(row);
 }
 
 /* That there is none is only known if all have answered who could know of it. */

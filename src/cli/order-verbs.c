@@ -146,10 +146,15 @@ int hf_order_promote(const struct hf_verb_options *o)
 	struct hf_instance at;
 	struct hf_client c;
 	int code = hf_order_open(o, &c, &at, NULL);
+	bool is_open = code == HF_EXIT_DONE;
 
 	put_flag(p, "force", o->is_forced);
+	if (is_open)
+		code = hf_order_check_manager(o->verb, o->run_dir, at.vm, o->manager);
 	if (code != HF_EXIT_DONE) {
 		json_object_put(p);
+		if (is_open)
+			hf_client_close(&c);
 		return code;
 	}
 	code = hf_order_call(o, &c, "Promote", p, false, NULL);
@@ -246,10 +251,15 @@ int hf_order_stop(const struct hf_verb_options *o)
 
 	if (hf_instance_parse(o->words[0], &at, &err) < 0)
 		return hf_exit_complain(o->verb, HF_EXIT_USAGE, &err);
-	if (at.id[0] || !is_daemons(o))
+	if (at.id[0])
 		return stop_by_keeper(o);
+	if (!is_daemons(o)) {
+		code = hf_order_check_manager(o->verb, o->run_dir, at.vm, o->manager);
+		return code == HF_EXIT_DONE ? stop_by_keeper(o) : code;
+	}
 	p = about(o);
 	put_flag(p, "force", o->is_forced);
+	put_text(p, "manager", o->manager);
 	code = hf_order_ask_daemon(o, "Stop", p, !o->is_no_wait, NULL);
 	return code == HF_EXIT_TIMED_OUT ? tell_not_ended(o) : code;
 }
@@ -325,6 +335,7 @@ int hf_order_start(const struct hf_verb_options *o)
 	p = about(o);
 	put_flag(p, "fresh", o->is_fresh);
 	put_text(p, "host", o->host);
+	put_text(p, "manager", o->manager);
 	return hf_order_ask_daemon(o, "Start", p, !o->is_no_wait, NULL);
 }
 

@@ -48,5 +48,14 @@ int hf_order_call(const struct hf_verb_options *o, struct hf_client *c, const ch
 int hf_order_ask_daemon(const struct hf_verb_options *o, const char *method, struct json_object *p,
 			bool is_more, struct json_object **ret);
 
+/**
+ * hf_order_check_manager() - may this be ordered by hand?
+ * @manager: of --manager, NULL: not given
+ * Asks holdfastd, a second at most, and looks at what was assigned if that does not answer. Return:
+ * HF_EXIT_DONE; HF_EXIT_REFUSED, and who is to be asked instead has been said.
+ */
+int hf_order_check_manager(const char *verb, const char *run_dir, const char *vm,
+			   const char *manager);
+
 /* Until the deadline for the end of the keeper, which is that of its connection. 0; -ETIMEDOUT; -errno. */
 int hf_order_wait_end(const struct hf_verb_options *o, struct hf_client *c);

@@ -192,6 +192,7 @@ void hf_rows_add_daemons(struct json_object *rows, struct json_object *vm)
 					    "desired",  "supervision", "definition_error",
 					    "hosts",    "keeper_pid",  "qemu_pid",
 					    "autostart" };
+	static const char *const managed[] = { "manager", "resource", "assigned" };
 	const char *name = hf_rows_text(vm, "vm");
 	bool is_silent;
 	struct json_object *row;
@@ -207,6 +208,8 @@ void hf_rows_add_daemons(struct json_object *rows, struct json_object *vm)
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (!is_silent || strcmp(keys[i], "protected") != 0)
 			copy(row, vm, keys[i]);
+	for (size_t i = 0; *hf_rows_text(vm, "manager") && i < 3; i++)
+		copy(row, vm, managed[i]);
 	set_if_missing(row, "host", hf_rows_text(vm, "host"));
 	set_if_missing(row, "peer", hf_rows_text(vm, "peer"));
 	set_if_missing(row, "reason", hf_rows_text(vm, "reason"));
@@ -229,6 +232,18 @@ void hf_rows_add_defined(struct json_object *rows, const char *vm)
 
 	set_if_missing(row, "life", "shut-off");
 	json_object_object_add(row, "defined", json_object_new_boolean(true));
+}
+
+const char *hf_rows_manager(struct json_object *row, char *buf, size_t size)
+{
+	const char *manager = hf_rows_text(row, "manager");
+	const char *resource = hf_rows_text(row, "resource");
+
+	if (!*manager)
+		return "";
+	(void)snprintf(buf, size, "managed by %s%s%s%s", manager, *resource ? " (" : "", resource,
+		       *resource ? ")" : "");
+	return buf;
 }
 
 /* ---- the end ---- */

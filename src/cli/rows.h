@@ -33,6 +33,10 @@ void hf_rows_add_defined(struct json_object *rows, const char *vm);
 /* Fills in host and reason, and which frozen instances there are beside; sorts. */
 void hf_rows_finish(struct json_object *rows, const char *host_name);
 
+/* "managed by pacemaker (vm1)", in @buf; "": by nobody. */
+#define HF_ROWS_MANAGER 320
+const char *hf_rows_manager(struct json_object *row, char *buf, size_t size);
+
 /* NULL: none. Borrowed. */
 struct json_object *hf_rows_find(struct json_object *rows, const char *name);
 

@@ -27,12 +27,16 @@ void hf_show_rows(struct json_object *rows, const char *indent, bool has_heading
 
 	for (size_t i = 0; i < json_object_array_length(rows); i++) {
 		struct json_object *row = json_object_array_get_idx(rows, i);
+		const char *reason = hf_rows_text(row, "reason");
+		char manager[HF_ROWS_MANAGER];
 
+		if (!*reason)
+			reason = hf_rows_manager(row, manager, sizeof(manager));
 		hf_table_add(t,
 			     (const char *[]){ hf_rows_text(row, "name"), hf_rows_text(row, "life"),
 					       hf_rows_text(row, "role"), protection_of(row),
 					       hf_rows_text(row, "host"), hf_rows_text(row, "peer"),
-					       hf_rows_text(row, "reason") });
+					       reason });
 	}
 	hf_table_print(t, indent, has_headings);
 	hf_table_free(t);

@@ -20,7 +20,7 @@ static const struct hf_verb_option options[] = {
 	{ 'S', "severity", "SEVERITY" }, { 'P', "topology", "TEXT" }, { 'k', "kill", NULL },
 	{ 'A', "after", "SEQ|now" },     { 'H', "host", "HOST" },     { 'F', "fresh", NULL },
 	{ 'W', "no-wait", NULL },        { 't', "timeout", "TIME" },  { 'V', "vms", "DIR" },
-	{ 's', "state-dir", "DIR" },     { 'r', "run-dir", "DIR" },
+	{ 'M', "manager", "NAME" },      { 's', "state-dir", "DIR" }, { 'r', "run-dir", "DIR" },
 };
 
 #define N_OPTIONS (sizeof(options) / sizeof(options[0]))
@@ -129,6 +129,14 @@ static int take_cause(const char *text, struct hf_err *err)
 	return -EINVAL;
 }
 
+static int take_manager(const char *text, struct hf_err *err)
+{
+	if (strcmp(text, "pacemaker") == 0)
+		return 0;
+	hf_err_set(err, "--manager: '%.40s' is none that is known: there is pacemaker", text);
+	return -EINVAL;
+}
+
 static void take_flag(char letter, struct hf_verb_options *o)
 {
 	o->is_json |= letter == 'j';
@@ -163,6 +171,9 @@ static int take(char letter, struct hf_verb_options *o, struct hf_err *err)
 	case 'H':
 		o->host = optarg;
 		return 0;
+	case 'M':
+		o->manager = optarg;
+		return take_manager(optarg, err);
 	case 'V':
 		o->vms_dir = optarg;
 		return 0;

@@ -32,6 +32,7 @@ struct hf_verb_options {
 	bool is_fresh;
 	bool is_no_wait;
 	const char *reason, *cause, *severity, *topology, *host; /* NULL: not given */
+	const char *manager; /* NULL: not given */
 	const char *after; /* a number, or "now" */
 	uint64_t timeout_ns; /* given, or the verb's */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
