@@ -280,7 +280,25 @@ static void on_again(void *ctx)
 
 /* ---- what others say ---- */
 
-static struct told *take(struct hf_herald *h, const struct json_object *vm)
+/*
+ * Since when it is in trouble: by the event for which it was asked for; 0 when it was so before anybody looked. A start
+ * that has only been ordered leaves what was wrong before as it was, so that keeps its time.
+ */
+static uint64_t since(const struct told *t, const struct hf_vmfacts *now, uint64_t event_ns)
+{
+	enum hf_trouble trouble = hf_vmfacts_trouble(now);
+	bool is_same = t->is_there && hf_vmfacts_trouble(&t->facts) == trouble &&
+		       strcmp(t->facts.id, now->id) == 0;
+
+	if (!trouble)
+		return 0;
+	if (is_same)
+		return t->facts.since_ns;
+	return t->is_there ? event_ns : 0;
+}
+
+/* @event_ns 0: unknown. */
+static struct told *take(struct hf_herald *h, const struct json_object *vm, uint64_t event_ns)
 {
 	struct hf_err err = { "" };
 	struct hf_vmfacts facts;
@@ -293,14 +311,15 @@ static struct told *take(struct hf_herald *h, const struct json_object *vm)
 	t = find_or_add(h, facts.vm);
 	if (!t)
 		return NULL;
+	facts.since_ns = since(t, &facts, event_ns);
 	t->facts = facts;
 	t->is_there = t->is_listed = true;
 	return t;
 }
 
-void hf_herald_take_vm(struct hf_herald *h, const struct json_object *vm)
+void hf_herald_take_vm(struct hf_herald *h, const struct json_object *vm, uint64_t event_ns)
 {
-	struct told *t = take(h, vm);
+	struct told *t = take(h, vm, event_ns);
 
 	if (t)
 		look(h, t);
@@ -323,7 +342,7 @@ void hf_herald_take_all(struct hf_herald *h, struct json_object *vms)
 	for (unsigned int i = 0; i < h->n_vms; i++)
 		h->vms[i]->is_listed = false;
 	for (size_t i = 0; i < n; i++)
-		(void)take(h, json_object_array_get_idx(vms, i));
+		(void)take(h, json_object_array_get_idx(vms, i), hf_now_real_ns());
 	for (unsigned int i = 0; i < h->n_vms; i++)
 		h->vms[i]->is_there = h->vms[i]->is_listed;
 	look_at_all(h);

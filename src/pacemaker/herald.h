@@ -21,7 +21,7 @@ int hf_herald_new(struct hf_loop *loop, struct hf_journal *journal, const char *
 void hf_herald_free(struct hf_herald *h);
 
 /* What the host's daemon says: hf_hostlink_ops. */
-void hf_herald_take_vm(struct hf_herald *h, const struct json_object *vm);
+void hf_herald_take_vm(struct hf_herald *h, const struct json_object *vm, uint64_t event_ns);
 void hf_herald_take_gone(struct hf_herald *h, const char *vm);
 void hf_herald_take_all(struct hf_herald *h, struct json_object *vms);
 

@@ -90,11 +90,11 @@ static void on_down(void *ctx, enum hf_links_which which)
 
 static const struct hf_links_ops links_ops = { on_up, on_down, on_fenced };
 
-static void on_vm(void *ctx, const struct json_object *vm)
+static void on_vm(void *ctx, const struct json_object *vm, uint64_t event_ns)
 {
 	struct bridge *b = ctx;
 
-	hf_herald_take_vm(b->herald, vm);
+	hf_herald_take_vm(b->herald, vm, event_ns);
 }
 
 static void on_gone(void *ctx, const char *vm)

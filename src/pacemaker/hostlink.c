@@ -25,6 +25,7 @@
 struct asked {
 	struct hf_hostlink *link;
 	char vm[HF_NAME_MAX + 1]; /* "": free */
+	uint64_t event_ns;
 	bool is_again;
 };
 
@@ -40,7 +41,7 @@ struct hf_hostlink {
 	bool is_asking_all, is_all_again, is_silent;
 };
 
-static void ask(struct hf_hostlink *l, const char *vm);
+static void ask(struct hf_hostlink *l, const char *vm, uint64_t event_ns);
 static void ask_all(struct hf_hostlink *l);
 static void on_timer(void *ctx);
 
@@ -80,16 +81,17 @@ static void on_vm(void *ctx, const struct hf_varlink_reply *reply)
 	struct hf_hostlink *l = a->link;
 	struct json_object *vm;
 	char name[HF_NAME_MAX + 1];
+	uint64_t event_ns = a->event_ns;
 	bool is_again = a->is_again;
 
 	(void)snprintf(name, sizeof(name), "%s", a->vm);
 	a->vm[0] = '\0';
 	if (!reply->error && hf_json_obj(reply->parameters, "vm", &vm, NULL) == 0)
-		l->ops->vm(l->ctx, vm);
+		l->ops->vm(l->ctx, vm, event_ns);
 	else if (reply->error && strcmp(reply->error, INTERFACE ".NoVm") == 0)
 		l->ops->gone(l->ctx, name);
 	if (is_again && l->calls)
-		ask(l, name);
+		ask(l, name, event_ns);
 }
 
 static void on_vms(void *ctx, const struct hf_varlink_reply *reply)
@@ -120,13 +122,14 @@ static struct asked *find_asked(struct hf_hostlink *l, const char *vm)
 	return NULL;
 }
 
-static void ask(struct hf_hostlink *l, const char *vm)
+static void ask(struct hf_hostlink *l, const char *vm, uint64_t event_ns)
 {
 	struct asked *a = find_asked(l, vm);
 	struct json_object *p;
 
 	if (a) {
 		a->is_again = true;
+		a->event_ns = event_ns;
 		return;
 	}
 	a = find_asked(l, "");
@@ -134,7 +137,7 @@ static void ask(struct hf_hostlink *l, const char *vm)
 		ask_all(l);
 		return;
 	}
-	*a = (struct asked){ .link = l };
+	*a = (struct asked){ .link = l, .event_ns = event_ns };
 	(void)snprintf(a->vm, sizeof(a->vm), "%s", vm);
 	p = json_object_new_object();
 	hf_json_add_str(p, "vm", vm);
@@ -146,6 +149,7 @@ static void on_event(void *ctx, const struct hf_varlink_reply *reply)
 {
 	struct hf_hostlink *l = ctx;
 	struct json_object *event;
+	uint64_t time_ns = 0;
 	const char *vm;
 
 	if (reply->error) {
@@ -153,9 +157,11 @@ static void on_event(void *ctx, const struct hf_varlink_reply *reply)
 		       reply->error);
 		return;
 	}
-	if (hf_json_obj(reply->parameters, "event", &event, NULL) == 0 &&
-	    hf_json_str(event, "vm", &vm, NULL) == 0 && hf_is_valid_name(vm))
-		ask(l, vm);
+	if (hf_json_obj(reply->parameters, "event", &event, NULL) < 0 ||
+	    hf_json_str(event, "vm", &vm, NULL) < 0 || !hf_is_valid_name(vm))
+		return;
+	(void)!hf_json_u64(event, "time_ns", &time_ns, NULL);
+	ask(l, vm, time_ns);
 }
 
 /* ---- the connection ---- */

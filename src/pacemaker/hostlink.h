@@ -15,7 +15,8 @@
 struct hf_hostlink;
 
 struct hf_hostlink_ops {
-	void (*vm)(void *ctx, const struct json_object *vm); /* a Vm, as it is now */
+	/* A Vm, as it is now, and when (CLOCK_REALTIME) the event was for which it was asked for. */
+	void (*vm)(void *ctx, const struct json_object *vm, uint64_t event_ns);
 	void (*gone)(void *ctx, const char *vm); /* there is no such VM */
 	void (*all)(void *ctx, struct json_object *vms); /* these, and no others */
 	void (*up)(void *ctx);

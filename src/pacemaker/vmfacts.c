@@ -10,7 +10,6 @@
 #include "codec/json.h"
 #include "core/ocf.h"
 
-#define MS 1000000ull
 #define SECOND 1000000000ull
 
 /* ---- reading ---- */
@@ -83,7 +82,6 @@ static void read_rest(const struct json_object *o, struct hf_vmfacts *v)
 	v->is_in_touch = is_set(o, "connected");
 	v->has_run_last = is_set(o, "has_run_last");
 	v->is_peer_running = is_set(o, "peer_up") && is_live_name(text_of(o, "peer_life"));
-	v->since_ns = number_of(o, "since_ms") * MS;
 	(void)snprintf(v->topology, sizeof(v->topology), "%s", text_of(o, "topology"));
 	(void)snprintf(v->text, sizeof(v->text), "%s", text_of(o, "cause_text"));
 	read_id(o, v);

@@ -25,7 +25,7 @@ struct hf_vmfacts {
 	bool is_silent; /* its keeper */
 	bool is_standby;
 	bool has_epoch, is_in_touch, has_run_last, is_peer_running;
-	uint64_t since_ns; /* CLOCK_REALTIME: in this state; 0: not known */
+	uint64_t since_ns; /* CLOCK_REALTIME: in trouble; 0: not known; the reader's to fill in */
 	char topology[128];
 	char text[256];
 	char id[16]; /* of the newest frozen instance; "": none */
