@@ -85,6 +85,12 @@ static enum hf_ocf explain(struct hf_ocf_call *c, const char *said)
 	return hf_ocf_say(c, HF_OCF_ERR_GENERIC, "%s", said);
 }
 
+/* Its lease is another host's, which may be about to let go of it, or to be found dead. */
+static bool is_for_now(const char *said)
+{
+	return strstr(said, "another host owns it") != NULL;
+}
+
 enum hf_ocf hf_ocf_carry_out(struct hf_ocf_call *c, enum hf_place_assigned place)
 {
 	uint64_t patience_ns = hf_ocf_soon(c, DAEMON_NS);
@@ -96,16 +102,16 @@ enum hf_ocf hf_ocf_carry_out(struct hf_ocf_call *c, enum hf_place_assigned place
 		memcpy(said, c->reason, sizeof(said));
 		if ((r == 0 || r == -EREMOTE) && is_there(c, place))
 			return hf_ocf_say(c, HF_OCF_SUCCESS, "%s", "");
-		if (r == -EREMOTE)
+		if (r == -EREMOTE && !is_for_now(said))
 			return explain(c, said);
-		if (r != 0 && (r != -ESRCH && r != -ECONNRESET && r != -ECONNREFUSED))
+		if (r != 0 && r != -EREMOTE &&
+		    (r != -ESRCH && r != -ECONNRESET && r != -ECONNREFUSED))
 			return HF_OCF_ERR_GENERIC;
-		if (r != 0 && hf_client_now_ns() >= patience_ns)
+		if (r != 0 && r != -EREMOTE && hf_client_now_ns() >= patience_ns)
 			return HF_OCF_ERR_GENERIC;
 		if (hf_ocf_is_late(c))
-			return hf_ocf_say(c, HF_OCF_ERR_GENERIC,
-					  "it was started, and does not run: it is %s",
-					  hf_vm_state_name(c->view.facts.state));
+			return hf_ocf_say(c, HF_OCF_ERR_GENERIC, "%s",
+					  said[0] ? said : "it was started, and does not run");
 		hf_ocf_rest(c, AGAIN_MS);
 	}
 }

@@ -34,6 +34,8 @@ struct stopping {
 	bool is_asked, is_forced, is_frozen_in_vain, is_standby_told;
 	bool is_assigned;
 	const char *did; /* to be told; "": nothing had to be done */
+	struct hf_ocf_processes
+		killed; /* that live still: they may not be found again by what they are */
 };
 
 static uint64_t now(void)
@@ -61,8 +63,11 @@ static void kill_it(struct stopping *s)
 	struct hf_ocf_call *c = s->c;
 	struct hf_err err;
 
-	if (hf_ocf_processes_look(c->run_dir, c->vm, &c->view.processes, &err) == 0)
-		hf_ocf_processes_kill(&c->view.processes);
+	if (hf_ocf_processes_look(c->run_dir, c->vm, &c->view.processes, &err) < 0)
+		return;
+	if (c->view.processes.n > s->killed.n)
+		s->killed = c->view.processes;
+	hf_ocf_processes_kill(&c->view.processes);
 	if (c->view.processes.n)
 		s->did = "it was killed";
 }
@@ -194,13 +199,17 @@ static enum hf_ocf finish(struct stopping *s)
 	return hf_ocf_say(c, HF_OCF_SUCCESS, "%s", s->did[0] ? s->did : reason);
 }
 
-static enum hf_ocf give_up(struct hf_ocf_call *c)
+static enum hf_ocf give_up(struct stopping *s)
 {
+	struct hf_ocf_call *c = s->c;
 	struct hf_err err;
 	char text[200];
 
 	if (hf_ocf_processes_look(c->run_dir, c->vm, &c->view.processes, &err) < 0 ||
 	    !c->view.processes.n)
+		c->view.processes = s->killed;
+	hf_ocf_processes_again(&c->view.processes);
+	if (!c->view.processes.n)
 		return hf_ocf_say(c, HF_OCF_ERR_GENERIC, "it has not ended in time");
 	return hf_ocf_say(c, HF_OCF_ERR_GENERIC, "it has not ended in time: %s",
 			  hf_ocf_processes_text(&c->view.processes, text, sizeof(text)));
@@ -227,14 +236,16 @@ enum hf_ocf hf_ocf_end_it(struct hf_ocf_call *c, bool is_assigned)
 		c->is_ending = true;
 		hf_ocf_view_take(c, hf_ocf_soon(c, LOOK_NS));
 		rc = hf_ocf_view_judge(c, &v);
-		if (rc == HF_OCF_NOT_RUNNING || is_followed(c))
+		hf_ocf_processes_again(&s.killed);
+		if ((rc == HF_OCF_NOT_RUNNING || is_followed(c)) && !s.killed.n)
 			return finish(&s);
 		if (c->view.keeper == HF_OCF_FORBIDDEN)
 			return HF_OCF_ERR_PERM;
-		step(&s, rc);
+		if (rc != HF_OCF_NOT_RUNNING)
+			step(&s, rc);
 		hf_ocf_rest(c, AGAIN_MS);
 	} while (!hf_ocf_is_late(c));
-	return give_up(c);
+	return give_up(&s);
 }
 
 enum hf_ocf hf_ocf_do_stop(struct hf_ocf_call *c)

@@ -167,7 +167,7 @@ static void add_told(struct hf_ocf_view *v)
 	f->is_pause_fault = is_word(s, "pause", "fault");
 	f->has_epoch = is_standby && has_epoch(s);
 	f->is_in_touch = is_standby && hf_rows_is_set(s, "connected");
-	f->has_run_last = has_run_last(s);
+	f->has_run_last |= has_run_last(s);
 	(void)snprintf(v->trouble, sizeof(v->trouble), "%s",
 		       is_word(s, "cause", "none") || is_word(s, "cause", "order")
 			       ? ""
@@ -228,6 +228,7 @@ static void add_daemons(struct hf_ocf_view *v)
 
 	if (!v->vm)
 		return;
+	v->facts.has_run_last = hf_rows_is_set(v->vm, "has_run_last");
 	v->facts.is_peer_running = *hf_rows_text(v->vm, "peer_host") &&
 				   (is_word(v->vm, "peer_life", "running") ||
 				    is_word(v->vm, "peer_life", "paused"));
