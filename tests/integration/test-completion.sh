@@ -17,7 +17,7 @@ export PATH="$work/bin:$PATH" HOLDFAST_VMS_DIR="$work/vms" HOLDFAST_RUN_DIR="$wo
 # shellcheck source=/dev/null
 . "$root/data/completion/holdfast"
 
-echo 1..15
+echo 1..16
 n=0 failed=0
 # completes WANTED WORD...: the last word is the one that is typed; WANTED and what is offered are sorted.
 completes() {
@@ -50,7 +50,8 @@ completes "--no-wait" holdfast stop web --no
 completes "corrected fatal info recoverable" holdfast freeze web --severity ""
 completes "" holdfast freeze web --reason ""
 completes "acquire await" holdfast lease a
-completes "check-config" holdfast help check
+completes "check-cluster check-config" holdfast help check
+completes "--strict" holdfast check-cluster --str
 completes "" holdfast nonsense ""
 completes "--lease" holdfast run web --leas
 exit $failed
