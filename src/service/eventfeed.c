@@ -71,6 +71,8 @@ void hf_eventfeed_follow(struct hf_eventfeed *feed, struct hf_varlink_request *r
 		hf_varlink_invalid(rq, &err);
 		return;
 	}
+	if (seq > feed->journal->seq) /* one that has not come yet: from now on */
+		seq = feed->journal->seq;
 	f = calloc(1, sizeof(*f));
 	if (!f) {
 		hf_varlink_done(rq, NULL);
