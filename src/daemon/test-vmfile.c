@@ -61,7 +61,7 @@ TEST(what_the_supervision_needs)
 	uint32_t crc;
 
 	CHECK_EQ(parse("[vm]\nargs = x\n", &f, &err), 0);
-	CHECK(!f.is_autostarted && !f.may_run_beside_frozen);
+	CHECK(!f.is_autostarted && !f.may_run_beside_frozen && !f.is_managed);
 	CHECK_EQ(f.restarts_max, 3);
 	CHECK_EQ(f.own, -1);
 	CHECK_STR(f.state_dir, "/var/lib/holdfast");
@@ -76,6 +76,8 @@ TEST(what_the_supervision_needs)
 	CHECK_EQ(f.on[HF_VM_CAUSE_KILLED], HF_VM_LEAVE);
 	CHECK_STR(f.state_dir, "/s");
 	CHECK(f.crc != crc);
+	CHECK_EQ(parse("[vm]\nargs = x\nmanager = pacemaker\n", &f, &err), 0);
+	CHECK(f.is_managed && !f.is_taken_over);
 }
 
 TEST(what_is_wrong_is_said)
@@ -94,6 +96,9 @@ TEST(what_is_wrong_is_said)
 	CHECK_CONTAINS(err.text, "web.conf:3:1: no setting is called 'turbo'");
 	CHECK_EQ(parse("[vm]\nname = www\nargs = x\n", &f, &err), -EINVAL);
 	CHECK_CONTAINS(err.text, "defines the VM 'www', not 'web'");
+	CHECK_EQ(parse("[vm]\nargs = x\nautostart = yes\nmanager = pacemaker\n", &f, &err),
+		 -EINVAL);
+	CHECK_CONTAINS(err.text, "web.conf:3:13: autostart: with manager = pacemaker");
 	CHECK_EQ(parse("[vm]\n", &f, &err), -EINVAL);
 	CHECK_CONTAINS(err.text, "no args");
 	CHECK_EQ(hf_vmfile_read("/nonexistent", "web", "a", &f, &err), -ENOENT);

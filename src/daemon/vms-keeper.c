@@ -153,15 +153,23 @@ static bool is_news(const char *name)
 /* Before a status could tell of it: it may not live to be asked. */
 static void take_cause(struct hf_vms_vm *vm, const char *name, const struct json_object *event)
 {
-	bool is_fault = strcmp(name, "vm-fault") == 0 || strcmp(name, "freezing") == 0;
+	bool is_life = strncmp(name, "vm-", 3) == 0, is_fault = strcmp(name, "vm-fault") == 0;
+	char cause[sizeof(vm->cause)], text[sizeof(vm->cause_text)];
+	const char *why;
 
-	if (!is_fault && strcmp(name, "frozen") != 0)
+	if (!is_life && strcmp(name, "freezing") != 0 && strcmp(name, "frozen") != 0)
 		return;
-	take_text(event, "cause", vm->cause, sizeof(vm->cause));
+	take_text(event, "cause", cause, sizeof(cause));
+	if (!cause[0] || strcmp(cause, "none") == 0)
+		return;
+	memcpy(vm->cause, cause, sizeof(cause));
 	take_text(event, "severity", vm->severity, sizeof(vm->severity));
 	take_text(event, "topology", vm->topology, sizeof(vm->topology));
-	if (strcmp(name, "vm-fault") == 0)
-		take_text(event, "text", vm->cause_text, sizeof(vm->cause_text));
+	take_text(event, "text", text, sizeof(text));
+	why = is_fault ? text : strstr(text, ": "); /* "crashed: QEMU..." */
+	if (is_life && why)
+		(void)snprintf(vm->cause_text, sizeof(vm->cause_text), "%s",
+			       is_fault ? why : why + 2);
 }
 
 static void on_event(void *ctx, struct hf_vmlink *l, struct json_object *event)
