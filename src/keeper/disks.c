@@ -167,6 +167,7 @@ static int spawn(struct hf_disks *d, struct hf_err *err)
 		hf_fd_close(&pair[0]);
 		return r;
 	}
+	(void)!hf_rundir_note(&d->k->rundir, HF_RUNDIR_DISKS, d->process.pid);
 	d->control_fd = pair[0];
 	d->started_ns = hf_now_ns();
 	d->ping_number = 0;

@@ -256,6 +256,8 @@ int hf_guest_side_start(struct hf_keeper *k, struct hf_err *err)
 		config.cgroup = &k->cgroup;
 	r = hf_guest_start(&config, &k->guest, err);
 	if (!r)
+		(void)!hf_rundir_note(&k->rundir, HF_RUNDIR_QEMU, hf_guest_process(k->guest)->pid);
+	if (!r)
 		r = hf_life_prepare(k, err);
 	if (!r)
 		r = watch_guest(k);

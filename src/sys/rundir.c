@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 
 #include "base/text.h"
 #include "sys/fd.h"
+#include "sys/procstat.h"
 
 #define LOCK_NAME "lock"
 #define BACKLOG 16
@@ -323,9 +325,86 @@ int hf_rundir_rename(struct hf_rundir *r, const char *id, struct hf_err *err)
 
 /* The lock file goes last but one, and while it is still locked: who opens it now finds, once the
  * lock is free, that it is no longer the file of that name. */
+/* ---- children ---- */
+
+static const char *const notes[HF_RUNDIR_CHILD_COUNT] = { "qemu.pid", "disks.pid" };
+
+static int write_note(int dir_fd, const char *name, const char *text)
+{
+	int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	ssize_t n = (ssize_t)strlen(text);
+	int r = fd < 0 ? -errno : 0;
+
+	if (!r && write(fd, text, (size_t)n) != n)
+		r = -EIO;
+	hf_fd_close(&fd);
+	return r;
+}
+
+int hf_rundir_note(const struct hf_rundir *r, enum hf_rundir_child which, pid_t pid)
+{
+	struct hf_procstat s;
+	char text[64];
+	int e = hf_procstat_read(pid, 0, &s);
+
+	if (e < 0)
+		return e;
+	(void)snprintf(text, sizeof(text), "%d %" PRIu64 "\n", (int)pid, s.start_ticks);
+	e = write_note(r->dir_fd, "pid.new", text);
+	if (!e && renameat(r->dir_fd, "pid.new", r->dir_fd, notes[which]) < 0)
+		e = -errno;
+	return e;
+}
+
+static int read_note(int dir_fd, enum hf_rundir_child which, pid_t *ret_pid, uint64_t *ret_ticks)
+{
+	int fd = openat(dir_fd, notes[which], O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	char text[64], *end;
+	ssize_t n = fd < 0 ? -errno : read(fd, text, sizeof(text) - 1);
+	long pid;
+
+	hf_fd_close(&fd);
+	if (n < 0)
+		return (int)n;
+	text[n] = '\0';
+	pid = strtol(text, &end, 10);
+	if (pid <= 0 || pid > INT_MAX || *end != ' ')
+		return -EBADMSG;
+	*ret_pid = (pid_t)pid;
+	*ret_ticks = strtoull(end, NULL, 10);
+	return 0;
+}
+
+int hf_rundir_noted(const char *run_dir, const char *name, enum hf_rundir_child which,
+		    pid_t *ret_pid, uint64_t *ret_start_ticks)
+{
+	char path[PATH_MAX];
+	int dir_fd, r;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", run_dir, name);
+	dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir_fd < 0)
+		return -errno;
+	r = read_note(dir_fd, which, ret_pid, ret_start_ticks);
+	hf_fd_close(&dir_fd);
+	return r;
+}
+
+static void remove_notes(struct hf_rundir *r)
+{
+	uint64_t ticks = 0;
+	pid_t pid = 0;
+
+	for (int i = 0; i < HF_RUNDIR_CHILD_COUNT; i++)
+		if (read_note(r->dir_fd, (enum hf_rundir_child)i, &pid, &ticks) < 0 ||
+		    !hf_procstat_is_alive(pid, ticks))
+			(void)unlinkat(r->dir_fd, notes[i], 0);
+}
+
 void hf_rundir_close(struct hf_rundir *r)
 {
 	if (r->lock_fd >= 0) {
+		remove_notes(r);
 		(void)unlinkat(r->dir_fd, HF_RUNDIR_SOCKET, 0);
 		(void)unlinkat(r->dir_fd, LOCK_NAME, 0);
 		(void)rmdir(r->path);

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <limits.h>
+#include <stdint.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 
@@ -62,6 +64,17 @@ int hf_rundir_connect(const char *run_dir, const char *name, int *ret_fd,
  */
 int hf_rundir_rename(struct hf_rundir *r, const char *id, struct hf_err *err) HF_MUST_CHECK;
 
-/* Removes socket, lock file and folder (which stays if others put something there), and lets go of
+/* What a keeper notes of its children, so that one that outlives it, dying in the kernel, is still known. */
+enum hf_rundir_child { HF_RUNDIR_QEMU, HF_RUNDIR_DISKS, HF_RUNDIR_CHILD_COUNT };
+
+/* Replaces what was noted. 0; -errno. */
+int hf_rundir_note(const struct hf_rundir *r, enum hf_rundir_child which, pid_t pid) HF_MUST_CHECK;
+
+/* Of the folder's keeper, or its last one. 0; -ENOENT: nothing is noted; -EBADMSG; -errno. Whether it lives tells
+ * hf_procstat_is_alive(). */
+int hf_rundir_noted(const char *run_dir, const char *name, enum hf_rundir_child which,
+		    pid_t *ret_pid, uint64_t *ret_start_ticks) HF_MUST_CHECK;
+
+/* Notes of children that live still stay, and the folder with them. Removes socket, lock file and folder (which stays if others put something there), and lets go of
  * the lock. Takes HF_RUNDIR_NONE. */
 void hf_rundir_close(struct hf_rundir *r);

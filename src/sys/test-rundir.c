@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "sys/fd.h"
+#include "sys/procstat.h"
 #include "sys/rundir.h"
 #include "sys/sock.h"
 
@@ -152,6 +153,42 @@ TEST(a_folder_that_is_a_link_or_too_open)
 		CHECK_CONTAINS(err.text, "user 12345");
 		CHECK_EQ(rmdir(path), 0);
 	}
+	CHECK_EQ(rmdir(dir), 0);
+}
+
+TEST(children_are_known_as_long_as_they_live)
+{
+	char dir[64], path[256];
+	struct hf_rundir r = HF_RUNDIR_NONE;
+	struct hf_err err;
+	uint64_t ticks = 0;
+	pid_t child = fork(), pid = 0;
+
+	if (child == 0) {
+		(void)pause();
+		_exit(0);
+	}
+	(void)snprintf(path, sizeof(path), "%s/vm/disks.pid", scratch(dir));
+	CHECK_EQ(hf_rundir_open(dir, "vm", &r, &err), 0);
+	CHECK_EQ(hf_rundir_noted(dir, "vm", HF_RUNDIR_DISKS, &pid, &ticks), -ENOENT);
+	CHECK_EQ(hf_rundir_note(&r, HF_RUNDIR_QEMU, getpid()), 0);
+	CHECK_EQ(hf_rundir_note(&r, HF_RUNDIR_QEMU, child), 0);
+	CHECK_EQ(hf_rundir_note(&r, HF_RUNDIR_DISKS, child), 0);
+	CHECK_EQ(hf_rundir_noted(dir, "vm", HF_RUNDIR_DISKS, &pid, &ticks), 0);
+	CHECK_EQ(pid, child);
+	CHECK(hf_procstat_is_alive(pid, ticks));
+	hf_rundir_close(&r);
+	CHECK_EQ(hf_rundir_noted(dir, "vm", HF_RUNDIR_QEMU, &pid, &ticks), 0);
+	CHECK_EQ(pid, child);
+	CHECK_EQ(kill(child, SIGKILL), 0);
+	CHECK_EQ(waitpid(child, NULL, 0), child);
+	CHECK(!hf_procstat_is_alive(pid, ticks));
+	CHECK_EQ(hf_rundir_note(&r, HF_RUNDIR_DISKS, child), -ESRCH);
+	CHECK_EQ(hf_rundir_open(dir, "vm", &r, &err), 0);
+	CHECK_EQ(truncate(path, 3), 0);
+	CHECK_EQ(hf_rundir_noted(dir, "vm", HF_RUNDIR_DISKS, &pid, &ticks), -EBADMSG);
+	hf_rundir_close(&r);
+	CHECK_EQ(hf_rundir_noted(dir, "vm", HF_RUNDIR_QEMU, &pid, &ticks), -ENOENT);
 	CHECK_EQ(rmdir(dir), 0);
 }
 
