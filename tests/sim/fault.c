@@ -178,6 +178,27 @@ static void hurt_disk(struct sim_world *w, struct sim_keeper *k, enum sim_fault_
 	}
 }
 
+static void power_off(struct sim_world *w, int node)
+{
+	crash(w, node, /* is_silent= */ true);
+	w->is_orphaned[node] = false;
+	sim_store_power_loss(w, node);
+	sim_daemon_stop(w, node, /* is_power= */ true);
+	w->is_host_down[node] = true;
+}
+
+/* Whoever does it tells the others, in its own time: the host may be back by then, and be heard. */
+static void fence(struct sim_world *w, const struct sim_fault *f)
+{
+	struct sim_event told = { .kind = SIM_EV_FENCED, .a = f->a, .value = w->now_ns };
+
+	if (w->plant != SIM_PLANT_FENCED_ALIVE)
+		power_off(w, f->a);
+	for (told.node = 0; told.node < SIM_NODES; told.node++)
+		if (told.node != f->a)
+			sim_post(w, f->n * SIM_MS + sim_delay(w, SIM_MS), &told);
+}
+
 static void strike(struct sim_world *w, const struct sim_fault *f)
 {
 	struct sim_keeper *k = &w->keepers[f->a];
@@ -196,11 +217,10 @@ static void strike(struct sim_world *w, const struct sim_fault *f)
 		crash(w, f->a, /* is_silent= */ false);
 		break;
 	case SIM_FAULT_POWER:
-		crash(w, f->a, /* is_silent= */ true);
-		w->is_orphaned[f->a] = false;
-		sim_store_power_loss(w, f->a);
-		sim_daemon_stop(w, f->a, /* is_power= */ true);
-		w->is_host_down[f->a] = true;
+		power_off(w, f->a);
+		break;
+	case SIM_FAULT_FENCE:
+		fence(w, f);
 		break;
 	case SIM_FAULT_FREEZE:
 		freeze(w, f->a);
@@ -276,8 +296,8 @@ void sim_fault_undo(struct sim_world *w, unsigned int i)
 		cut(w, f->a, f->b, false);
 		if (f->kind == SIM_FAULT_SPLIT)
 			cut(w, f->b, f->a, false);
-	} else if (f->kind == SIM_FAULT_POWER) {
-		sim_say(w, "healed: power %c", sim_letter(f->a));
+	} else if (f->kind == SIM_FAULT_POWER || f->kind == SIM_FAULT_FENCE) {
+		sim_say(w, "healed: %s %c", sim_fault_names[f->kind], sim_letter(f->a));
 		power_up(w, f->a);
 	} else if (f->kind == SIM_FAULT_FREEZE && w->freezes[f->a] && !--w->freezes[f->a]) {
 		sim_say(w, "healed: freeze %c", sim_letter(f->a));

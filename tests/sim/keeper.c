@@ -331,6 +331,9 @@ static void handle(struct sim_world *w, struct sim_keeper *k, const struct sim_e
 	case SIM_EV_ANSWER:
 		sim_keeper_answered(w, k, ev);
 		break;
+	case SIM_EV_FENCED:
+		sim_keeper_fenced(w, k, ev);
+		break;
 	case SIM_EV_DUE:
 		k->is_due_posted = false;
 		sim_primary_event(w, k, HF_PRIMARY_EPOCH_DUE, 0, k->p.session);

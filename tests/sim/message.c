@@ -80,6 +80,73 @@ void sim_keeper_answered(struct sim_world *w, struct sim_keeper *k, const struct
 		standby_peer_dead(w, k);
 }
 
+/* ---- fencing ---- */
+
+static struct hf_fenced_sight see(struct sim_world *w, const struct sim_keeper *k, uint64_t conn,
+				  const struct hf_fenced_sight *sight)
+{
+	struct hf_fenced_sight now = *sight;
+	struct sim_conn *c = sim_net_find(w, conn);
+
+	now.is_in_touch = c && !c->is_silent[c->node[1] == k->node];
+	if (w->plant == SIM_PLANT_FENCED_LATE && now.established_ns)
+		now = (struct hf_fenced_sight){ 1, 1, false };
+	return now;
+}
+
+static bool is_proof(struct sim_world *w, struct sim_keeper *k, uint64_t conn,
+		     const struct hf_fenced_sight *sight)
+{
+	struct hf_fenced_sight now = see(w, k, conn, sight);
+	enum hf_fenced_verdict verdict = hf_fenced_judge(&now, k->fenced_ns);
+
+	if (verdict == HF_FENCED_WAIT)
+		return false;
+	k->fenced_ns = 0;
+	sim_say(w, "%c is told that %c was fenced: %s", sim_letter(k->node),
+		sim_letter(k->fenced_node), hf_fenced_verdict_text(verdict));
+	return verdict == HF_FENCED_PROOF;
+}
+
+static bool depends_on_primary(const struct sim_keeper *k)
+{
+	return k->is_standby && !k->is_primary && k->primary_node == k->fenced_node &&
+	       (k->s.state == HF_STANDBY_SYNCING || k->s.state == HF_STANDBY_READY ||
+		k->s.state == HF_STANDBY_LOST);
+}
+
+/* What comes before the silence has lasted is judged again. A connection that stands is one to nobody. */
+static void judge_fencing(struct sim_world *w, struct sim_keeper *k)
+{
+	bool has_standby = k->is_primary && !hf_id_is_none(k->p.session) &&
+			   k->standby_node == k->fenced_node;
+
+	if (!k->fenced_ns) {
+		return;
+	} else if (has_standby) {
+		if (!is_proof(w, k, k->out_conn, &k->standby_sight))
+			return;
+		if (k->out_conn)
+			hang_up(w, k, k->out_conn);
+		sim_primary_peer_dead(w, k);
+	} else if (depends_on_primary(k)) {
+		if (!is_proof(w, k, k->in_conn, &k->primary_sight))
+			return;
+		if (k->in_conn)
+			hang_up(w, k, k->in_conn);
+		standby_peer_dead(w, k);
+	} else {
+		k->fenced_ns = 0;
+	}
+}
+
+void sim_keeper_fenced(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev)
+{
+	k->fenced_ns = ev->value;
+	k->fenced_node = ev->a;
+	judge_fencing(w, k);
+}
+
 static void got_end(struct sim_world *w, struct sim_keeper *k, const struct sim_msg *msg)
 {
 	if (!k->partial.is_active)
@@ -235,9 +302,9 @@ void sim_keeper_message(struct sim_world *w, struct sim_keeper *k, struct sim_co
 	}
 	heard(w, k, c, end);
 	if (c->id == k->in_conn)
-		k->primary_heard_ns = w->now_ns;
+		k->primary_heard_ns = k->primary_sight.heard_ns = w->now_ns;
 	else if (c->id == k->out_conn)
-		k->standby_heard_ns = w->now_ns;
+		k->standby_heard_ns = k->standby_sight.heard_ns = w->now_ns;
 	if (c->id == k->in_conn && msg->kind == SIM_MSG_HEARTBEAT)
 		k->primary_stamp = msg->value;
 	if (end == 1 && msg->kind == SIM_MSG_HELLO) {
@@ -322,6 +389,7 @@ void sim_keeper_tick(struct sim_world *w, struct sim_keeper *k)
 {
 	watch(w, k, k->out_conn);
 	watch(w, k, k->in_conn);
+	judge_fencing(w, k);
 	dial(w, k);
 	inquire(w, k);
 	sim_vote_go_on(w, k);

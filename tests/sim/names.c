@@ -150,4 +150,5 @@ const char *const sim_fault_names[SIM_FAULT_COUNT] = {
 	[SIM_FAULT_KILL_DISK] = "kill-disk",
 	[SIM_FAULT_FREEZE_DISK] = "freeze-disk",
 	[SIM_FAULT_FAIL_DISK] = "fail-disk",
+	[SIM_FAULT_FENCE] = "fence",
 };

@@ -7,6 +7,9 @@
 
 #include <string.h>
 
+/* Those before it; a fencing is drawn by itself, for it is more than one event. */
+#define SWARM_KINDS SIM_FAULT_FENCE
+
 static uint64_t between_ms(struct sim_rand *r, unsigned int from, unsigned int to)
 {
 	return (from + sim_rand_below(r, to - from + 1)) * (uint64_t)SIM_MS;
@@ -48,6 +51,7 @@ static uint64_t duration(struct sim_rand *r, enum sim_fault_kind kind)
 	case SIM_FAULT_FAIL_DISK:
 		return between_ms(r, 2, sim_rand_percent(r, 50) ? 90 : 400);
 	case SIM_FAULT_POWER:
+	case SIM_FAULT_FENCE:
 	case SIM_FAULT_CUT_STORAGE:
 	case SIM_FAULT_KILL_DAEMON:
 		return between_ms(r, 20, 400);
@@ -86,7 +90,7 @@ static void draw_fault(struct sim_rand *r, struct sim_plan *plan, unsigned int k
 	struct sim_fault *f = &plan->faults[plan->n_faults++];
 
 	do
-		f->kind = sim_rand_below(r, SIM_FAULT_COUNT);
+		f->kind = sim_rand_below(r, SWARM_KINDS);
 	while (!(kinds & 1u << f->kind));
 	if (plan->n_faults > 1 && sim_rand_percent(r, 40))
 		follow(r, f, f - 1);
@@ -187,6 +191,25 @@ static void draw_silence(struct sim_rand *r, struct sim_plan *plan)
 	};
 }
 
+/* A host is powered off by somebody who tells the others, at once, or when it is back and has been met. In every fourth
+ * schedule: the other ones stay as they were known. */
+static void draw_fencing(struct sim_rand *r, struct sim_plan *plan)
+{
+	struct sim_fault *f;
+
+	if (plan->seed % 4 != 2 || plan->n_faults == SIM_FAULTS || !sim_rand_percent(r, 50))
+		return;
+	f = &plan->faults[plan->n_faults++];
+	f->kind = SIM_FAULT_FENCE;
+	if (plan->n_faults > 1 && sim_rand_percent(r, 40))
+		follow(r, f, f - 1);
+	else
+		draw_trigger(r, f, plan->safety_ns);
+	f->a = some_node(r);
+	f->n = sim_rand_below(r, sim_rand_percent(r, 60) ? 40 : 300);
+	f->for_ns = duration(r, f->kind);
+}
+
 /* A host that lost its keeper usually gets a new one before long. */
 static void draw_restarts(struct sim_rand *r, struct sim_plan *plan)
 {
@@ -218,7 +241,7 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 	plan->calm_ns = (plan->is_slow ? 1000 : 600) * SIM_MS;
 	/* An end is for ever: rarely. */
 	do {
-		kinds = (unsigned int)sim_rand_next(&r) & ((1u << SIM_FAULT_COUNT) - 1);
+		kinds = (unsigned int)sim_rand_next(&r) & ((1u << SWARM_KINDS) - 1);
 		if (!sim_rand_percent(&r, 40))
 			kinds &= ~(1u << SIM_FAULT_END_VM);
 	} while (!kinds);
@@ -230,4 +253,6 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 	draw_disks(&r, plan);
 	draw_handover(&r, plan);
 	draw_silence(&r, plan);
+	draw_fencing(&r, plan);
+	draw_fencing(&r, plan);
 }

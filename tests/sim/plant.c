@@ -13,6 +13,14 @@
 
 /* The invariants of which one has to be reported, and what is wrong. */
 const struct simkit_plant sim_plants[SIM_PLANT_COUNT] = {
+	[SIM_PLANT_FENCED_LATE] = { "fenced-late",
+				    RULE(COMMIT) | RULE(LIVE) | RULE(APPLY) | RULE(ONCE) |
+					    RULE(PATH) | RULE(READ),
+				    "a host that was heard since is taken for fenced" },
+	[SIM_PLANT_FENCED_ALIVE] = { "fenced-alive",
+				     RULE(COMMIT) | RULE(LIVE) | RULE(APPLY) | RULE(ONCE) |
+					     RULE(PATH) | RULE(READ),
+				     "a host is said to be fenced, and lives" },
 	[SIM_PLANT_RELEASE_AT_SEND] = { "release-at-send", RULE(COMMIT),
 					"outputs leave when their epoch is sent" },
 	[SIM_PLANT_PASS_ON_CUT] = { "pass-on-cut", RULE(COMMIT) | RULE(APPLY),

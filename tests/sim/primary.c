@@ -330,6 +330,7 @@ void sim_primary_attach(struct sim_world *w, struct sim_keeper *k, const struct 
 	if (!c || item->conn != k->out_conn || !k->is_primary)
 		return;
 	c->is_ready[0] = true;
+	k->standby_sight.established_ns = k->standby_sight.heard_ns = w->now_ns;
 	k->peer_condition = hello->word;
 	k->peer_copy = hello->copy_session;
 	if (!hf_id_is_none(k->p.session) && !hf_id_is_equal(k->p.session, hello->session)) {

@@ -73,7 +73,7 @@ static bool parse_fault(char **word, struct sim_fault *f)
 	f->kind = kind;
 	if (needs_peer(f->kind) && (!parse_node(*word++, &f->b) || f->b == f->a))
 		return false;
-	if (*word && parse_number(*word, 100, &n))
+	if (*word && parse_number(*word, 1000, &n))
 		word++;
 	f->n = (unsigned int)n;
 	if (*word && strcmp(*word, "for") == 0) {
@@ -248,7 +248,7 @@ static void format_fault(FILE *f, const struct sim_fault *fault)
 	(void)fprintf(f, " %s %c", sim_fault_names[fault->kind], sim_letter(fault->a));
 	if (needs_peer(fault->kind))
 		(void)fprintf(f, " %c", sim_letter(fault->b));
-	if (fault->kind == SIM_FAULT_FAIL_CAPTURE)
+	if (fault->kind == SIM_FAULT_FAIL_CAPTURE || fault->kind == SIM_FAULT_FENCE)
 		(void)fprintf(f, " %u", fault->n);
 	if (fault->for_ns)
 		(void)fprintf(f, " for %lluus", (unsigned long long)(fault->for_ns / SIM_US));

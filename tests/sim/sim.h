@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "core/commit.h"
+#include "core/fenced.h"
 #include "disk.h"
 #include "lease.h"
 #include "rand.h"
@@ -235,6 +236,10 @@ struct sim_keeper {
 	uint64_t primary_heard_ns;
 	uint64_t primary_stamp; /* of its last heartbeat */
 	uint64_t inquire_ns;
+	/* fencing: what is known of the standby, and of the primary; the word that is to be judged */
+	struct hf_fenced_sight standby_sight, primary_sight;
+	uint64_t fenced_ns;
+	int fenced_node;
 	/* the vote */
 	uint64_t standby_heard_ns;
 	uint64_t tenure; /* of the host's lease: in this one it was verified that the VM is ours */
@@ -274,6 +279,7 @@ enum sim_event_kind {
 	SIM_EV_DISK_OP, /* a: which operation is over; epoch: of which disk process */
 	SIM_EV_DISK_DEAD, /* a killed disk process is proven dead */
 	SIM_EV_ORPHAN, /* node: what a dead keeper left behind is dead, too */
+	SIM_EV_FENCED, /* node is told that host a was, at `value` */
 	SIM_EV_FAULT, /* a: index in the plan */
 	SIM_EV_UNDO, /* a: index in the plan: what had a duration is over */
 	SIM_EV_COUNT
@@ -318,6 +324,7 @@ enum sim_fault_kind {
 	SIM_FAULT_KILL_DISK, /* the disk process of a */
 	SIM_FAULT_FREEZE_DISK,
 	SIM_FAULT_FAIL_DISK, /* the storage of a gives errors */
+	SIM_FAULT_FENCE, /* host a is powered off, back after `for`, and the others are told, n ms later */
 	SIM_FAULT_COUNT
 };
 
@@ -450,6 +457,8 @@ enum sim_plant {
 	SIM_PLANT_LEASE_SAID_EARLY,
 	SIM_PLANT_RESTART_RELEASES,
 	SIM_PLANT_ANSWER_LOST,
+	SIM_PLANT_FENCED_LATE,
+	SIM_PLANT_FENCED_ALIVE,
 	SIM_PLANT_COUNT
 };
 
@@ -610,6 +619,7 @@ void sim_keeper_link_gone(struct sim_world *w, struct sim_keeper *k, uint64_t co
 void sim_keeper_tick(struct sim_world *w, struct sim_keeper *k);
 void sim_keeper_refused(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev);
 void sim_keeper_answered(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev);
+void sim_keeper_fenced(struct sim_world *w, struct sim_keeper *k, const struct sim_event *ev);
 void sim_primary_event(struct sim_world *w, struct sim_keeper *k, enum hf_primary_event_kind kind,
 		       uint64_t epoch, struct hf_id session);
 void sim_standby_event(struct sim_world *w, struct sim_keeper *k, enum hf_standby_event_kind kind,

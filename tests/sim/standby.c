@@ -202,6 +202,7 @@ void sim_standby_accept(struct sim_world *w, struct sim_keeper *k, const struct 
 		(void)again(w, k, item);
 	} else {
 		k->in_conn = c->id;
+		k->primary_sight.established_ns = k->primary_sight.heard_ns = w->now_ns;
 		/* It still greets as a standby, and says what it has become as soon as it may. */
 		if (k->s.state == HF_STANDBY_PROMOTING && k->may_run)
 			greet(w, k, c);

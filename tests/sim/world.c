@@ -135,6 +135,13 @@ static void on_orphan(struct sim_world *w, const struct sim_event *ev)
 	w->is_orphaned[ev->node] = false;
 }
 
+/* The daemon tells the keeper that is there. */
+static void on_fenced(struct sim_world *w, const struct sim_event *ev)
+{
+	if (w->keepers[ev->node].inst)
+		sim_keeper_handle(w, ev);
+}
+
 static void handle(struct sim_world *w, const struct sim_event *ev)
 {
 	w->stats->events++;
@@ -156,6 +163,8 @@ static void handle(struct sim_world *w, const struct sim_event *ev)
 		on_land(w, ev);
 	else if (ev->kind == SIM_EV_ORPHAN)
 		on_orphan(w, ev);
+	else if (ev->kind == SIM_EV_FENCED)
+		on_fenced(w, ev);
 	else
 		sim_keeper_handle(w, ev);
 	sim_check_world(w);
