@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """docs/pacemaker.md, as it is written: its configurations are loaded by crm and by pcs into real
-clusters of two and of three nodes. `holdfast check-cluster` finds nothing in them, the VMs run, and what
-the text says of a lost node comes true. Then mistakes are made, and found.
+clusters of two and of three nodes. `holdfast check-cluster` finds nothing in them, the VMs run, and
+what the text says of a lost node comes true. Then mistakes are made, and found.
 
-In place of the management boards stands the lab's power switch, under the name of the agent that the
-document uses; in place of the document's big guests a tiny one.
+In place of the management boards stands the lab's power switch, under the name of the agent that
+the document uses; in place of the document's big guests a tiny one.
 
 usage: test-docs-pacemaker.py [PATTERN]    only the checks whose name contains PATTERN
 Environment: HF_BUILD_DIR, QEMU. Exit status: 0, 1, or 77 when not root."""
@@ -34,7 +34,10 @@ PORT = 7400
 VOTEQUORUM = re.compile(r"quorum \{.*?\n\}\n", re.S)
 # The agent that the document names: its own parameters, the lab's deeds.
 FENCE_AGENT = """#!/bin/sh
-case $1 in -o | --action) action=$2 ;; *) input=$(cat) && action=$(echo "$input" | sed -n s/^action=//p) ;; esac
+case $1 in
+-o | --action) action=$2 ;;
+*) input=$(cat) && action=$(echo "$input" | sed -n s/^action=//p) ;;
+esac
 case $action in
 metadata | meta-data) ;;
 *) echo "$input" | grep -E '^(action|nodename)=' | exec /usr/sbin/fence_holdfast_lab; exit ;;
@@ -43,11 +46,12 @@ parameter() {
 	echo "<parameter name='$1' unique='0' required='0'><getopt mixed='--$1=[x]'/>"
 	echo "<content type='string'/><shortdesc lang='en'>$1</shortdesc></parameter>"
 }
-echo "<?xml version='1.0'?><resource-agent name='fence_ipmilan' shortdesc='IPMI'><longdesc>IPMI</longdesc>"
-echo "<parameters>"
+echo "<?xml version='1.0'?><resource-agent name='fence_ipmilan' shortdesc='IPMI'>"
+echo "<longdesc>IPMI</longdesc><parameters>"
 for name in action ip username password_script lanplus; do parameter $name; done
 echo "</parameters><actions><action name='on'/><action name='off'/><action name='reboot'/>"
-echo "<action name='status'/><action name='monitor'/><action name='metadata'/></actions></resource-agent>"
+echo "<action name='status'/><action name='monitor'/><action name='metadata'/></actions>"
+echo "</resource-agent>"
 """
 
 
@@ -112,7 +116,8 @@ class DocumentedCluster:
             for node in self.c.names:
                 if not hosts or node in hosts:
                     self.c.define(name, text, [node])
-            if not any(lease["vm"] == name for lease in self.c.call("hostA", "Leases")["leases"]):
+            leases = self.c.call("hostA", "Leases")["leases"]
+            if not any(lease["vm"] == name for lease in leases):
                 self.c.call("hostA", "Create", vm=name)
 
     def wait_runs(self) -> None:
@@ -141,8 +146,10 @@ class DocumentedCluster:
 
     # --- the document's words ---
 
-    def load_crm(self, kind: str = "crm", key: str = "") -> None:
-        text = blocks(kind)[key or str(self.count)]
+    def load_crm(self) -> None:
+        self.load(blocks("crm")[str(self.count)])
+
+    def load(self, text: str) -> None:
         said = self.c.sh("hostA", ["crm", "configure", "load", "update", "-"], 60.0, stdin=text)
         expect("ERROR" not in said, said)
 
@@ -161,6 +168,12 @@ class DocumentedCluster:
         expect(not self.c.fenced, self.c.fenced)
 
     def begin_anew(self) -> None:
+        """What runs is stopped first, as crm and pcs see to, too."""
+        for resource in ("web-clone", "wiki"):
+            self.c.sh("hostA", ["crm_resource", "-r", resource, "--meta", "-p", "target-role", "-v",
+                                "Stopped"])
+        self.c.wait(lambda: not self.c.instances("web") and not self.c.instances("wiki"),
+                    "the VMs are stopped", 90)
         self.c.reset()
 
 
@@ -219,7 +232,7 @@ def two_nodes_by_crm() -> None:
 @check
 def an_alert_is_taken() -> None:
     d = two()
-    d.load_crm("crm-alert", "")
+    d.load(blocks("crm-alert")[""])
     expect("holdfast-tells" in d.c.sh("hostA", ["crm", "configure", "show", "holdfast-tells"]),
            d.c.sh("hostA", ["crm", "configure", "show"]))
     path = re.search(r'"(/\S+holdfast-alert)"', blocks("crm-alert")[""])
