@@ -7,7 +7,7 @@
 
 #include "base/text.h"
 #include "codec/json.h"
-#include "daemon/fenced.h"
+#include "daemon/fencing.h"
 #include "daemon/hostview.h"
 #include "daemon/jobs.h"
 #include "daemon/membership.h"
@@ -198,7 +198,7 @@ static void do_fenced(void *ctx, struct hf_varlink_request *rq, struct json_obje
 {
 	const struct hf_hostctl *c = ctx;
 
-	hf_fenced_do(c->d, rq, p);
+	hf_fencing_do(c->d, rq, p);
 }
 
 /* ---- owning ---- */

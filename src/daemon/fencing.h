@@ -11,4 +11,4 @@
 #include "service/varlink-server.h"
 
 /* (host, time_ns, text) -> (keepers, lease, text). */
-void hf_fenced_do(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p);
+void hf_fencing_do(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p);

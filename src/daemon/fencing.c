@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* See fenced.h. */
-#include "daemon/fenced.h"
+/* See fencing.h. */
+#include "daemon/fencing.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -150,7 +150,7 @@ static uint64_t not_before(const struct word *w)
 	return w->fenced_ns > HF_FENCED_AHEAD_MAX_NS ? w->fenced_ns - HF_FENCED_AHEAD_MAX_NS : 0;
 }
 
-void hf_fenced_do(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p)
+void hf_fencing_do(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p)
 {
 	struct word w = { .text = "" };
 	struct hf_err err = { "" };
