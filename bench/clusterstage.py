@@ -304,7 +304,8 @@ class ClusterVm:
 
 
 class HoldfastVm(ClusterVm):
-    """ocf:holdfast:vm: a VM with a lease on the shared storage, without a standby."""
+    """ocf:holdfast:vm: a VM with a lease on the shared storage, without a standby. Its guest does
+    not listen when it is asked to shut down."""
     agent = "ocf:holdfast:vm"
 
     def __init__(self, cluster: Cluster, log: ActionLog, name: str, **settings: str):
@@ -322,7 +323,7 @@ class HoldfastVm(ClusterVm):
         return tick_argv(drive, str(tag), " ".join(self.monitor_args()))
 
     def parameters(self) -> str:
-        return f"vm={self.name}"
+        return f"vm={self.name} shutdown_timeout=1s"
 
     def fault_ns(self, node: str, since_ns: int) -> int:
         """When holdfast has noticed; 0: it does not say."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""How soon a failed VM is recovered by Pacemaker: under ocf:holdfast:vm, and, as the reference, under
-ocf:heartbeat:VirtualDomain with libvirt, side by side on the same two nodes, where both are installed.
+"""How soon a failed VM is recovered by Pacemaker: under ocf:holdfast:vm, and, as the reference,
+under ocf:heartbeat:VirtualDomain with libvirt, side by side on the same two nodes, where both are
+installed.
 
 For each cause, from its moment on:
 CAUSE_first_action    until Pacemaker has the agent stop, or start, the VM
@@ -9,7 +10,8 @@ stop_failed_vm        how long the agent's stop of a failed VM takes: of ours, a
                       VirtualDomain, of one that is paused by an I/O error
 hang_detected_first_action  from where holdfast says that QEMU hangs; when it says so is a setting
                       (hang-timeout, here 2 s)
-daemon_hung_fenced    1 if a node was fenced because holdfastd (libvirtd) was stopped, a VM's or another
+daemon_hung_fenced    1 if a node was fenced because holdfastd was stopped (SIGSTOP), while its VM
+                      is well; reference: libvirtd, only with --long
 
 CAUSE: kill (of QEMU), panic (of the guest), ioerror (QEMU pauses the guest: werror=stop), hang (of
 QEMU: SIGSTOP), nodeloss. VirtualDomain is given its best: a monitor each 10 s as its metadata
@@ -31,10 +33,12 @@ import lablibvirt
 import labnode
 from clusterstage import ClusterStage, ClusterVm, Failure, HoldfastVm, LibvirtVm
 from measures import LabError, Plan, Row, median, quantile
+from stage import poll_until
 
 CAUSES = ("kill", "panic", "ioerror", "hang", "nodeloss")
 POLLED = ("kill", "panic")  # what VirtualDomain's monitor sees
 UNSEEN = ("ioerror", "hang")
+QUICK_PHASE = 0.8
 STOP_S = 120.0
 FENCED_S = 200.0
 OTHER_STOP = "VirtualDomain: force_stop=false (its default), stop timeout 90 s"
@@ -93,20 +97,31 @@ def lose_nodes(stage: ClusterStage, vm: ClusterVm, count: int) -> list[Failure]:
 
 # --- VirtualDomain -------------------------------------------------------------------------------
 
+def last_start_ns(vm: ClusterVm) -> int:
+    """The end of it; 0: of none yet."""
+    return max((a.ended_ns for a in vm.log.since(vm.name, 0) if a.name == "start"), default=0)
+
+
 def wait_phase(vm: ClusterVm, share: float) -> None:
     """Until so much of the monitor's interval is over. It begins with the end of a start."""
-    starts = [a for a in vm.log.since(vm.name, 0) if a.name == "start" and a.ended_ns]
+    started_ns = poll_until(f"{vm.name} has started", lambda: last_start_ns(vm), STOP_S)
     period_ns = int(clusterstage.MONITOR_S * 1e9)
-    over_ns = (time.time_ns() - starts[-1].ended_ns) % period_ns
+    over_ns = (time.time_ns() - started_ns) % period_ns
     time.sleep((int(share * period_ns) - over_ns) % period_ns / 1e9)
 
 
-def polled(stage: ClusterStage, vm: ClusterVm, cause: str, count: int) -> list[Failure]:
-    """At moments that are evenly spread over the monitor's interval."""
-    shares = [(i + random.random()) / count for i in range(count)]
+def phases(plan: Plan) -> list[float]:
+    """Moments that are evenly spread over the monitor's interval, as shares of it."""
+    if plan.is_quick:
+        return [QUICK_PHASE] * plan.failures
+    shares = [(i + random.random()) / plan.failures for i in range(plan.failures)]
     random.shuffle(shares)
+    return shares
+
+
+def polled(stage: ClusterStage, vm: ClusterVm, cause: str, plan: Plan) -> list[Failure]:
     found = []
-    for share in shares:
+    for share in phases(plan):
         wait_phase(vm, share)
         found.append(fail_and_mend(stage, vm, cause))
     return found
@@ -157,7 +172,7 @@ def measure_theirs(stage: ClusterStage, plan: Plan) -> Found:
            for cause in causes}
     with stage.running(*vms.values()):
         with ThreadPoolExecutor(len(causes)) as pool:
-            series = {cause: pool.submit(polled, stage, vms[cause], cause, plan.failures)
+            series = {cause: pool.submit(polled, stage, vms[cause], cause, plan)
                       for cause in causes if cause in POLLED}
             watched = {cause: pool.submit(unseen, vms[cause], cause, plan.watch_s)
                        for cause in causes if cause in UNSEEN}
@@ -189,25 +204,28 @@ def lose_theirs(stage: ClusterStage, plan: Plan, found: Found) -> None:
 
 # --- holdfast ------------------------------------------------------------------------------------
 
-def hang_holdfastd(stage: ClusterStage, vm: ClusterVm, watch_s: float) -> Optional[float]:
-    """The same; the VM must run on, where it is."""
-    node, began = vm.node(), time.monotonic()
+def hang_holdfastd(stage: ClusterStage, vm: HoldfastVm, watch_s: float) -> Found:
+    """Is a node fenced for it? The VM may go on elsewhere: nobody renews its lease."""
+    node, found, fenced = vm.node(), Found(), stage.cluster.fenced
+    began = time.monotonic()
     stage.cluster.signal_daemon(node, signal.SIGSTOP)
-    try:
-        while not stage.cluster.fenced and time.monotonic() < began + watch_s:
-            time.sleep(0.2)
-        if stage.cluster.fenced:
-            return time.monotonic() - began
-        if vm.node() != node or not vm.disk.is_ticking():
-            raise LabError(f"{vm.name} does not run on while holdfastd is stopped")
-        return None
-    finally:
-        if stage.cluster.nodes[node].is_on:
-            stage.cluster.signal_daemon(node, signal.SIGCONT)
+    while not fenced and time.monotonic() < began + watch_s:
+        time.sleep(0.2)
+    if fenced:
+        found.fenced_s = time.monotonic() - began
+        stage.boot(node)
+        fenced.clear()
+    else:
+        stage.cluster.signal_daemon(node, signal.SIGCONT)
+    vm.wait_ticking()
+    went = "ran on" if vm.node() == node else "went on elsewhere, as nobody renewed its lease"
+    said = f"node fenced after {found.fenced_s:.0f} s" if found.fenced_s else "nobody was fenced"
+    found.notes["daemon"] = f"holdfastd stopped for {watch_s:g} s: {said}; the VM {went}"
+    vm.mend(node)
+    return found
 
 
-def measure_ours(stage: ClusterStage, plan: Plan, vm: HoldfastVm) -> Found:
-    found = Found()
+def measure_ours(stage: ClusterStage, plan: Plan, vm: HoldfastVm, found: Found) -> None:
     for cause in CAUSES[:-1]:
         found.failures[cause] = []
         for _ in range(plan.failures):
@@ -215,7 +233,6 @@ def measure_ours(stage: ClusterStage, plan: Plan, vm: HoldfastVm) -> Found:
             found.failures[cause].append(fail_and_mend(stage, vm, cause))
         found.stops_ms += [f.stop_ms for f in found.failures[cause] if f.stop_ms]
     found.failures["nodeloss"] = lose_nodes(stage, vm, plan.node_losses)
-    return found
 
 
 # --- both ----------------------------------------------------------------------------------------
@@ -226,7 +243,7 @@ def noted(name: str, values: Sequence[float], theirs: Sequence[float], note: Opt
                     median(theirs) if theirs else None, note)
 
 
-def rows_of(ours: Found, theirs: Found, watch_s: float) -> Iterator[Row]:
+def rows_of(ours: Found, theirs: Found) -> Iterator[Row]:
     for cause in CAUSES:
         for what, moment in (("first_action", "first"), ("running_again", "running")):
             yield noted(f"{cause}_{what}", ours.times(cause, moment), theirs.times(cause, moment),
@@ -236,16 +253,15 @@ def rows_of(ours: Found, theirs: Found, watch_s: float) -> Iterator[Row]:
     detected = [(f.first_ns - f.detected_ns) / 1e6 for f in ours.failures["hang"] if f.detected_ns]
     yield noted("hang_detected_first_action", detected, (),
                 f"hang-timeout is {clusterstage.HANG_TIMEOUT_S} s")
-    yield fenced_row(ours, theirs, watch_s)
+    yield fenced_row(ours, theirs)
 
 
-def fenced_row(ours: Found, theirs: Found, watch_s: float) -> Row:
+def fenced_row(ours: Found, theirs: Found) -> Row:
     value = float(ours.fenced_s is not None)
-    said = f"after {ours.fenced_s:.0f} s" if ours.fenced_s else f"stopped for {watch_s:g} s"
     other = theirs.notes.get("daemon")
     return NotedRow("daemon_hung_fenced", value, "count", value, 1,
                     float(theirs.fenced_s is not None) if other else None,
-                    "; ".join(filter(None, (f"holdfastd: {said}", other))))
+                    "; ".join(filter(None, (ours.notes.get("daemon"), other))))
 
 
 def measure_pacemaker(plan: Plan, wanted: set[str]) -> Iterator[Row]:
@@ -257,13 +273,12 @@ def measure_pacemaker(plan: Plan, wanted: set[str]) -> Iterator[Row]:
         with stage.running(vm), ThreadPoolExecutor(1) as pool:
             hung = pool.submit(hang_holdfastd, stage, vm, plan.hung_s)
             theirs = measure_theirs(stage, plan) if has_libvirt else Found()
-            hung_s = hung.result()
-            ours = measure_ours(stage, plan, vm)
-            ours.fenced_s = hung_s
+            ours = hung.result()
+            measure_ours(stage, plan, vm, ours)
         if has_libvirt and not plan.is_quick:
             lose_theirs(stage, plan, theirs)
     if not has_libvirt:
         theirs.notes = {cause: f"VirtualDomain: {lablibvirt.lacks()}" for cause in CAUSES}
-    for row in rows_of(ours, theirs, plan.hung_s):
+    for row in rows_of(ours, theirs):
         if row.name in wanted:
             yield row

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """libvirt on a node of a cluster: what a VM under ocf:heartbeat:VirtualDomain needs.
 
-The node's /etc and /var/lib are its own already (labnode); what else libvirtd writes gets a place of
-its own here. Its configuration is as plain as it can be: no authentication, no cgroups, no security
+The node's /etc and /var/lib are its own already (labnode); what else libvirtd writes gets a place
+of its own here. Its configuration is as plain as it can be: no authentication, no cgroups, no security
 driver, and QEMU runs as root, for a node has neither users nor udev nor systemd. What a domain's
 monitor or a stop does is not touched by any of it. host_uuid has to be told: each node would take
 the machine's.
