@@ -47,7 +47,8 @@ static void pass_why(int why_fd)
 }
 
 /* In the child. Its standard input is nothing; what it says goes where the daemon's words go. */
-static __attribute__((noreturn)) void become_keeper(char *const *argv, int why_fd, int error_fd)
+static __attribute__((noreturn)) void become_keeper(char *const *argv, const char *assigned,
+						    int why_fd, int error_fd)
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	sigset_t none;
@@ -60,6 +61,8 @@ static __attribute__((noreturn)) void become_keeper(char *const *argv, int why_f
 	if (null >= 0)
 		(void)dup2(null, STDIN_FILENO);
 	pass_why(why_fd);
+	if (assigned)
+		(void)setenv("HOLDFAST_ASSIGNED", assigned, 1);
 	(void)execv(argv[0], argv);
 	error = errno;
 	(void)!write(error_fd, &error, sizeof(error));
@@ -78,7 +81,7 @@ static int read_error(int in)
 	return n == (ssize_t)sizeof(error) ? -error : 0;
 }
 
-static int spawn(char *const *argv, int why_fd, pid_t *ret_pid)
+static int spawn(char *const *argv, const char *assigned, int why_fd, pid_t *ret_pid)
 {
 	int fds[2];
 	pid_t pid;
@@ -88,7 +91,7 @@ static int spawn(char *const *argv, int why_fd, pid_t *ret_pid)
 		return -errno;
 	pid = fork();
 	if (pid == 0)
-		become_keeper(argv, why_fd, fds[1]);
+		become_keeper(argv, assigned, why_fd, fds[1]);
 	r = pid < 0 ? -errno : 0;
 	hf_fd_close(&fds[1]);
 	if (!r)
@@ -127,7 +130,7 @@ int hf_spawn_keeper(const struct hf_hostconf *conf, const struct hf_spawn *what,
 		argv[n++] = host;
 	}
 	*ret_why_fd = memfd_create("holdfast-why", MFD_CLOEXEC); /* without one it goes as well */
-	r = spawn(argv, *ret_why_fd, ret_pid);
+	r = spawn(argv, what->assigned, *ret_why_fd, ret_pid);
 	if (r < 0) {
 		hf_fd_close(ret_why_fd);
 		hf_err_set(err, "cannot run %.300s: %s", program, strerror(-r));

@@ -12,6 +12,8 @@ struct hf_spawn {
 	bool is_standby;
 	bool is_fresh; /* may be beside a frozen instance */
 	bool has_two_hosts; /* of which this is the one of the configuration's name */
+	const char *
+		assigned; /* by a cluster manager: the keeper looks whether it still is; NULL: by none */
 };
 
 /**

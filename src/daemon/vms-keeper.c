@@ -304,10 +304,13 @@ static int follow(struct hf_vms_vm *vm, const char *folder, pid_t pid, int why_f
 
 int hf_vms_spawn(struct hf_vms_vm *vm, bool is_standby, struct hf_err *err)
 {
+	const char *assigned = hf_vms_is_managed(vm) ? hf_place_assigned_name(vm->assignment.place)
+						     : NULL;
 	const struct hf_spawn what = { .vm = vm->name,
 				       .is_standby = is_standby,
 				       .is_fresh = vm->sup.is_fresh,
-				       .has_two_hosts = vm->file.n_hosts == 2 };
+				       .has_two_hosts = vm->file.n_hosts == 2,
+				       .assigned = assigned };
 	int why_fd;
 	pid_t pid;
 	int r = hf_spawn_keeper(&vm->d->conf, &what, &pid, &why_fd, err);

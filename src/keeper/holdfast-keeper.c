@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "keeper/assigned.h"
 #include "keeper/dumper.h"
 #include "keeper/frozen-side.h"
 #include "keeper/guest-side.h"
@@ -255,6 +256,8 @@ static int set_up(struct hf_keeper *k, struct hf_err *err)
 	bool is_standby = k->set->role == HF_ROLE_STANDBY;
 	int r = hf_rundir_open(k->set->run_dir, k->name, &k->rundir, err);
 
+	if (!r)
+		r = hf_assigned_check(k, err);
 	if (!r)
 		r = take_signals(k);
 	if (!r)

@@ -15,13 +15,13 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator
 
 from checks import check, expect, main, poll, say
 
 # pylint: disable=wrong-import-position
 from labhost import VmHost  # noqa: E402
-from lablease import CallError  # noqa: E402
+from lablease import Call, CallError  # noqa: E402
 from labnet import Lab, tool  # noqa: E402
 from labpeers import PeerHost, PeerPair  # noqa: E402
 
@@ -236,6 +236,32 @@ def a_daemon_that_slept_undoes_nothing() -> None:
         for vm in ("web", "left"):
             wait(it, vm, "it knows", keeper_pid=0, assigned="none")
         settle(it, "web", "left")
+
+
+@check
+def a_keeper_that_comes_too_late_does_not_begin() -> None:
+    """The agent looked for one before it was there; what it had written by then is found."""
+    with Lab(("hostA",)) as lab:
+        it = VmHost(lab)
+        it.define("web", manager="pacemaker")
+        gate = lab.work / "gate"
+        slow = lab.work / "slow-holdfast"
+        slow.write_text(f"#!/bin/sh\nread -r go < {gate}\nexec {it.program} \"$@\"\n")
+        slow.chmod(0o755)
+        os.mkfifo(gate)
+        it.program = str(slow)
+        it.start()
+        assign(it, "web", "run")
+        with Call(it.control) as call:
+            call.send("Start", vm="web", manager="pacemaker")
+            wait(it, "web", "it is being started", supervision="starting")
+            assign(it, "web", "none")
+            gate.write_text("go\n")
+            try:
+                raise AssertionError(f"it was started: {call.reply()}")
+            except CallError as error:
+                expect("has decided otherwise meanwhile" in str(error), error)
+        expect(not it.vm("web")["keeper_pid"], it.vm("web"))
 
 
 @check
