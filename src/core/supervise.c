@@ -267,6 +267,14 @@ static void managed_died(struct hf_supervise *s)
 	s->is_wanted = false;
 }
 
+/* R7: somebody waits, with a deadline of his own. */
+static void retry_soon(struct hf_supervise *s, uint64_t now_ns)
+{
+	if (s->retries > 1)
+		s->retries = 1;
+	retry_later(s, now_ns);
+}
+
 static void managed_run_ended(struct hf_supervise *s, const struct hf_supervise_end *end,
 			      bool has_served, uint64_t now_ns)
 {
@@ -275,7 +283,7 @@ static void managed_run_ended(struct hf_supervise *s, const struct hf_supervise_
 		s->is_elsewhere = end->is_handed_over;
 		s->is_wanted = end->is_handed_over || s->assigned == HF_SUPERVISE_ASSIGNED_STANDBY;
 		if (end->is_handed_over && s->place == HF_SUPERVISE_PLACE_RUN) /* of before */
-			retry_later(s, now_ns);
+			retry_soon(s, now_ns);
 		break;
 	case HF_SUPERVISE_USAGE:
 		set_state(s, HF_SUPERVISE_FAILED, HF_SUPERVISE_BAD_DEFINITION);
@@ -286,10 +294,10 @@ static void managed_run_ended(struct hf_supervise *s, const struct hf_supervise_
 		if (has_served)
 			managed_died(s);
 		else if (s->place == HF_SUPERVISE_PLACE_RUN)
-			retry_later(s, now_ns);
+			retry_soon(s, now_ns);
 		break;
 	case HF_SUPERVISE_UNKNOWN_PEER:
-		retry_later(s, now_ns);
+		retry_soon(s, now_ns);
 		break;
 	case HF_SUPERVISE_AGAIN:
 		count_restart(s, now_ns);
@@ -344,8 +352,9 @@ static void keeper_ended(struct hf_supervise *s, const struct hf_supervise_event
 		froze(s, &ev->end, ev->now_ns);
 	else
 		lived_ended(s, role, &ev->end, was == HF_SUPERVISE_UP, ev->now_ns);
-	/* R7: it was an empty standby's, who made room. */
-	s->is_ordered = s->is_ordered && s->definition.is_managed && was == HF_SUPERVISE_STOPPING;
+	/* R7: it made room, or is tried again: who ordered that waits. */
+	s->is_ordered = s->is_ordered && s->definition.is_managed && s->is_wanted &&
+			s->state != HF_SUPERVISE_FAILED;
 }
 
 /* ---- arrivals and orders ---- */

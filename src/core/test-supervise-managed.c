@@ -95,6 +95,24 @@ TEST(a_managed_start_that_fails_is_told_and_not_tried_again)
 	CHECK_EQ(tell(HF_SUPERVISE_EV_START), HF_SUPERVISE_DO_START); /* the lease may be free */
 }
 
+/* The lease of a host that has died is free only after a while: the agent waits for it. */
+TEST(a_lease_that_is_not_free_yet_is_tried_for_again_and_again)
+{
+	begin(&managed_pair);
+	CHECK_EQ(place(HF_SUPERVISE_PLACE_RUN), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(assign(HF_SUPERVISE_ASSIGNED_RUN), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_START), HF_SUPERVISE_DO_START);
+	for (int i = 0; i < 50; i++) {
+		CHECK_EQ(ended(i % 2 ? HF_SUPERVISE_LEASE_LOST : HF_SUPERVISE_UNKNOWN_PEER),
+			 HF_SUPERVISE_DO_NOTHING);
+		CHECK_EQ(s.state, HF_SUPERVISE_WAITING);
+		CHECK(s.is_ordered);
+		CHECK_EQ(later(2 * S_NS), HF_SUPERVISE_DO_START);
+	}
+	CHECK_EQ(up(HF_SUPERVISE_RUN), HF_SUPERVISE_DO_NOTHING);
+	CHECK(!s.is_ordered);
+}
+
 TEST(frozen_it_is_started_by_the_manager_alone)
 {
 	run_managed(&managed);
