@@ -77,8 +77,8 @@ struct hf_peer_host {
 	unsigned int n_vms;
 
 	bool is_up; /* both ways */
-	uint64_t since_ns;
 	bool is_fenced; /* and was not heard since: it is silent for long enough */
+	uint64_t since_ns;
 };
 
 struct hf_peer_order; /* peers-ask.c */
