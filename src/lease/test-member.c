@@ -273,6 +273,39 @@ TEST(a_member_joins_renews_and_leaves)
 	end_all();
 }
 
+/* A word that is wrong ends with the next renewals; a right one stands. */
+TEST(a_fenced_host_is_dead_unless_it_renews)
+{
+	const struct hf_lease_sight *sight;
+	uint64_t now_ns;
+
+	make_area(512);
+	start(1);
+	start(2);
+	expect_state(1, HF_HOST_MEMBER);
+	expect_state(2, HF_HOST_MEMBER);
+	sight = hf_member_sight(host[2].member, 1);
+	WAIT_FOR(life(1, 2) == HF_LEASE_LIFE_ALIVE);
+	now_ns = storage_now_ns();
+	CHECK_EQ(hf_member_fenced(host[2].member, 1, "host7", now_ns, now_ns),
+		 HF_LEASE_FENCING_OTHER_NAME);
+	CHECK_EQ(hf_member_fenced(host[2].member, 1, "host1", sight->joined_ns, now_ns),
+		 HF_LEASE_FENCING_TOO_NEW);
+	CHECK_EQ(hf_member_fenced(host[2].member, 3, "host3", now_ns, now_ns),
+		 HF_LEASE_FENCING_NO_HOST);
+	CHECK_EQ(hf_member_fenced(host[2].member, 1, "host1", now_ns, now_ns),
+		 HF_LEASE_FENCING_TAKEN);
+	WAIT_FOR(!sight->fenced_ns); /* it lives */
+
+	stop(1, false);
+	now_ns = storage_now_ns();
+	CHECK_EQ(hf_member_fenced(host[2].member, 1, "host1", now_ns, now_ns),
+		 HF_LEASE_FENCING_TAKEN);
+	WAIT_FOR(hf_lease_life(sight, 1, sight->slot.generation, 0) == HF_LEASE_LIFE_DEAD);
+	CHECK(hf_lease_is_fenced(sight, 1, sight->slot.generation));
+	end_all();
+}
+
 /* Nobody takes in what is read: it is renewed all the same, and the newest is there later. */
 TEST(a_main_loop_that_hangs)
 {
