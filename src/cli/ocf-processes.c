@@ -17,6 +17,7 @@
 #include "sys/cgroup.h"
 #include "sys/fd.h"
 #include "sys/procstat.h"
+#include "sys/rundir.h"
 
 #define KEEPER "holdfast-keeper" /* 15 letters: all that /proc/PID/comm has room for */
 #define PROGRAM "holdfast"
@@ -84,7 +85,7 @@ static int take_all(struct scan *s, struct hf_err *err)
 	struct dirent *e;
 	long pid;
 
-	s->list = dir ? malloc(PROCESSES_MAX * sizeof(*s->list)) : NULL;
+	s->list = dir ? calloc(PROCESSES_MAX, sizeof(*s->list)) : NULL;
 	if (!s->list) {
 		hf_err_set(err, "/proc cannot be read: %s", strerror(errno));
 		if (dir)
@@ -240,6 +241,31 @@ static void add(struct hf_ocf_processes *ret, const struct seen *p, bool is_keep
 	memcpy(to->name, p->name, sizeof(to->name));
 }
 
+static bool is_in(const struct hf_ocf_processes *p, pid_t pid)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->p[i].pid == pid)
+			return true;
+	return false;
+}
+
+/* What its last keeper has noted, too: who is dying cannot be known by its arguments any more. */
+static void add_noted(const struct scan *s, struct hf_ocf_processes *ret)
+{
+	uint64_t ticks = 0;
+	pid_t pid = 0;
+
+	for (int which = 0; which < HF_RUNDIR_CHILD_COUNT; which++) {
+		if (hf_rundir_noted(s->run_dir, s->vm, (enum hf_rundir_child)which, &pid, &ticks) <
+		    0)
+			continue;
+		for (size_t i = 0; i < s->n; i++)
+			if (s->list[i].pid == pid && s->list[i].start_ticks == ticks &&
+			    !is_in(ret, pid))
+				add(ret, &s->list[i], false);
+	}
+}
+
 static void sort_out(struct scan *s, struct hf_ocf_processes *ret)
 {
 	for (size_t i = 0; i < s->n; i++)
@@ -251,6 +277,7 @@ static void sort_out(struct scan *s, struct hf_ocf_processes *ret)
 	for (size_t i = 0; i < s->n; i++)
 		if (s->list[i].owner != OWNER_THIS && is_of_vm(s, &s->list[i]))
 			add(ret, &s->list[i], false);
+	add_noted(s, ret);
 }
 
 int hf_ocf_processes_look(const char *run_dir, const char *vm, struct hf_ocf_processes *ret,
@@ -345,9 +372,11 @@ void hf_ocf_processes_kill(const struct hf_ocf_processes *p)
 
 static const char *condition(char state)
 {
-	return state == 'D'                   ? "waits in the kernel, for storage mostly"
-	       : state == 'T' || state == 't' ? "is stopped, by a signal or a debugger"
-					      : "lives";
+	if (state == 'D')
+		return "waits in the kernel, for storage mostly";
+	if (state == 'Z')
+		return "is dead but for what waits in the kernel, for storage mostly";
+	return state == 'T' || state == 't' ? "is stopped, by a signal or a debugger" : "lives";
 }
 
 const char *hf_ocf_processes_text(const struct hf_ocf_processes *p, char *buf, size_t size)

@@ -4,7 +4,8 @@
  * Layer: cli. One thread. Reads /proc and RUN_DIR (a tmpfs), so it waits for no storage.
  *
  * A VM's are its keeper (it holds RUN_DIR/NAME/lock), the keeper's children, and what a dead keeper has left that has
- * not died with it yet: QEMU by its cgroup, the disk process by its arguments. Frozen instances do not count: their
+ * not died with it yet: QEMU by its cgroup, the disk process by its arguments, both by what the keeper has
+ * noted in its folder. Frozen instances do not count: their
  * keepers hold the lock of NAME@ID, and have proven that nothing of them runs.
  */
 #pragma once

@@ -145,14 +145,25 @@ static enum hf_ocf blame_daemon(struct hf_ocf_call *c)
 	return hf_ocf_say(c, HF_OCF_ERR_GENERIC, "holdfastd does not answer: %s", p.text);
 }
 
+/* Its file may have been put there a moment ago. */
+static void look_for_definition(struct hf_ocf_call *c)
+{
+	if (!c->view.is_undefined)
+		return;
+	(void)hf_ocf_order_daemon(c, "Reload", false, false, hf_ocf_soon(c, LOOK_NS));
+	hf_ocf_view_take(c, hf_ocf_soon(c, LOOK_NS));
+}
+
 static enum hf_ocf begin(struct hf_ocf_call *c, enum hf_place_assigned place)
 {
-	enum hf_ocf rc = check_definition(c);
+	enum hf_ocf rc;
 
-	if (rc != HF_OCF_SUCCESS)
-		return rc;
 	if (!wait_for_daemon(c))
 		return blame_daemon(c);
+	look_for_definition(c);
+	rc = check_definition(c);
+	if (rc != HF_OCF_SUCCESS)
+		return rc;
 	if (place == HF_ASSIGNED_RUN && c->view.frozen_id[0] && c->when_frozen == HF_OCF_REFUSE)
 		return refuse_frozen(c);
 	if (hf_ocf_assign(c, place) < 0)

@@ -152,22 +152,25 @@ static void settle(struct hf_ocf_call *c)
 		(void)hf_ocf_order_daemon(c, "Stop", false, false, hf_ocf_soon(c, SETTLE_NS));
 }
 
+static bool is_live(enum hf_vm_state state)
+{
+	return state == HF_VM_RUNNING || state == HF_VM_PAUSED || state == HF_VM_MIGRATING;
+}
+
 static void step_live(struct stopping *s, enum hf_ocf rc)
 {
 	enum hf_vm_state state = s->c->view.facts.state;
+
+	bool has_failed = rc == HF_OCF_ERR_GENERIC || rc == HF_OCF_FAILED_PROMOTED;
 
 	if (now() >= s->kill_ns)
 		kill_it(s);
 	else if (state == HF_VM_STANDBY ||
 		 (state == HF_VM_STARTING && !s->c->view.facts.is_primary))
 		end_standby(s);
-	else if (state == HF_VM_RUNNING && rc != HF_OCF_ERR_GENERIC && rc != HF_OCF_FAILED_PROMOTED)
-		end_running(s);
-	else if (state == HF_VM_PAUSED && s->c->view.facts.is_pause_by_user)
-		end_running(s);
-	else if (state == HF_VM_RUNNING || state == HF_VM_PAUSED)
+	else if (is_live(state) && has_failed && !s->c->view.facts.is_pause_by_user)
 		end_failed(s);
-	else if (state == HF_VM_STARTING || state == HF_VM_INCOMING || state == HF_VM_MIGRATING)
+	else if (is_live(state) || state == HF_VM_STARTING || state == HF_VM_INCOMING)
 		end_running(s);
 	/* else it freezes, or is on its way out */
 }

@@ -52,7 +52,7 @@ enum hf_ocf hf_ocf_say(struct hf_ocf_call *c, enum hf_ocf rc, const char *format
 	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	memcpy(c->reason, text, sizeof(text));
-	return rc;
+	return (int)rc;
 }
 
 uint64_t hf_ocf_soon(const struct hf_ocf_call *c, uint64_t ns)

@@ -18,6 +18,7 @@
 #include "sys/rundir.h"
 
 #define BESIDE_NS (100 * HF_OCF_MS) /* for the daemon, once the keeper has answered */
+#define ENDING_NS (25 * HF_OCF_MS) /* and where it would not change what is done */
 #define ALONE_NS (1500 * HF_OCF_MS) /* and where there is no keeper */
 #define FULL_BACKLOG_NS (20 * HF_OCF_MS)
 
@@ -76,7 +77,9 @@ static uint64_t patience(const struct asked *keeper, uint64_t begun_ns, bool is_
 {
 	if (is_awaited(keeper))
 		return until_ns;
-	if (keeper->who == HF_OCF_ANSWERS || is_ending)
+	if (is_ending)
+		return earlier(until_ns, begun_ns + ENDING_NS);
+	if (keeper->who == HF_OCF_ANSWERS)
 		return earlier(until_ns, begun_ns + BESIDE_NS);
 	return earlier(until_ns, begun_ns + ALONE_NS);
 }
