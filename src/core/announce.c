@@ -120,6 +120,8 @@ static enum hf_announce_action next_level(struct hf_announce *a, const struct hf
 	/* Before the attribute goes, by which it is remembered that there is something to clean. */
 	if (is_cleaning_due(a, f))
 		return links->has_controller ? HF_ANNOUNCE_CLEAN : HF_ANNOUNCE_NOTHING;
+	if (f->is_fresh && f->trouble && f->place == HF_ANNOUNCE_HERE)
+		return HF_ANNOUNCE_NOTHING;
 	if (a->told_trouble != f->trouble)
 		return HF_ANNOUNCE_TROUBLE;
 	return is_reason_right ? HF_ANNOUNCE_NOTHING : HF_ANNOUNCE_REASON;

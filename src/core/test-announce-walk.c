@@ -181,8 +181,10 @@ static void live_through(uint64_t n)
 			manager_event();
 		else
 			loss();
+		w.f.is_fresh = chance(2);
 		announce(chance(5));
 	}
+	w.f.is_fresh = false;
 	check_all_told();
 }
 

@@ -76,6 +76,28 @@ TEST(on_the_way_to_be_frozen_is_no_failure_yet)
 	CHECK_STR(run(&a, &f), "ft");
 }
 
+TEST(what_it_is_about_waits_until_the_manager_deals_with_it)
+{
+	struct hf_announce a = { 0 };
+	struct hf_announce_facts f = frozen;
+
+	CHECK_STR(run(&a, &in_order), "ar");
+	f.is_fresh = true;
+	f.trouble = HF_TROUBLE_FREEZING;
+	CHECK_STR(run(&a, &f), "");
+	f.trouble = HF_TROUBLE_FROZEN;
+	CHECK_STR(run(&a, &f), "f");
+	f.place = HF_ANNOUNCE_AWAY; /* the stop has begun */
+	f.placed_ns = 30;
+	CHECK_STR(run(&a, &f), "tr");
+	a = (struct hf_announce){ 0 };
+	f = frozen;
+	f.is_fresh = true;
+	CHECK_STR(run(&a, &f), "fa");
+	f.is_fresh = false;
+	CHECK_STR(run(&a, &f), "tr");
+}
+
 TEST(the_score_comes_before_the_failure)
 {
 	struct hf_announce a = { 0 };

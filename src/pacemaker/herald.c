@@ -26,6 +26,7 @@
 #define VMS_MAX 4096u
 #define LOCK_MS 100u
 #define AGAIN_NS 50000000ull
+#define FRESH_NS 1000000000ull /* so long the manager may take to begin to deal with a failure */
 #define ACTIONS_MAX 16u /* at one look; six would be all there is to do */
 #define ATTRIBUTE_MAX (HF_ASSIGNMENT_TEXT_MAX + 32)
 
@@ -33,6 +34,7 @@ struct told {
 	struct hf_vmfacts facts; /* .vm: its name */
 	struct hf_assignment assignment;
 	struct hf_announce machine;
+	uint64_t seen_ns; /* on hf_now_ns()'s clock: when its trouble was first seen */
 	int assignment_rc;
 	bool is_there; /* facts are what the daemon says */
 	bool is_listed; /* by Vms(), while that is read */
@@ -101,6 +103,7 @@ static void gather(struct hf_herald *h, struct told *t, struct hf_announce_facts
 {
 	read_assignment(h, t);
 	hf_vmfacts_announce(t->is_there ? &t->facts : NULL, &t->assignment, t->assignment_rc, ret);
+	ret->is_fresh = hf_now_ns() - t->seen_ns < FRESH_NS;
 }
 
 static struct hf_announce_links what_is_there(const struct hf_herald *h)
@@ -184,6 +187,12 @@ static int clean(struct hf_herald *h, const struct told *t)
 
 static void on_again(void *ctx);
 
+/* The timer may come early for one of several: then it is set again. */
+static void look_again_in(struct hf_herald *h, uint64_t in_ns)
+{
+	hf_timer_set(&h->again_timer, h->loop, hf_now_ns() + in_ns, on_again, h);
+}
+
 /* With the lock held: if it has to be said still. 0: said; 1: not any more; -errno. */
 static int fail_locked(struct hf_herald *h, struct told *t, struct hf_announce_facts *f)
 {
@@ -213,7 +222,7 @@ static int fail(struct hf_herald *h, struct told *t, struct hf_announce_facts *f
 	if (lock < 0) {
 		if (lock != -ETIMEDOUT)
 			hf_log(h->journal, HF_LOG_ERROR, "%s: %s", t->facts.vm, err.text);
-		hf_timer_set(&h->again_timer, h->loop, hf_now_ns() + AGAIN_NS, on_again, h);
+		look_again_in(h, AGAIN_NS);
 		return lock;
 	}
 	r = fail_locked(h, t, f);
@@ -258,13 +267,15 @@ static void look(struct hf_herald *h, struct told *t)
 		links = what_is_there(h);
 		action = hf_announce_next(&t->machine, &f, &links);
 		if (action == HF_ANNOUNCE_NOTHING)
-			return;
+			break;
 		r = carry_out(h, t, action, &f);
 		hf_log(h->journal, HF_LOG_DEBUG, "%s: %s: %d", t->facts.vm,
 		       hf_announce_action_name(action), r);
 		if (r == 0)
 			hf_announce_done(&t->machine, &f, action);
 	}
+	if (r >= 0 && f.is_fresh && f.trouble)
+		look_again_in(h, FRESH_NS / 4);
 }
 
 static void look_at_all(struct hf_herald *h)
@@ -312,6 +323,8 @@ static struct told *take(struct hf_herald *h, const struct json_object *vm, uint
 	if (!t)
 		return NULL;
 	facts.since_ns = since(t, &facts, event_ns);
+	if (!t->is_there || hf_vmfacts_trouble(&facts) != hf_vmfacts_trouble(&t->facts))
+		t->seen_ns = hf_now_ns();
 	t->facts = facts;
 	t->is_there = t->is_listed = true;
 	return t;

@@ -133,6 +133,19 @@ TEST(scores)
 	CHECK_EQ(hf_vmfacts_score(&v, &a), 0);
 }
 
+TEST(who_is_being_started_as_a_standby_has_no_score)
+{
+	struct hf_assignment a = { .place = HF_ASSIGNED_STANDBY, .is_promotable = true };
+	struct hf_vmfacts v = read_text("{\"vm\":\"a\",\"life\":\"starting\",\"role\":\"\"}");
+
+	CHECK_EQ(hf_vmfacts_score(&v, &a), 0);
+	a.place = HF_ASSIGNED_RUN;
+	CHECK_EQ(hf_vmfacts_score(&v, &a), HF_OCF_SCORE_LIVE);
+	v = read_text("{\"vm\":\"a\",\"life\":\"running\",\"role\":\"primary\"}");
+	a.place = HF_ASSIGNED_STANDBY; /* it went live by the vote */
+	CHECK_EQ(hf_vmfacts_score(&v, &a), HF_OCF_SCORE_LIVE);
+}
+
 TEST(facts_for_the_machine)
 {
 	struct hf_vmfacts v = read_text(PANIC "}");

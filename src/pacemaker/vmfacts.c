@@ -178,6 +178,21 @@ const char *hf_vmfacts_reason(const struct hf_vmfacts *v, char *buf, size_t size
 	return buf;
 }
 
+/* Who has just been started has no role yet, and gets what was decided. */
+static bool is_primary(const struct hf_vmfacts *v, const struct hf_assignment *a)
+{
+	bool is_new = v->state == HF_VM_STARTING || v->state == HF_VM_INCOMING;
+
+	return !v->is_standby && !(is_new && a->place == HF_ASSIGNED_STANDBY);
+}
+
+/* What is starting has no role yet: what was ordered is what it will be. Were a standby that starts taken for the VM, the
+ * one that runs might be demoted for it. */
+static bool is_primary(const struct hf_vmfacts *v, const struct hf_assignment *a)
+{
+	return !v->is_standby && (v->state != HF_VM_STARTING || a->place != HF_ASSIGNED_STANDBY);
+}
+
 int hf_vmfacts_score(const struct hf_vmfacts *v, const struct hf_assignment *a)
 {
 	struct hf_ocf_facts f = {
@@ -186,7 +201,7 @@ int hf_vmfacts_score(const struct hf_vmfacts *v, const struct hf_assignment *a)
 		.is_pause_by_user = v->pause == HF_VM_PAUSE_USER || v->pause == HF_VM_PAUSE_GUEST,
 		.is_pause_fault = v->pause == HF_VM_PAUSE_FAULT,
 		.is_hung = hf_vmfacts_trouble(v) == HF_TROUBLE_HUNG,
-		.is_primary = !v->is_standby,
+		.is_primary = is_primary(v, a),
 		.has_epoch = v->has_epoch,
 		.is_in_touch = v->is_in_touch,
 		.has_run_last = v->has_run_last,
