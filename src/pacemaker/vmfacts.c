@@ -186,13 +186,6 @@ static bool is_primary(const struct hf_vmfacts *v, const struct hf_assignment *a
 	return !v->is_standby && !(is_new && a->place == HF_ASSIGNED_STANDBY);
 }
 
-/* What is starting has no role yet: what was ordered is what it will be. Were a standby that starts taken for the VM, the
- * one that runs might be demoted for it. */
-static bool is_primary(const struct hf_vmfacts *v, const struct hf_assignment *a)
-{
-	return !v->is_standby && (v->state != HF_VM_STARTING || a->place != HF_ASSIGNED_STANDBY);
-}
-
 int hf_vmfacts_score(const struct hf_vmfacts *v, const struct hf_assignment *a)
 {
 	struct hf_ocf_facts f = {
