@@ -15,14 +15,14 @@ static void usage(FILE *to)
 	(void)fputs("usage: holdfast run NAME [OPTION...] [-- qemu-system-x86_64 ...]\n"
 		    "       holdfast standby NAME [OPTION...] [-- qemu-system-x86_64 ...]\n"
 		    "       holdfast COMMAND [NAME | NAME@ID] [OPTION...]\n\n"
-		    "  run           run a VM here, protected by a standby on another host\n"
-		    "  standby       stand by for a VM that runs on another host\n",
+		    "  run            run a VM here, protected by a standby on another host\n"
+		    "  standby        stand by for a VM that runs on another host\n",
 		    to);
 	for (size_t i = 0; (v = hf_verb_at(i)); i++)
 		if (!v->is_hidden)
-			(void)fprintf(to, "  %-13s %s\n", v->name, v->help);
-	(void)fputs("  version       of this program\n"
-		    "  help          this text; `holdfast help COMMAND` for one of them\n\n"
+			(void)fprintf(to, "  %-14s %s\n", v->name, v->help);
+	(void)fputs("  version        of this program\n"
+		    "  help           this text; `holdfast help COMMAND` for one of them\n\n"
 		    "See holdfast(1), holdfast-keeper(8), holdfastd(8) and holdfast.conf(5).\n",
 		    to);
 }

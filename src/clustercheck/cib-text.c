@@ -57,7 +57,7 @@ static int iso_ms(const char *text, uint64_t *ret)
 		     : *end == 'H' && is_time  ? 3600000000ull
 		     : *end == 'M' && is_time  ? 60000000ull
 		     : *end == 'S' && is_time  ? 1000000ull
-		     : *end == 'W' && !is_time ? 7 * 24 * 3600000000ull
+		     : *end == 'W' && !is_time ? 168 * 3600000000ull
 					       : 0;
 		if (!us || errno)
 			return -EINVAL;
