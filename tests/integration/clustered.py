@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A VM as a resource of a real Pacemaker cluster, and what must be true of it whatever befalls it.
 
-All checks share one cluster, which the first one starts. ClusteredVm brings a VM of its own, with an
-image that both nodes reach and a witness that watches it from the first moment; when it is left,
+All checks share one cluster, which the first one starts. ClusteredVm brings a VM of its own, with
+an image that both nodes reach and a witness that watches it from the first moment; when it is left,
 nobody has ever run the VM twice, and the cluster is as it was."""
 
 import json
@@ -68,16 +68,15 @@ class Action:
 
 
 class ClusteredVm:
-    """with ClusteredVm("web") as vm: ... It runs on hostA, where Pacemaker has started it. settings:
-    lines of [vm]; monitor: options of its operation; drive: options of its disk, {host} and {image}
-    in them become what they are."""
+    """with ClusteredVm("web") as vm: ... It runs on hostA, where Pacemaker has started it.
+    monitor: its interval and timeout. has_failing_disk: see fail_disk()."""
 
-    def __init__(self, name: str, settings: str = "", monitor: str = "interval=10s timeout=20s",
-                 drive: str = "file={image},file.locking=off", params: str = "",
-                 has_lease: bool = True):
+    def __init__(self, name: str, monitor: tuple[str, str] = ("10s", "20s"),
+                 has_lease: bool = True, has_failing_disk: bool = False):
         self.c = the_cluster()
-        self.name, self.settings, self.monitor_op = name, settings, monitor
-        self.drive, self.params, self.has_lease = drive, params, has_lease
+        self.name, self.monitor_op = name, monitor
+        self.has_lease = has_lease
+        self.has_failing_disk = has_failing_disk
         self.image = self.c.shared / f"{name}.raw"
         self.witness: Witness
 
@@ -92,8 +91,11 @@ class ClusteredVm:
             self.witness = self._watch()
             self.witness.__enter__()
             for node in self.c.names:
+                if self.has_failing_disk:
+                    self._export(node)
                 self.c.define(self.name, self.definition(node), [node])
-            self.c.configure(self.resource())
+            self.c.cib("resources", f"<resources>{self.resource()}</resources>")
+            self.c.cib("constraints", self.constraint())
             self.wait_runs(A)
         except BaseException:
             self._leave(is_failed=True)
@@ -135,18 +137,34 @@ class ClusteredVm:
     # --- what it is ---
 
     def definition(self, node: str) -> str:
-        drive = self.drive.format(image=self.image, host=node)
-        args = tick_argv(drive, str(IDS[node]), f"-qmp unix:/run/{self.name}.qmp,server=on,wait=off")
+        drive = f"file={self.image},file.locking=off"
+        if self.has_failing_disk:
+            drive = f"file=nbd+unix:///?socket={self._export_path(node)}.sock"
+        qmp = f"-qmp unix:/run/{self.name}.qmp,server=on,wait=off"
+        args = tick_argv(drive, str(IDS[node]), qmp)
         return (f"[vm]\nargs = {args}\nmanager = pacemaker\nhang-timeout = {HANG_TIMEOUT}\n"
-                f"lease = {'yes' if self.has_lease else 'no'}\n{self.settings}")
+                f"lease = {'yes' if self.has_lease else 'no'}\n")
 
     def resource(self) -> str:
         """As an operator would have it; the guest has no kernel that could shut down."""
-        return (f"primitive {self.name} ocf:holdfast:vm params vm={self.name} shutdown_timeout=1s "
-                f"program={self.c.shared}/holdfast {self.params} meta migration-threshold=1 resource-stickiness=200 "
-                f"op monitor {self.monitor_op} op start timeout=60s interval=0 "
-                "op stop timeout=60s interval=0\n"
-                f"location prefer-{self.name} {self.name} 100: {A}\n")
+        params = {"vm": self.name, "shutdown_timeout": "1s", "program": f"{self.c.shared}/holdfast"}
+        meta = {"migration-threshold": "1", "resource-stickiness": "200"}
+        ops = "".join(f'<op id="{self.name}-{op}" name="{op}" interval="{interval}" '
+                      f'timeout="{timeout}"/>' for op, interval, timeout in (
+                          ("monitor", *self.monitor_op), ("start", "0", "60s"),
+                          ("stop", "0", "60s")))
+        return (f'<primitive id="{self.name}" class="ocf" provider="holdfast" type="vm">'
+                f'{self._set("instance_attributes", params)}{self._set("meta_attributes", meta)}'
+                f"<operations>{ops}</operations></primitive>")
+
+    def _set(self, kind: str, pairs: dict[str, str]) -> str:
+        inside = "".join(f'<nvpair id="{self.name}-{kind}-{name}" name="{name}" value="{value}"/>'
+                         for name, value in pairs.items())
+        return f'<{kind} id="{self.name}-{kind}">{inside}</{kind}>'
+
+    def constraint(self) -> str:
+        return (f'<constraints><rsc_location id="prefer-{self.name}" rsc="{self.name}" '
+                f'node="{A}" score="100"/></constraints>')
 
     def view(self, node: str) -> dict[str, Any]:
         """What that node's daemon says of it."""
@@ -191,6 +209,21 @@ class ClusteredVm:
             pass
         finally:
             monitor.close()
+
+    def _export_path(self, node: str) -> str:
+        return f"{self.c.shared}/{self.name}.{node}"
+
+    def _export(self, node: str) -> None:
+        """The image as that node sees it."""
+        place = self._export_path(node)
+        self.c.nodes[node].spawn(
+            ["nbdkit", "-f", "-U", f"{place}.sock", "--filter=error", "file", str(self.image),
+             "error=EIO", "error-rate=100%", f"error-file={place}.fails"], "nbdkit.log")
+        self.c.wait(Path(f"{place}.sock").exists, "nbdkit")
+
+    def fail_disk(self, node: str) -> None:
+        """Each request from there is an error from now on."""
+        Path(f"{self._export_path(node)}.fails").touch()
 
     # --- what becomes of it ---
 
@@ -248,25 +281,4 @@ class ClusteredVm:
         self.c.wait(lambda: not self.fail_count(node), f"{self.name} is not banned from {node}")
 
     def fail_count(self, node: str) -> int:
-        text = self.c.sh(self.c.some_node(), ["crm_failcount", "-G", "-r", self.name, "-N", node])
-        value = text.rsplit("value=", 1)[1].strip()
-        return 1000000 if value == "INFINITY" else int(value)
-
-
-class FailingDisks:
-    """One export per node of the same image, whose requests fail on one node when fail() says so."""
-
-    def __init__(self, cluster: Cluster, name: str):
-        self.c, self.name = cluster, name
-        self.drive = f"file=nbd+unix:///?socket={cluster.shared}/{name}.{{host}}.sock"
-
-    def start(self, image: Path) -> None:
-        for node in self.c.names:
-            place = self.c.shared / f"{self.name}.{node}"
-            self.c.nodes[node].spawn(
-                ["nbdkit", "-f", "-U", f"{place}.sock", "--filter=error", "file", str(image),
-                 "error=EIO", "error-rate=100%", f"error-file={place}.fails"], "nbdkit.log")
-            self.c.wait(Path(f"{place}.sock").exists, "nbdkit")
-
-    def fail(self, node: str) -> None:
-        (self.c.shared / f"{self.name}.{node}.fails").touch()
+        return self.c.fail_count(self.name, node)

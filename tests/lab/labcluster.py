@@ -19,6 +19,7 @@ state.
 """
 
 import json
+import re
 import shlex
 import signal
 import socket
@@ -59,6 +60,7 @@ class PowerSwitch(threading.Thread):
         super().__init__(daemon=True)
         self.cluster = cluster
         self.fails: set[str] = set()  # nodes whose power it does not reach
+        self.lies = False  # says that it is done, and does nothing
         self._sock = socket.socket(socket.AF_UNIX)
         self._sock.bind(str(path))
         self._sock.listen(8)
@@ -94,6 +96,8 @@ class PowerSwitch(threading.Thread):
             return f"error no node {node}"
         if node in self.fails:
             return "error no answer"
+        if self.lies:
+            return "ok"
         if action == "status":
             return "ok" if nodes[node].is_on else "is off"
         if action in ("off", "reboot"):
@@ -281,6 +285,10 @@ class Cluster:
         self.sh(self.some_node(), ["crm", "--force", "configure", "load", "update", "-"], 60.0,
                 stdin=text)
 
+    def set_property(self, name: str, value: str) -> None:
+        """Of the cluster."""
+        self.sh(self.some_node(), ["crm_attribute", "-t", "crm_config", "-n", name, "-v", value])
+
     def cli(self, node: str, *argv: str, timeout_s: float = 60.0, check: bool = True) -> str:
         """holdfast ARGV."""
         return self.sh(node, ["holdfast", *argv], timeout_s, check)
@@ -290,7 +298,7 @@ class Cluster:
     def status(self, node: str = "") -> ET.Element:
         """crm_mon's view. LabError: it does not answer."""
         text = self.sh(node or self.some_node(), ["timeout", "10", "crm_mon", "-1", "-r", "-A",
-                                                  "--output-as=xml"])
+                                                  "-f", "--output-as=xml"])
         return ET.fromstring(text)
 
     def is_online(self, node: str) -> bool:
@@ -329,6 +337,12 @@ class Cluster:
         """A node's, the transient ones with the others."""
         found = self.status().findall(f"./node_attributes/node[@name='{node}']/attribute")
         return {str(a.get("name")): str(a.get("value")) for a in found}
+
+    def fail_count(self, resource: str, node: str) -> int:
+        """What migration-threshold is held against."""
+        history = self.status().findall(f"./node_history/node[@name='{node}']/resource_history")
+        found = [str(h.get("fail-count", 0)) for h in history if h.get("id") == resource]
+        return sum(1000000 if count == "INFINITY" else int(count) for count in found)
 
     def failures(self, resource: str = "") -> list[dict[str, str]]:
         """Failed actions, of one resource or all."""
@@ -399,7 +413,7 @@ class Cluster:
     kill = cut_power
 
     def signal_daemon(self, node: str, number: int) -> None:
-        self.nodes[node].signal(self.nodes[node].daemon_pid(), number)
+        self.nodes[node].signal_daemon(number)
 
     def kill_daemon(self, node: str) -> None:
         self.signal_daemon(node, signal.SIGKILL)
@@ -419,6 +433,7 @@ class Cluster:
         """All nodes on and members; no resources, constraints, failures, VMs and frozen instances;
         nothing is fenced."""
         self._mend()
+        self._stop_resources()
         for section, xml in (("constraints", "<constraints/>"), ("resources", self._resources()),
                              ("crm_config", self._crm_config())):
             self.sh(self.some_node(), ["cibadmin", "--replace", "-o", section, "-X", xml])
@@ -430,6 +445,17 @@ class Cluster:
         self.wait(self.is_idle, "Pacemaker is idle")
         self.fenced.clear()
 
+    def _stop_resources(self) -> None:
+        """First, and then they are removed: Pacemaker may have to stop one that was removed without
+        its parameters."""
+        for kind in ("primitive", "clone", "group"):
+            found = self.sh(self.some_node(), ["cibadmin", "-Q", "-A", f"//resources/{kind}"],
+                            check=False)
+            for name in re.findall(rf'<{kind} id="([^"]+)"(?! class="stonith")', found):
+                self.sh(self.some_node(), ["crm_resource", "-r", name, "--meta", "-p",
+                                           "target-role", "-v", "Stopped"])
+        self.wait(self._is_clear, "all resources are stopped", 120.0)
+
     def _mend(self) -> None:
         for name, node in self.nodes.items():
             if node.is_on:
@@ -437,11 +463,14 @@ class Cluster:
                     self.lab.heal(name, net)
         if self.switch:
             self.switch.fails.clear()
+            self.switch.lies = False
         off = [name for name in self.names if not self.nodes[name].is_on]
         if off:
             self.boot(*off)
         for name, node in self.nodes.items():
-            if not node.has_daemon():
+            if node.has_daemon():
+                node.signal_daemon(signal.SIGCONT)
+            else:
                 self.restart_daemon(name)
         self.wait_online()
 

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Optional, Sequence
@@ -280,6 +281,13 @@ class Node:
             return int((self.run_dir / "holdfast/.host/lock").read_text())
         except (OSError, ValueError):
             return 0
+
+    def signal_daemon(self, number: int) -> None:
+        """nsenter, which waits for it, stops with it, but does not run on with it."""
+        assert self._daemon
+        self.signal(self.daemon_pid(), number)
+        if self._daemon.poll() is None:
+            self._daemon.send_signal(signal.SIGCONT)
 
     def daemon_exit(self, timeout_s: float = 60.0) -> int:
         """Waits for it."""
