@@ -8,6 +8,7 @@
 
 #include "base/text.h"
 #include "codec/json.h"
+#include "codec/utf8.h"
 #include "core/fenced.h"
 #include "daemon/jobs.h"
 #include "daemon/membership.h"
@@ -16,18 +17,17 @@
 #include "daemon/vms.h"
 
 #define NOT_POSSIBLE HF_HOST_INTERFACE ".NotPossible"
-#define WORDS_MAX 200
+#define WORDS_MAX 255 /* as keepers take it */
 
 struct word {
 	const char *host;
 	uint64_t time_ns; /* CLOCK_REALTIME, as it was said */
-	char text[WORDS_MAX + 1];
+	const char *text;
 	uint64_t now_ns, fenced_ns; /* of hf_now_ns()'s clock */
 };
 
 static int take_word(const struct json_object *p, struct word *ret, struct hf_err *err)
 {
-	const char *text = "";
 	int r = hf_json_str(p, "host", &ret->host, err);
 
 	if (!r && !hf_is_valid_name(ret->host)) {
@@ -37,10 +37,14 @@ static int take_word(const struct json_object *p, struct word *ret, struct hf_er
 	if (!r)
 		r = hf_json_u64(p, "time_ns", &ret->time_ns, err);
 	if (!r && hf_json_has(p, "text"))
-		r = hf_json_str(p, "text", &text, err);
+		r = hf_json_str(p, "text", &ret->text, err);
+	if (!r && (strlen(ret->text) > WORDS_MAX ||
+		   !hf_utf8_is_printable(ret->text, strlen(ret->text)))) {
+		hf_err_set(err, "text: more than %d bytes, or not fit to be shown", WORDS_MAX);
+		r = -EINVAL;
+	}
 	if (r < 0)
 		return r;
-	(void)snprintf(ret->text, sizeof(ret->text), "%s", text);
 	ret->now_ns = hf_now_ns();
 	ret->fenced_ns = hf_fenced_place(ret->time_ns, hf_now_real_ns(), ret->now_ns);
 	return 0;

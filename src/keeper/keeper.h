@@ -46,7 +46,7 @@ enum hf_guest_end {
 	HF_GUEST_END_PANIC,
 };
 
-#define HF_PEER_FENCED_TEXT 256
+#define HF_PEER_FENCED_TEXT 512
 
 struct hf_role_ops {
 	void (*on_qmp_event)(void *role, const char *name, struct json_object *data,

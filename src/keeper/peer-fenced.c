@@ -9,11 +9,12 @@
 
 #include "base/text.h"
 #include "codec/json.h"
+#include "codec/utf8.h"
 #include "core/fenced.h"
 #include "keeper/keeper.h"
 
 #define NOT_POSSIBLE "org.holdfast.Keeper.NotPossible"
-#define WORDS_MAX 128 /* of who fenced, that are passed on */
+#define WORDS_MAX 255 /* bytes of text, of who fenced */
 
 struct word {
 	const char *host;
@@ -33,6 +34,11 @@ static int take_word(const struct json_object *p, struct word *ret, struct hf_er
 		r = hf_json_u64(p, "time_ns", &ret->time_ns, err);
 	if (!r && hf_json_has(p, "text"))
 		r = hf_json_str(p, "text", &ret->text, err);
+	if (!r && (strlen(ret->text) > WORDS_MAX ||
+		   !hf_utf8_is_printable(ret->text, strlen(ret->text)))) {
+		hf_err_set(err, "text: more than %d bytes, or not fit to be shown", WORDS_MAX);
+		r = -EINVAL;
+	}
 	return r;
 }
 
@@ -41,8 +47,8 @@ static void put_in_words(const struct word *w, uint64_t now_real_ns, char *buf, 
 {
 	double ago_s = now_real_ns > w->time_ns ? (double)(now_real_ns - w->time_ns) / 1e9 : 0.0;
 
-	(void)snprintf(buf, size, "%s was fenced %.1f s ago%s%.*s%s", w->host, ago_s,
-		       w->text[0] ? " (" : "", WORDS_MAX, w->text, w->text[0] ? ")" : "");
+	(void)snprintf(buf, size, "%s was fenced %.1f s ago%s%s%s", w->host, ago_s,
+		       w->text[0] ? " (" : "", w->text, w->text[0] ? ")" : "");
 }
 
 static void answer(struct hf_varlink_request *rq, bool is_dead, const char *text)

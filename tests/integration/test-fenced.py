@@ -192,6 +192,7 @@ def the_daemon_tells_whom_it_concerns() -> None:
         refused(lambda: fenced(two, "hostB", now_ns), "is this host")
         refused(lambda: fenced(two, "hostA", now_ns + HOUR_NS), "ahead of")
         refused(lambda: fenced(two, "../etc", now_ns), "not a name")
+        refused(lambda: two.call("Fenced", host="hostA", time_ns=now_ns, text="x" * 256), "text: ")
         expect(is_protected(one.vm("web")), "nothing has come of these")
         events = two.events()
         fenced_ns = lose_power(pair, "hostA")
