@@ -53,6 +53,7 @@ struct hf_ocf_call {
 	const char *resource, *instance, *node; /* "": not told */
 	const char *promote_to, *stop_on; /* nodes, separated by blanks; "" */
 	bool is_json;
+	bool is_orphan; /* the resource alone was named: vm is what it was assigned to here; "": none */
 	bool is_promotable;
 	bool is_probe;
 	bool is_paused_failure;
@@ -72,6 +73,9 @@ struct hf_ocf_call {
 int hf_ocf_run(int argc, char **argv);
 /* 0; -EINVAL: has said what is wrong; 1: help is wanted. */
 int hf_ocf_parse(int argc, char **argv, struct hf_ocf_call *ret);
+
+/* Sets c->vm, and what else the assignment knows: a cluster that has forgotten a resource ends it without parameters. */
+void hf_ocf_find_orphan(struct hf_ocf_call *c);
 
 /* ---- the actions ---- */
 

@@ -171,13 +171,14 @@ static int take_words(int argc, char **argv, struct hf_ocf_call *ret)
 	int n = argc - optind;
 	bool is_table = n == 1 && strcmp(argv[optind], "table") == 0;
 
-	if (n != 2 && !is_table) {
+	ret->is_orphan = n == 1 && !is_table && *ret->resource;
+	if (n != 2 && !is_table && !ret->is_orphan) {
 		(void)fprintf(stderr, "holdfast ocf: an action and the name of a VM are wanted\n");
 		return -EINVAL;
 	}
 	ret->action = argv[optind];
-	ret->vm = is_table ? "" : argv[optind + 1];
-	if (is_table || hf_is_valid_name(ret->vm))
+	ret->vm = n == 1 ? "" : argv[optind + 1];
+	if (n == 1 || hf_is_valid_name(ret->vm))
 		return 0;
 	(void)fprintf(
 		stderr,

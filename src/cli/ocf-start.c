@@ -88,7 +88,7 @@ static enum hf_ocf explain(struct hf_ocf_call *c, const char *said)
 /* Its lease is another host's, which may be about to let go of it, or to be found dead. */
 static bool is_for_now(const char *said)
 {
-	return strstr(said, "another host owns it") != NULL;
+	return strstr(said, "another host owns it") || strstr(said, "is owned by host");
 }
 
 enum hf_ocf hf_ocf_carry_out(struct hf_ocf_call *c, enum hf_place_assigned place)

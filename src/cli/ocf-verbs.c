@@ -22,6 +22,7 @@
 struct action {
 	const char *name;
 	enum hf_ocf (*run)(struct hf_ocf_call *c);
+	bool is_for_orphans;
 	bool is_for_clones; /* without roles there is no such thing */
 };
 
@@ -31,12 +32,15 @@ static enum hf_ocf do_notify(struct hf_ocf_call *c)
 }
 
 static const struct action actions[] = {
-	{ .name = "monitor", .run = hf_ocf_do_monitor },
+	{ .name = "monitor", .run = hf_ocf_do_monitor, .is_for_orphans = true },
 	{ .name = "start", .run = hf_ocf_do_start },
-	{ .name = "stop", .run = hf_ocf_do_stop },
+	{ .name = "stop", .run = hf_ocf_do_stop, .is_for_orphans = true },
 	{ .name = "promote", .run = hf_ocf_do_promote, .is_for_clones = true },
-	{ .name = "demote", .run = hf_ocf_do_demote, .is_for_clones = true },
-	{ .name = "notify", .run = do_notify },
+	{ .name = "demote",
+	  .run = hf_ocf_do_demote,
+	  .is_for_orphans = true,
+	  .is_for_clones = true },
+	{ .name = "notify", .run = do_notify, .is_for_orphans = true },
 	{ .name = "score", .run = hf_ocf_do_score },
 	{ .name = "validate", .run = hf_ocf_do_validate },
 };
@@ -52,7 +56,7 @@ enum hf_ocf hf_ocf_say(struct hf_ocf_call *c, enum hf_ocf rc, const char *format
 	(void)vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
 	memcpy(c->reason, text, sizeof(text));
-	return (int)rc;
+	return rc;
 }
 
 uint64_t hf_ocf_soon(const struct hf_ocf_call *c, uint64_t ns)
@@ -203,7 +207,7 @@ static void print_json(const struct hf_ocf_call *c, enum hf_ocf rc)
 static void tell(const struct hf_ocf_call *c, enum hf_ocf rc)
 {
 	if (c->reason[0])
-		(void)fprintf(stderr, "%s: %s\n", c->vm, c->reason);
+		(void)fprintf(stderr, "%s: %s\n", *c->vm ? c->vm : "holdfast ocf", c->reason);
 	if (c->is_json)
 		print_json(c, rc);
 }
@@ -214,6 +218,14 @@ static const struct action *find(const char *name)
 		if (strcmp(actions[i].name, name) == 0)
 			return &actions[i];
 	return NULL;
+}
+
+static enum hf_ocf say_unassigned(struct hf_ocf_call *c)
+{
+	bool is_monitor = strcmp(c->action, "monitor") == 0;
+
+	return hf_ocf_say(c, is_monitor ? HF_OCF_NOT_RUNNING : HF_OCF_SUCCESS,
+			  "no VM of resource '%s' is assigned to this host", c->resource);
 }
 
 int hf_ocf_run(int argc, char **argv)
@@ -230,17 +242,23 @@ int hf_ocf_run(int argc, char **argv)
 	if (strcmp(c.action, "table") == 0)
 		return hf_ocf_print_table();
 	a = find(c.action);
-	if (!a || (a->is_for_clones && !c.is_promotable)) {
+	if (!a || (a->is_for_clones && !c.is_promotable && !c.is_orphan)) {
 		(void)fprintf(stderr, "holdfast ocf: %s: %s\n", c.action,
 			      a ? "for a promotable clone alone" : "no such action");
 		return HF_OCF_ERR_UNIMPLEMENTED;
+	}
+	if (c.is_orphan && !a->is_for_orphans) {
+		(void)fprintf(stderr, "holdfast ocf: %s: the name of a VM is wanted\n", c.action);
+		return HF_EXIT_USAGE;
 	}
 	if (geteuid() != 0) {
 		(void)fprintf(stderr, "holdfast ocf: only root may do this\n");
 		return HF_OCF_ERR_PERM;
 	}
-	rc = a->run(&c);
+	if (c.is_orphan)
+		hf_ocf_find_orphan(&c);
+	rc = *c.vm ? a->run(&c) : say_unassigned(&c);
 	tell(&c, rc);
 	hf_ocf_view_fini(&c.view);
-	return rc;
+	return (int)rc;
 }

@@ -154,12 +154,20 @@ static bool has_run_last(struct json_object *status)
 	       (is_word(disks, "condition", "owned") || is_word(disks, "condition", "held"));
 }
 
+/* One that is just starting does not say it yet. */
+static bool is_standby_told(const struct hf_ocf_view *v)
+{
+	if (*hf_rows_text(v->status, "role"))
+		return is_word(v->status, "role", "standby");
+	return v->assignment.place == HF_ASSIGNED_STANDBY;
+}
+
 /* Its keeper's word. */
 static void add_told(struct hf_ocf_view *v)
 {
 	struct hf_ocf_facts *f = &v->facts;
 	struct json_object *s = v->status;
-	bool is_standby = is_word(s, "role", "standby");
+	bool is_standby = is_standby_told(v);
 
 	f->state = state_of(hf_rows_text(s, "life"), is_standby ? HF_VM_STANDBY : HF_VM_RUNNING);
 	f->is_known = true;

@@ -264,6 +264,27 @@ def an_io_error_is_a_failure() -> None:
         it.stop(vm, pids, "is paused by an I/O error")
 
 
+@check
+def a_forgotten_resource_is_found() -> None:
+    """Pacemaker ends what was removed from its configuration without parameters."""
+    with plain() as it:
+        vm = it.define("web")
+        expect(nameless(it, "stop") == OK and nameless(it, "monitor") == STOPPED, "there is none")
+        it.start(vm)
+        pids = it.pids(vm)
+        expect(nameless(it, "monitor") == OK and nameless(it, "notify") == OK, "it was not found")
+        expect(nameless(it, "start") == ARGS, "what is started has a name")
+        expect(nameless(it, "stop", "--shutdown-timeout", "200ms") == OK, "it was not stopped")
+        it.expect_gone(vm, pids, "was forgotten")
+        expect(nameless(it, "monitor") == STOPPED, "it was not stopped")
+
+
+def nameless(it: Plain, action: str, *options: str) -> int:
+    argv = [tool("src/cli/holdfast"), "ocf", action, "--resource", "rsc", "--run-dir",
+            str(it.host.here / "run"), "--node", HOST, *options]
+    return subprocess.run(argv, timeout=60.0, check=False).returncode
+
+
 # --- what is frozen ------------------------------------------------------------------------------
 
 @check
