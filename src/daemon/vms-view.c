@@ -27,6 +27,13 @@ static void add_reason(struct json_object *o, const struct hf_vms_vm *vm)
 	hf_json_add_str(o, "reason", text);
 }
 
+/* Of one that is managed: also if it has died, and waits for the manager's next word. */
+static bool is_desired(const struct hf_vms_vm *vm)
+{
+	return hf_vms_is_managed(vm) ? vm->sup.assigned != HF_SUPERVISE_ASSIGNED_NONE
+				     : vm->sup.is_wanted;
+}
+
 static void add_frozen(struct json_object *o, const struct hf_vms_vm *vm)
 {
 	struct json_object *ids = json_object_new_array();
@@ -93,7 +100,7 @@ struct json_object *hf_vms_view(const struct hf_vms_vm *vm)
 	hf_json_add_bool(o, "has_run_last", vm->sup.ran_here && !vm->sup.is_elsewhere);
 	hf_json_add_str(o, "host", is_run ? vm->d->conf.name : "");
 	hf_json_add_str(o, "peer", is_here ? vm->peer : "");
-	hf_json_add_str(o, "desired", vm->sup.is_wanted ? "started" : "stopped");
+	hf_json_add_str(o, "desired", is_desired(vm) ? "started" : "stopped");
 	hf_json_add_str(o, "supervision", hf_supervise_state_name(vm->sup.state));
 	add_reason(o, vm);
 	hf_json_add_i64(o, "restarts", vm->sup.restarts);
