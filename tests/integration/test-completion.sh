@@ -17,7 +17,7 @@ export PATH="$work/bin:$PATH" HOLDFAST_VMS_DIR="$work/vms" HOLDFAST_RUN_DIR="$wo
 # shellcheck source=/dev/null
 . "$root/data/completion/holdfast"
 
-echo 1..16
+echo 1..17
 n=0 failed=0
 # completes WANTED WORD...: the last word is the one that is typed; WANTED and what is offered are sorted.
 completes() {
@@ -49,6 +49,7 @@ completes "--json" holdfast list --js
 completes "--no-wait" holdfast stop web --no
 completes "corrected fatal info recoverable" holdfast freeze web --severity ""
 completes "" holdfast freeze web --reason ""
+completes "pacemaker" holdfast start web --manager ""
 completes "acquire await" holdfast lease a
 completes "check-cluster check-config" holdfast help check
 completes "--strict" holdfast check-cluster --str
