@@ -147,6 +147,18 @@ def a_hung_and_a_missing_daemon() -> None:
         expect_untouched(vm)
 
 
+@check
+def a_daemon_that_stays_away() -> None:
+    """The lease runs out, which stops the VM, and nobody can give the lease back: the start on the
+    other node waits until it is free."""
+    with ClusteredVm("away", monitor=("1s", "10s")) as vm:
+        vm.c.kill_daemon(A)
+        fails_over(vm)
+        vm.c.restart_daemon(A)
+        vm.wait_told(A, "frozen")
+        is_forgotten_after_release(vm, vm.frozen(A)[0])
+
+
 # --- the node fails, and the network ------------------------------------------------------------
 
 @check
@@ -159,6 +171,9 @@ def a_lost_node() -> None:
         say(f"runs again after {time.monotonic() - began:.1f} s")
         vm.expect_boots(A, B)
         expect(set(vm.c.fenced_nodes()) == {A}, vm.c.fenced)
+        told = vm.c.events(B)
+        expect("taken over" in told.wait("host-fenced")["lease"], told.seen[-1])
+        told.close()
         vm.c.boot(A)
         vm.expect_ticking()
         vm.expect_boots(A, B)
