@@ -223,6 +223,24 @@ def operators_have_their_way() -> None:
 
 
 @check
+def a_failure_in_maintenance() -> None:
+    """Pacemaker does nothing about it then, and nor does holdfast."""
+    with ClusteredVm("maintained", monitor=("1s", "10s")) as vm:
+        c = vm.c
+        c.set_property("maintenance-mode", "true")
+        c.wait(c.is_idle, "Pacemaker is idle")
+        vm.panic(A)
+        vm.wait_told(A, "frozen", "guest-panic")
+        c.wait(lambda: c.failures(vm.name), "Pacemaker has seen it")
+        c.wait(c.is_idle, "Pacemaker is idle")
+        vm.expect_boots(A)
+        expect(not vm.view(B)["keeper_pid"], vm.view(B))
+        c.set_property("maintenance-mode", "false")
+        fails_over(vm)
+        vm.expect_dump(A, "guest-panic")
+
+
+@check
 def a_cluster_that_restarts() -> None:
     """In maintenance: Pacemaker and Corosync end on both nodes and come back; the VM runs on."""
     with ClusteredVm("restart") as vm:
