@@ -23,13 +23,14 @@ from checks import Skip, check, expect, main, say
 from labcluster import Cluster  # noqa: E402
 from labnet import LabError  # noqa: E402
 from labnode import lacks  # noqa: E402
-from labwitness import tick_argv  # noqa: E402
+from labwitness import Tick, tick_argv  # noqa: E402
+from leaseformat import SECTOR  # noqa: E402
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "pacemaker.md"
 # "<!-- crm: 2 -->", then the block itself.
 BLOCK = re.compile(r"^<!-- ([a-z-]+)(?:: (\S+))? -->\n```\w*\n(.*?)^```$", re.M | re.S)
 MARK = re.compile(r"^<!-- .* -->$", re.M)
-KINDS = {"file", "corosync", "crm", "pcs", "check", "crm-alert"}
+KINDS = {"file", "corosync", "crm", "pcs", "check", "crm-alert", "do"}
 PORT = 7400
 VOTEQUORUM = re.compile(r"quorum \{.*?\n\}\n", re.S)
 # The agent that the document names: its own parameters, the lab's deeds.
@@ -156,6 +157,19 @@ class DocumentedCluster:
     def run_pcs(self) -> None:
         self.c.sh("hostA", ["sh", "-e", "-x", "-c", blocks("pcs")[str(self.count)]], 120.0)
 
+    def do(self, key: str, target: str = "hostB") -> None:
+        """target: instead of hostB."""
+        text = blocks("do")[key].replace("hostB", target)
+        self.c.sh("hostA", ["sh", "-e", "-x", "-c", text], 120.0)
+
+    def birth(self, vm: str) -> int:
+        """The number of the first thing that its guest has written since it was booted."""
+        with open(self.c.shared / f"{vm}.raw", "rb") as f:
+            last = Tick.decode(f.read(SECTOR))
+        if last is None:
+            raise LabError(f"{vm} has not ticked yet")
+        return last.number - last.tick
+
     def is_as_written(self, load: Callable[[], None]) -> None:
         self.define()
         load()
@@ -167,13 +181,20 @@ class DocumentedCluster:
         expect(not self.c.failures(), self.c.failures())
         expect(not self.c.fenced, self.c.fenced)
 
+    def _are_stopped(self) -> bool:
+        """The guest hears no power button, and the document gives it a minute: it is ended by hand."""
+        for vm in ("web", "wiki"):
+            for node in self.c.instances(vm):
+                self.c.cli(node, "stop", vm, "--force", "--manager", "pacemaker", "--no-wait",
+                           check=False)
+        return not self.c.instances("web") and not self.c.instances("wiki")
+
     def begin_anew(self) -> None:
         """What runs is stopped first, as crm and pcs see to, too."""
         for resource in ("web-clone", "wiki"):
             self.c.sh("hostA", ["crm_resource", "-r", resource, "--meta", "-p", "target-role", "-v",
                                 "Stopped"])
-        self.c.wait(lambda: not self.c.instances("web") and not self.c.instances("wiki"),
-                    "the VMs are stopped", 90)
+        self.c.wait(self._are_stopped, "the VMs are stopped", 90)
         self.c.reset()
 
 
@@ -240,6 +261,39 @@ def an_alert_is_taken() -> None:
     d.c.sh("hostA", ["test", "-x", path.group(1) if path else ""])
     d.c.sh("hostA", ["crm", "configure", "delete", "holdfast-tells"])
     expect(not d.findings("hostA"), d.findings("hostA"))
+
+
+def is_on(d: DocumentedCluster, node: str) -> None:
+    d.c.wait(lambda: d.c.instances("web").get(node) == "Promoted", f"web is promoted on {node}")
+    d.wait_protected()
+
+
+def back_to_a(d: DocumentedCluster) -> None:
+    """By crm_resource, whoever is documented."""
+    if d.live("web") != "hostA":
+        d.do("move", "hostA")
+        is_on(d, "hostA")
+
+
+@check
+def operators_move_a_guest_that_does_not_notice() -> None:
+    d = two()
+    back_to_a(d)
+    d.c.wait(lambda: d.birth("web") >= 0, "the guest ticks")
+    born = d.birth("web")
+    for words in ("move", "pcs-move"):
+        back_to_a(d)
+        d.do(words)
+        is_on(d, "hostB")
+    d.do("standby")
+    d.c.wait(lambda: d.c.instances("web") == {"hostA": "Promoted"}, "hostB is empty")
+    d.c.wait(lambda: d.c.instances("wiki") == {"hostA": "Started"}, "wiki is on hostA", 120)
+    d.do("online")
+    d.wait_protected()
+    expect(d.birth("web") == born, "it was booted anew")
+    expect(not d.c.fenced and not d.c.failures(), (d.c.fenced, d.c.failures()))
+    for node in d.c.names:
+        expect(not d.findings(node, "--strict"), d.findings(node))
 
 
 def finds(d: DocumentedCluster, code: str, node: str = "hostA") -> None:
