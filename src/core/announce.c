@@ -88,6 +88,8 @@ static void take_facts(struct hf_announce *a, const struct hf_announce_facts *f)
 
 static bool is_failure_owed(const struct hf_announce *a, const struct hf_announce_facts *f)
 {
+	if (f->trouble == HF_TROUBLE_FAILED && f->is_unborn)
+		return false;
 	return f->place == HF_ANNOUNCE_HERE && hf_trouble_is_failure(f->trouble) &&
 	       !a->is_announced && !a->is_past;
 }

@@ -8,6 +8,7 @@
  *  - no failure is announced of what the manager has ended here already: it would be taken for one of the instance
  *    that runs elsewhere, which would then be stopped;
  *  - nor one that is older than the manager's last decision to have the VM here: it has been dealt with;
+ *  - nor that it could not be started: who has it started is told so, and may be trying on;
  *  - the promotion score that belongs to a failure is there before the failure is: else this side is promoted again;
  *  - what a failure is about is written when the manager has begun to deal with it: each attribute that changes makes it
  *    begin its calculation anew (measured with Pacemaker 2.1.5: 64 to 100 ms to its first action instead of 40). That
@@ -50,6 +51,7 @@ struct hf_announce_facts {
 	uint64_t placed_ns; /* CLOCK_REALTIME of that decision */
 	enum hf_trouble trouble;
 	uint64_t trouble_ns; /* CLOCK_REALTIME since when; 0: not known */
+	bool is_unborn; /* it has not been up since that decision */
 	bool is_fresh; /* the trouble began just now: see below */
 	uint32_t reason; /* another number when the text about it is another one */
 	bool is_promotable;

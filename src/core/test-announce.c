@@ -98,6 +98,18 @@ TEST(what_it_is_about_waits_until_the_manager_deals_with_it)
 	CHECK_STR(run(&a, &f), "tr");
 }
 
+TEST(who_could_not_start_it_knows_that)
+{
+	struct hf_announce a = { 0 };
+	struct hf_announce_facts f = frozen;
+
+	f.trouble = HF_TROUBLE_FAILED;
+	f.is_unborn = true;
+	CHECK_STR(run(&a, &f), "atr");
+	f.is_unborn = false; /* it was up, and could not be kept so */
+	CHECK_STR(run(&a, &f), "f");
+}
+
 TEST(the_score_comes_before_the_failure)
 {
 	struct hf_announce a = { 0 };

@@ -35,6 +35,7 @@ struct told {
 	struct hf_assignment assignment;
 	struct hf_announce machine;
 	uint64_t seen_ns; /* on hf_now_ns()'s clock: when its trouble was first seen */
+	uint64_t up_placed_ns; /* the decision under which it was last seen up */
 	int assignment_rc;
 	bool is_there; /* facts are what the daemon says */
 	bool is_listed; /* by Vms(), while that is read */
@@ -99,10 +100,19 @@ static void read_assignment(struct hf_herald *h, struct told *t)
 	t->assignment = a;
 }
 
+static bool is_up(enum hf_vm_state state)
+{
+	return state == HF_VM_RUNNING || state == HF_VM_PAUSED || state == HF_VM_STANDBY ||
+	       state == HF_VM_MIGRATING;
+}
+
 static void gather(struct hf_herald *h, struct told *t, struct hf_announce_facts *ret)
 {
 	read_assignment(h, t);
 	hf_vmfacts_announce(t->is_there ? &t->facts : NULL, &t->assignment, t->assignment_rc, ret);
+	if (t->is_there && is_up(t->facts.state))
+		t->up_placed_ns = t->assignment.time_ns;
+	ret->is_unborn = t->up_placed_ns != t->assignment.time_ns;
 	ret->is_fresh = hf_now_ns() - t->seen_ns < FRESH_NS;
 }
 

@@ -92,6 +92,15 @@ TEST(members_that_are_missing_or_foreign)
 	CHECK_EQ(hf_vmfacts_trouble(&v), HF_TROUBLE_FROZEN);
 }
 
+TEST(a_vm_that_could_not_be_started)
+{
+	struct hf_vmfacts v = read_text("{\"vm\":\"a\",\"life\":\"failed\",\"cause\":\"none\","
+					"\"cause_text\":\"\",\"reason\":\"no image\"}");
+
+	CHECK_EQ(hf_vmfacts_trouble(&v), HF_TROUBLE_FAILED);
+	CHECK_STR(reason_of(&v), "start-failed: no image");
+}
+
 TEST(what_is_no_vm)
 {
 	check_refused("{}", "vm");

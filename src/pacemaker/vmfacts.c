@@ -84,6 +84,8 @@ static void read_rest(const struct json_object *o, struct hf_vmfacts *v)
 	v->is_peer_running = is_set(o, "peer_up") && is_live_name(text_of(o, "peer_life"));
 	(void)snprintf(v->topology, sizeof(v->topology), "%s", text_of(o, "topology"));
 	(void)snprintf(v->text, sizeof(v->text), "%s", text_of(o, "cause_text"));
+	if (!v->text[0])
+		(void)snprintf(v->text, sizeof(v->text), "%s", text_of(o, "reason"));
 	read_id(o, v);
 }
 
@@ -164,6 +166,8 @@ const char *hf_vmfacts_reason(const struct hf_vmfacts *v, char *buf, size_t size
 		append(buf, size, "", "lease-expired");
 	else if (trouble == HF_TROUBLE_SILENT)
 		append(buf, size, "", "keeper-silent");
+	else if (trouble == HF_TROUBLE_FAILED && !has_cause)
+		append(buf, size, "", "start-failed");
 	else
 		append(buf, size, "", has_cause ? hf_vm_cause_name(v->cause) : "unknown");
 	if (has_cause)
