@@ -199,6 +199,11 @@ static void tell_fault_of_status(struct hf_keeper *k, const char *status)
 		hf_life_fault(k, HF_VM_CAUSE_IO_ERROR, HF_VM_RECOVERABLE, NULL, "a disk fails");
 }
 
+static bool is_standing_for_lease(const struct hf_keeper *k)
+{
+	return k->ops->is_standing_for_lease && k->ops->is_standing_for_lease(k->role);
+}
+
 static void on_status(void *ctx, struct json_object *ret, const char *error_class,
 		      const char *error_desc __attribute__((unused)))
 {
@@ -214,16 +219,24 @@ static void on_status(void *ctx, struct json_object *ret, const char *error_clas
 		return;
 	if (strcmp(status, "suspended") == 0)
 		ev.pause = HF_VM_PAUSE_GUEST;
-	if (k->ops->is_standing_for_lease && k->ops->is_standing_for_lease(k->role))
+	if (is_standing_for_lease(k))
 		ev.pause = HF_VM_PAUSE_LEASE;
 	(void)feed(k, &ev);
 }
 
+/* Why is asked, but not for the lease: QEMU waits then for writes that the disk process holds back, and would not
+ * answer before there is one again. */
 static void on_stop(struct hf_keeper *k)
 {
+	struct hf_vm_event ev = { .kind = HF_VM_EV_STOPPED, .pause = HF_VM_PAUSE_LEASE };
+
 	if (k->life.is_asked || k->freezer || k->life.is_reset_due ||
 	    (k->ops->is_own_standstill && k->ops->is_own_standstill(k->role)))
 		return;
+	if (is_standing_for_lease(k)) {
+		(void)feed(k, &ev);
+		return;
+	}
 	k->life.is_asked = hf_qmp_call(hf_guest_qmp(k->guest), "query-status", NULL, on_status,
 				       k) == 0;
 }
@@ -295,6 +308,11 @@ static void on_probe(void *ctx)
 	probe_later(k);
 	if (k->guest_end != HF_GUEST_END_UNKNOWN)
 		return; /* QEMU is ending, which may take as long as its storage does */
+	if (is_standing_for_lease(k)) {
+		/* As long as the lease takes; one that does not stop is killed for that. */
+		l->probe_ns = l->probe_ns ? now_ns : 0;
+		return;
+	}
 	if (!l->probe_ns) {
 		l->probe_ns = now_ns;
 		if (hf_qmp_call(hf_guest_qmp(k->guest), "query-status", NULL, on_probe_reply, k) <

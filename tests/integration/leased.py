@@ -78,9 +78,10 @@ class LeasedPair(Pair):
 
 class Leased:
     """with Leased() as leased: ... A VM on hostA under a lease, without a standby. has_disk: a raw
-    disk on a path that both hosts reach."""
+    disk on a path that both hosts reach. options: of `holdfast run`."""
 
-    def __init__(self, has_disk: bool = False, **vm_options: Any):
+    def __init__(self, has_disk: bool = False, options: tuple[str, ...] = (), **vm_options: Any):
+        self.options = options
         self.lab = Lab((*HOSTS, WITNESS))
         self.disk = Disk(self.lab, "blocks", mib=16,
                          location=str(self.lab.work / "common.raw")) if has_disk else None
@@ -122,7 +123,7 @@ class Leased:
         redo = ["--disk-layout", "shared", "--redo-journal", f"{self.lab.work}/common.redo"]
         state = ["--state-dir", f"{self.lab.self_dir}/state"]
         return [self.vm.holdfast(), "run", self.vm.name, "--run-dir", self.vm.run_dir,
-                "--hold-net", "net0", *state, *(redo if self.disk else []), *options, "--",
+                "--hold-net", "net0", *state, *(redo if self.disk else []), *self.options, *options, "--",
                 *self.vm.qemu_argv()]
 
     def spawn(self, host: str, *options: str) -> Proc:

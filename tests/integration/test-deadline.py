@@ -7,9 +7,13 @@ it is lost that need not be."""
 import os
 import signal
 import sys
+import time
 
 from checks import check, expect, main, poll
 from leased import Leased
+
+# pylint: disable=wrong-import-position
+from labdisk import DiskLoad  # noqa: E402
 
 
 @check
@@ -85,6 +89,27 @@ def the_daemon_hangs_or_is_gone_for_too_long() -> None:
         recover(leased)
         expect(leased.daemon.generation == generation, "a new generation under a VM")
         expect(leased.guest.stat()["boot"] == boot, "the guest was started anew")
+
+
+@check
+def a_guest_in_the_middle_of_its_writes_says_that_it_stands_still() -> None:
+    """Its writes wait for the lease, and so does QEMU, which answers nobody then: it is not hung."""
+    with Leased(has_disk=True, options=("--hang-timeout", "1s")) as leased:
+        load = DiskLoad(leased.lab, leased.guest, files_on="", raw_on="vda")
+        load.start()
+        leased.daemon.kill()
+        leased.keeper.wait("fenced", timeout_s=60)
+        poll(lambda: leased.keeper.status().get("pause") == "lease",
+             "the status says why it stands still")
+        expect(leased.keeper.status()["life"] == "paused", leased.keeper.status())
+        time.sleep(4)  # for as long as it takes to be taken for hung
+        expect(not leased.keeper.seen("vm-fault"), leased.keeper.log())
+        leased.daemon.start()
+        recover(leased)
+        load.wait_progress()
+        poll(lambda: leased.keeper.status()["life"] == "running", "it runs")
+        expect(not leased.keeper.seen("vm-fault"), leased.keeper.log())
+        load.close()
 
 
 @check
