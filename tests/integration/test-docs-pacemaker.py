@@ -220,6 +220,14 @@ def two() -> DocumentedCluster:
     return _two
 
 
+def two_running() -> DocumentedCluster:
+    """With the document's VMs."""
+    d = two()
+    if not d.c.instances("web"):
+        d.is_as_written(d.load_crm)
+    return d
+
+
 def end_two() -> None:
     global _two  # pylint: disable=global-statement
     if _two:
@@ -252,7 +260,7 @@ def two_nodes_by_crm() -> None:
 
 @check
 def an_alert_is_taken() -> None:
-    d = two()
+    d = two_running()
     d.load(blocks("crm-alert")[""])
     expect("holdfast-tells" in d.c.sh("hostA", ["crm", "configure", "show", "holdfast-tells"]),
            d.c.sh("hostA", ["crm", "configure", "show"]))
@@ -277,7 +285,7 @@ def back_to_a(d: DocumentedCluster) -> None:
 
 @check
 def operators_move_a_guest_that_does_not_notice() -> None:
-    d = two()
+    d = two_running()
     back_to_a(d)
     d.c.wait(lambda: d.birth("web") >= 0, "the guest ticks")
     born = d.birth("web")
@@ -312,7 +320,7 @@ def mends(d: DocumentedCluster, code: str, tool: str, node: str = "hostA") -> No
 
 @check
 def mistakes_are_found_and_mended() -> None:
-    d = two()
+    d = two_running()
     for tool, spoil, code in (
             ("crm", "crm resource meta web-clone set notify false", "notify"),
             ("pcs", "pcs resource meta web-clone notify=false", "notify"),
@@ -330,7 +338,7 @@ def mistakes_are_found_and_mended() -> None:
 
 @check
 def what_is_wrong_on_a_node_is_found_there() -> None:
-    d = two()
+    d = two_running()
     path = d.c.nodes["hostB"].disk("/etc/holdfast/vms/wiki.conf")
     text = path.read_text()
     path.unlink()
@@ -345,7 +353,7 @@ def what_is_wrong_on_a_node_is_found_there() -> None:
 
 @check
 def a_daemon_that_has_died_is_found() -> None:
-    d = two()
+    d = two_running()
     d.c.kill_daemon("hostB")
     finds(d, "daemon", "hostB")
     d.c.restart_daemon("hostB")
@@ -354,11 +362,15 @@ def a_daemon_that_has_died_is_found() -> None:
 
 @check
 def a_lost_node_is_fenced_and_its_vms_run() -> None:
-    d = two()
+    d = two_running()
     lost, left = d.live("web"), next(n for n in d.c.names if n != d.live("web"))
     d.c.kill(lost)
-    d.c.wait(lambda: d.c.instances("web", left).get(left) == "Promoted", "web goes on", 90)
-    d.c.wait_running("wiki", left, 90)
+    try:
+        d.c.wait(lambda: d.c.instances("web", left).get(left) == "Promoted", "web goes on", 90)
+        d.c.wait_running("wiki", left, 90)
+    except LabError:
+        d.c.tell(100)
+        raise
     expect(lost in d.c.fenced_nodes(), d.c.fenced)
     expect(left not in d.c.fenced_nodes(), d.c.fenced)
     d.c.boot(lost)
