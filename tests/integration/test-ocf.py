@@ -13,6 +13,7 @@ Environment: HF_BUILD_DIR; HF_SEED. Exit status: 0, 1, or 77 when not root."""
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -282,7 +283,7 @@ def a_forgotten_resource_is_found() -> None:
 def nameless(it: Plain, action: str, *options: str) -> int:
     argv = [tool("src/cli/holdfast"), "ocf", action, "--resource", "rsc", "--run-dir",
             str(it.host.here / "run"), "--node", HOST, *options]
-    return subprocess.run(argv, timeout=60.0, check=False).returncode
+    return subprocess.run(argv, capture_output=True, timeout=60.0, check=False).returncode
 
 
 # --- what is frozen ------------------------------------------------------------------------------
@@ -618,6 +619,14 @@ def mistakes_have_codes() -> None:
         expect_code(it.host, "monitor", "no/name", CONFIGURED, reason="cannot be the name")
         expect_code(it.host, "monitor", vm, ARGS, "--turbo", reason="--turbo")
         expect_code(it.host, "monitor", vm, ARGS, "another")
+
+
+@check
+def the_answers_members_are_documented() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs/man/holdfast.1").read_text()
+    section = page.split("\n.SH CLUSTERS\n")[1].split("\n.SH ")[0].split("prints one object")[1]
+    told = set(re.findall(r"(?:^\.B |\\fB)(\w+)", section, re.M))
+    expect(told == MEMBERS | {"score"}, told ^ (MEMBERS | {"score"}))
 
 
 if __name__ == "__main__":
