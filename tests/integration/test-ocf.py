@@ -78,7 +78,7 @@ def poll_code(host: VmHost, vm: str, code: int, *options: str) -> None:
     poll(lambda: ocf(host, "monitor", vm, *options).code == code, f"{vm} answers {code}", 60.0)
 
 
-# --- one host ------------------------------------------------------------------------------------
+# --- one host -----------------------------------------------------------------------------------
 
 class Plain:
     """Hosts of one machine, VMs as plain resources. What hangs goes on at the end."""
@@ -170,7 +170,7 @@ def clean(it: Plain) -> None:
         remove_cgroups(name)
 
 
-# --- a plain VM ----------------------------------------------------------------------------------
+# --- a plain VM ---------------------------------------------------------------------------------
 
 @check
 def a_plain_vm_from_beginning_to_end() -> None:
@@ -214,8 +214,8 @@ def who_paused_it_makes_the_difference() -> None:
         it.stop(fault, pids[fault], "is paused by a fault")
         kept = instances(it.lab, HOST, fault)
         expect([i.certificate["cause"] for i in kept] == ["guest-panic"], kept)
-        expect_code(it.host, "monitor", fault, STOPPED, reason=f"frozen, and never runs again here, "
-                    f"as {kept[0].id}")
+        expect_code(it.host, "monitor", fault, STOPPED,
+                    reason=f"frozen, and never runs again here, as {kept[0].id}")
 
 
 @check
@@ -286,7 +286,7 @@ def nameless(it: Plain, action: str, *options: str) -> int:
     return subprocess.run(argv, capture_output=True, timeout=60.0, check=False).returncode
 
 
-# --- what is frozen ------------------------------------------------------------------------------
+# --- what is frozen -----------------------------------------------------------------------------
 
 @check
 def frozen_is_stopped() -> None:
@@ -335,7 +335,7 @@ def a_definition_may_allow_a_fresh_start() -> None:
         expect(instances(it.lab, HOST, vm), "it was discarded")
 
 
-# --- what hangs ----------------------------------------------------------------------------------
+# --- what hangs ---------------------------------------------------------------------------------
 
 @check
 def a_hung_qemu_is_frozen() -> None:
@@ -435,7 +435,7 @@ def what_was_killed_has_stopped() -> None:
         it.stop(vm, pids, "was killed with its keeper")
 
 
-# --- what cannot be killed -----------------------------------------------------------------------
+# --- what cannot be killed ----------------------------------------------------------------------
 
 @contextlib.contextmanager
 def file_system(lab: Lab) -> Iterator[Path]:
@@ -488,7 +488,7 @@ def a_stop_is_no_success_while_something_may_write() -> None:
         expect_code(it.host, "monitor", vm, STOPPED, timeout_s=3.0)
 
 
-# --- a pair --------------------------------------------------------------------------------------
+# --- a pair -------------------------------------------------------------------------------------
 
 class Pair:
     def __init__(self, pair: PeerPair):
@@ -566,7 +566,7 @@ def a_pair_changes_its_roles() -> None:
 
 @check
 def a_vote_is_followed() -> None:
-    """The primary dies: its standby has gone live before the cluster knows, and a promote agrees."""
+    """Its standby has gone live before the cluster knows, and a promote agrees."""
     with a_pair(has_leases=True) as it:
         it.promote_fresh()
         primary = it.a.vm(it.vm)
@@ -594,7 +594,7 @@ def a_vote_is_followed() -> None:
         expect(not is_alive(keeper), "it lives on")
 
 
-# --- the command line ----------------------------------------------------------------------------
+# --- the command line --------------------------------------------------------------------------
 
 @check
 def mistakes_have_codes() -> None:
