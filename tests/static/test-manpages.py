@@ -214,9 +214,9 @@ def daemon_settings_are_documented() -> list[str]:
     problems = differ("holdfastd's option", set(real), {name for name, _ in items})
     table = (ROOT / "src/daemon/hostconf.c").read_text()
     rows = {(f"[{section}]", key): option for section, key, option in re.findall(
-        r'\{\s*"(host|lease|paths)",\s*"([a-z-]+)",\s*"([a-z-]+)",\s*TYPE', table)}
+        r'\{\s*"(host|lease|paths|pacemaker)",\s*"([a-z-]+)",\s*"([a-z-]+)",\s*TYPE', table)}
     assert len(rows) > 10, "this test does not find the keys"
-    for section in ("[host]", "[lease]", "[paths]"):
+    for section in ("[host]", "[lease]", "[paths]", "[pacemaker]"):
         items = [(i.tag.split(" = ")[0], i.text) for i in daemon_file_page.items
                  if i.section == section and i.tag]
         keys = {key: option for (where, key), option in rows.items() if where == section}
