@@ -199,23 +199,28 @@ def expect_refused_by_holdfast(vm: ClusteredVm) -> None:
                f"{verb}: {done.returncode} {done.stderr}")
 
 
+def order(vm: ClusteredVm, *words: str) -> None:
+    """What crm and pcs do in the end, in a tenth of their time."""
+    vm.c.sh(A, ["crm_resource", "-r", vm.name, *words])
+
+
 @check
 def operators_have_their_way() -> None:
-    """Stop, start, move, standby of a node, maintenance: Pacemaker's own words."""
+    """Stop, start, move, standby of a node."""
     with ClusteredVm("ordered") as vm:
         c = vm.c
         expect_refused_by_holdfast(vm)
-        c.crm(f"resource stop {vm.name}")
+        order(vm, "--meta", "-p", "target-role", "-v", "Stopped")
         c.wait(lambda: not c.instances(vm.name) and c.is_idle(), "stopped")
         expect(not vm.view(A)["keeper_pid"], vm.view(A))
-        c.crm(f"resource start {vm.name}")
+        order(vm, "--meta", "-p", "target-role", "-v", "Started")
         vm.wait_runs(A)
-        c.crm(f"resource move {vm.name} {B}")
+        order(vm, "--move", "-N", B)
         vm.wait_runs(B)
-        c.crm(f"resource clear {vm.name}")
-        c.crm(f"node standby {B}")
+        order(vm, "--clear")
+        c.sh(A, ["crm_standby", "-N", B, "-v", "on"])
         vm.wait_runs(A)
-        c.crm(f"node online {B}")
+        c.sh(A, ["crm_standby", "-N", B, "-D"])
         c.wait_online()
         vm.expect_boots(A, A, B, A)
         expect(not c.failures(), c.failures())
