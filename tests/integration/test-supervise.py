@@ -485,7 +485,8 @@ def who_may_look_may_not_touch() -> None:
     gid = int(subprocess.run(["getent", "group", GROUP], capture_output=True, text=True,
                              check=True).stdout.split(":")[2])
     looking = [f"{host_if}.{m}" for m in ("Status", "Vms", "Vm", "Hosts")]
-    touching = [f"{host_if}.{m}" for m in ("Start", "Stop", "Clear", "Reload", "Acquire", "Release")]
+    touching = [f"{host_if}.{m}" for m in ("Start", "Stop", "Clear", "Reload", "Acquire",
+                                                   "Release", "Fenced")]
     with host("vm1", group=GROUP) as it:
         vm = it.start_vm("vm1")
         for groups in ([], [gid]):
