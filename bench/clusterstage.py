@@ -41,6 +41,8 @@ RECOVERY_S = 60.0
 SETTLE_S = 60.0
 HANG_TIMEOUT_S = 2
 MONITOR_S = 10.0
+PAIR_PORT = 7400
+PAIR_S = 90.0
 LOG = "/var/log/pacemaker/pacemaker.log"
 STAMP = r"(\w{3} \d\d \d\d:\d\d:\d\d\.\d{3}) (\S+) pacemaker-execd\s.*"
 BEGUN = re.compile(STAMP + r"executing - rsc:([^\s:]+)\S* action:(\w+) call_id:(\d+)")
@@ -343,6 +345,68 @@ class HoldfastVm(ClusterVm):
     def release(self, node: str) -> None:
         for frozen in self.cluster.vm(node, self.name).get("frozen") or []:
             self.cluster.cli(node, "release", f"{self.name}@{frozen}")
+
+
+class PairVm:
+    """ocf:holdfast:vm as a promotable clone: the same guest with a synchronised standby, and its
+    disk on storage that both reach."""
+
+    def __init__(self, cluster: Cluster, name: str):
+        self.cluster, self.name = cluster, name
+        image = cluster.shared / f"{name}.raw"
+        Image(image).close()
+        hosts = "".join(f"[host {node}]\naddress = {cluster.lab.repl_addr(node)}:{PAIR_PORT}\n"
+                        for node in cluster.names)
+        monitor = f"-qmp unix:/run/{name}.qmp,server=on,wait=off"
+        cluster.define(name, f"""[vm]
+args = {tick_argv(f'file={image},file.locking=off', '0', monitor)}
+manager = pacemaker
+redo-journal = {cluster.shared}/{name}.redo
+{hosts}[protection]
+disk-layout = shared
+""")
+
+    def start(self) -> None:
+        """It runs, and is protected."""
+        self.cluster.configure(
+            f"primitive {self.name} ocf:holdfast:vm params vm={self.name} shutdown_timeout=1s "
+            f"op monitor interval={MONITOR_S:g}s timeout=20s role=Promoted "
+            "op monitor interval=11s timeout=20s role=Unpromoted "
+            "op start interval=0 timeout=90s op stop interval=0 timeout=90s "
+            "op promote interval=0 timeout=60s op demote interval=0 timeout=90s\n"
+            f"clone {self.name}-pair {self.name} meta promotable=true notify=true clone-max=2 "
+            "interleave=true\n")
+        self.wait_protected()
+
+    def promoted(self) -> str:
+        """Where; "": nowhere yet."""
+        roles = self.cluster.instances(self.name)
+        return next((node for node, role in roles.items() if role == "Promoted"), "")
+
+    def wait_protected(self) -> None:
+        """Where Pacemaker has it promoted."""
+        def is_protected() -> bool:
+            node = self.promoted()
+            return bool(node and len(self.cluster.instances(self.name)) == 2
+                        and self.cluster.vm(node, self.name).get("protected"))
+        self.cluster.wait(is_protected, f"{self.name} is protected", PAIR_S)
+
+    def kill(self) -> float:
+        """Until the standby's guest runs, in ms."""
+        node = self.promoted()
+        other = next(name for name in self.cluster.names if name != node)
+        pid = peer_pid(self.cluster.nodes[node].run_dir / f"{self.name}.qmp")
+        now_ns = time.time_ns()
+        os.kill(pid, signal.SIGKILL)
+        events = self.cluster.events(other)
+        try:
+            live = events.wait("live", RECOVERY_S, lambda e: bool(
+                e.get("vm") == self.name and e["time_ns"] >= now_ns))
+        finally:
+            events.close()
+        self.cluster.wait(lambda: self.promoted() == other, f"{self.name} is followed", PAIR_S)
+        self.wait_protected()
+        return float(live["time_ns"] - now_ns) / 1e6
 
 
 def loader_args(address: int, value: int, size_bytes: int) -> list[str]:

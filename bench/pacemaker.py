@@ -10,6 +10,8 @@ stop_failed_vm        how long the agent's stop of a failed VM takes: of ours, a
                       VirtualDomain, of one that is paused by an I/O error
 hang_detected_first_action  from where holdfast says that QEMU hangs; when it says so is a setting
                       (hang-timeout, here 2 s)
+clone_kill_running_again  with a synchronised standby (promotable clone), until its guest runs;
+                      reference: as kill_running_again, for VirtualDomain has none
 daemon_hung_fenced    1 if a node was fenced because holdfastd was stopped (SIGSTOP), while its VM
                       is well; reference: libvirtd, only with --long
 
@@ -31,7 +33,7 @@ from typing import Iterator, Optional, Sequence
 import clusterstage
 import lablibvirt
 import labnode
-from clusterstage import ClusterStage, ClusterVm, Failure, HoldfastVm, LibvirtVm
+from clusterstage import ClusterStage, ClusterVm, Failure, HoldfastVm, LibvirtVm, PairVm
 from measures import LabError, Plan, Row, median, quantile
 from stage import poll_until
 
@@ -43,7 +45,8 @@ STOP_S = 120.0
 FENCED_S = 200.0
 OTHER_STOP = "VirtualDomain: force_stop=false (its default), stop timeout 90 s"
 NAMES = (*(f"{cause}_{what}" for cause in CAUSES for what in ("first_action", "running_again")),
-         "stop_failed_vm", "hang_detected_first_action", "daemon_hung_fenced")
+         "stop_failed_vm", "hang_detected_first_action", "clone_kill_running_again",
+         "daemon_hung_fenced")
 
 
 @dataclass
@@ -58,6 +61,7 @@ class Found:
     failures: dict[str, list[Failure]] = field(default_factory=dict)
     stops_ms: list[float] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+    clone_ms: list[float] = field(default_factory=list)
     fenced_s: Optional[float] = None  # after which a node was fenced for a daemon's silence
 
     def times(self, cause: str, moment: str) -> list[float]:
@@ -235,6 +239,13 @@ def measure_ours(stage: ClusterStage, plan: Plan, vm: HoldfastVm, found: Found) 
     found.failures["nodeloss"] = lose_nodes(stage, vm, plan.node_losses)
 
 
+def kill_pairs(stage: ClusterStage, count: int) -> list[float]:
+    """Leaves the last one in the cluster, which ends with it."""
+    vm = PairVm(stage.cluster, "pair")
+    vm.start()
+    return [vm.kill() for _ in range(count)]
+
+
 # --- both ----------------------------------------------------------------------------------------
 
 def noted(name: str, values: Sequence[float], theirs: Sequence[float], note: Optional[str]
@@ -253,6 +264,7 @@ def rows_of(ours: Found, theirs: Found) -> Iterator[Row]:
     detected = [(f.first_ns - f.detected_ns) / 1e6 for f in ours.failures["hang"] if f.detected_ns]
     yield noted("hang_detected_first_action", detected, (),
                 f"hang-timeout is {clusterstage.HANG_TIMEOUT_S} s")
+    yield noted("clone_kill_running_again", ours.clone_ms, theirs.times("kill", "running"), None)
     yield fenced_row(ours, theirs)
 
 
@@ -277,6 +289,7 @@ def measure_pacemaker(plan: Plan, wanted: set[str]) -> Iterator[Row]:
             measure_ours(stage, plan, vm, ours)
         if has_libvirt and not plan.is_quick:
             lose_theirs(stage, plan, theirs)
+        ours.clone_ms = kill_pairs(stage, plan.node_losses)
     if not has_libvirt:
         theirs.notes = {cause: f"VirtualDomain: {lablibvirt.lacks()}" for cause in CAUSES}
     for row in rows_of(ours, theirs):

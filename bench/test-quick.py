@@ -28,7 +28,8 @@ PROMISED = ("pause_idle", "pause_1k", "pause_10k", "commit_latency", "ping_prote
             "freeze_200vm", "tls_cost")
 UNDER_PACEMAKER = (*(f"{cause}_{what}" for cause in ("kill", "panic", "ioerror", "hang", "nodeloss")
                      for what in ("first_action", "running_again")),
-                   "stop_failed_vm", "hang_detected_first_action", "daemon_hung_fenced")
+                   "stop_failed_vm", "hang_detected_first_action", "clone_kill_running_again",
+                   "daemon_hung_fenced")
 MAY_BE_ZERO = ("pause_disk_extra", "handover_free_window", "idle_cpu_200vm", "daemon_hung_fenced")
 UNITS = ("ms", "ratio", "MiB", "MiB/s", "1/s", "count")
 KEYS = {"name", "value", "unit", "p99", "n", "reference", "ratio"}
