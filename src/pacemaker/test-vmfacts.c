@@ -68,12 +68,13 @@ TEST(texts_are_printable_and_short)
 
 TEST(a_text_that_is_cut_within_a_letter)
 {
-	char text[600] = PANIC ",\"cause_text\":\"", letters[400] = "";
+	char text[600], letters[199];
 	struct hf_vmfacts v;
 
-	for (unsigned int i = 0; i < 99; i++)
-		strcat(letters, "\xc3\xa9");
-	strcat(strcat(text, letters), "\"}");
+	for (unsigned int i = 0; i < 198; i++)
+		letters[i] = i % 2 ? '\xa9' : '\xc3';
+	letters[198] = '\0';
+	(void)snprintf(text, sizeof(text), PANIC ",\"cause_text\":\"%s\"}", letters);
 	v = read_text(text);
 	CHECK_CONTAINS(reason_of(&v), ": ???");
 	CHECK(strlen(reason_of(&v)) <= HF_VMFACTS_REASON_MAX);
