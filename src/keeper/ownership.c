@@ -58,6 +58,7 @@ struct hf_ownership {
 	struct hf_timer cancel_timer;
 
 	bool was_released;
+	bool is_release_due; /* holdfastd has not heard of it yet, or not answered */
 	void (*released)(void *ctx);
 	void *release_ctx;
 	struct hf_timer release_timer;
@@ -396,7 +397,11 @@ static void on_release(void *ctx, const struct hf_varlink_reply *reply)
 	if (reply->error)
 		hf_log(&o->k->journal, HF_LOG_ERROR, "the lease was not released: %s",
 		       reason_of(reply));
+	else if (!o->released)
+		hf_log(&o->k->journal, HF_LOG_INFO,
+		       "the lease has been released, now that holdfastd is there");
 	o->was_released = !reply->error;
+	o->is_release_due = false;
 	released(o);
 }
 
@@ -429,6 +434,7 @@ void hf_ownership_release(struct hf_ownership *o, void (*done)(void *ctx), void 
 		hf_timer_set(&o->release_timer, &o->k->loop, 0, on_nothing_to_release, o);
 	else if (call(o, "Release", about_vm(o), on_release) < 0)
 		hf_timer_set(&o->release_timer, &o->k->loop, 0, on_release_timer, o);
+	o->is_release_due |= o->is_owner;
 	o->is_owner = false;
 }
 
@@ -483,6 +489,9 @@ static void connect_now(struct hf_ownership *o)
 		return;
 	}
 	o->retry_ns = RETRY_FIRST_NS;
+	/* Who guards a frozen instance lives on: no end of a process tells the daemon. */
+	if (o->is_release_due)
+		(void)!call(o, "Release", about_vm(o), on_release);
 	hf_ownership_hold(o);
 	if (!o->is_claiming)
 		return;

@@ -113,6 +113,19 @@ def a_guest_in_the_middle_of_its_writes_says_that_it_stands_still() -> None:
 
 
 @check
+def a_vm_that_froze_without_the_daemon_gives_its_lease_back() -> None:
+    """Its guard lives on, and tells the next daemon: else nobody could run the VM elsewhere."""
+    with Leased() as leased:
+        leased.daemon.kill()
+        leased.keeper.ask("Freeze", 60.0, reason="a test")
+        poll(lambda: "could not be released yet" in leased.keeper.log(), "nobody is there to ask")
+        expect(leased.owner() == "hostA", leased.owner())
+        leased.daemon.start()
+        poll(lambda: leased.owner() == "", "the lease is free", 60)
+        expect(leased.keeper.status()["life"] == "frozen", leased.keeper.status())
+
+
+@check
 def the_storage_fails() -> None:
     with Leased() as leased:
         leased.area.fail(True)
