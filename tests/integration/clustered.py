@@ -87,9 +87,9 @@ class ClusteredVm:
         if not recorder.exists():
             recorder.write_text(RECORDER)
             recorder.chmod(0o755)
+        self.witness = self._watch()
+        self.witness.__enter__()
         try:
-            self.witness = self._watch()
-            self.witness.__enter__()
             for node in self.c.names:
                 if self.has_failing_disk:
                     self._export(node)
@@ -97,13 +97,16 @@ class ClusteredVm:
             self.c.cib("resources", f"<resources>{self.resource()}</resources>")
             self.c.cib("constraints", self.constraint())
             self.wait_runs(A)
-        except BaseException:
-            self._leave(is_failed=True)
+        except BaseException as error:
+            self.__exit__(type(error))
             raise
         return self
 
-    def __exit__(self, kind: object, *unused: object) -> None:
-        self._leave(is_failed=kind is not None)
+    def __exit__(self, kind: Optional[type[BaseException]], *unused: object) -> None:
+        if kind is None or issubclass(kind, Exception):
+            self._leave(is_failed=kind is not None)
+        else:  # a signal: everything ends now
+            self.witness.__exit__()
 
     def _leave(self, is_failed: bool) -> None:
         if is_failed:
@@ -112,9 +115,10 @@ class ClusteredVm:
             self.c.reset()
             if not is_failed:
                 self.witness.expect_once()
-        except BaseException:
+        except Exception:
             if not is_failed:
                 self.tell()
+            end_the_cluster()  # who knows what it is like: the next check has a new one
             raise
         finally:
             self.witness.__exit__()
