@@ -142,6 +142,21 @@ TEST(nothing_is_announced_of_what_was_ended_here)
 	CHECK_STR(run(&a, &f), "");
 }
 
+TEST(when_it_failed_is_not_known)
+{
+	struct hf_announce a = { 0 };
+	struct hf_announce_facts f = frozen;
+
+	f.trouble_ns = 0;
+	f.place = HF_ANNOUNCE_AWAY;
+	CHECK_STR(run(&a, &f), "atr");
+	f.place = HF_ANNOUNCE_HERE; /* but it was so before this decision */
+	f.placed_ns = 40;
+	CHECK_STR(run(&a, &f), "");
+	a = (struct hf_announce){ 0 };
+	CHECK_STR(run(&a, &f), "fatr"); /* who has just come cannot know */
+}
+
 TEST(an_old_failure_is_not_announced_by_one_who_has_just_come)
 {
 	struct hf_announce a = { 0 };
