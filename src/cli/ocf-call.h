@@ -56,6 +56,7 @@ struct hf_ocf_call {
 	bool is_orphan; /* the resource alone was named: vm is what it was assigned to here; "": none */
 	bool is_promotable;
 	bool is_probe;
+	bool is_believed_promoted; /* by the cluster: of a monitor for that role */
 	bool is_paused_failure;
 	bool is_ending; /* what holdfastd knows is of no interest */
 	bool is_demoting; /* a standby may stay */

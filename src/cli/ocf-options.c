@@ -103,9 +103,8 @@ static int take_choice(int c, struct hf_ocf_call *ret)
 	static const char *const paused[] = { "running", "failed" };
 	static const char *const frozen[] = { "definition", "refuse", "fresh" };
 	static const char *const failed[] = { "freeze", "kill" };
-	/* What Pacemaker believes is in the assignment: the role is taken for its sake alone. */
-	static const char *const roles[] = { "Promoted", "Unpromoted", "Started", "Stopped",
-					     "Master",   "Slave",      "" };
+	static const char *const roles[] = { "Promoted", "Master", "Unpromoted", "Slave", "Started",
+					     "Stopped",  "" };
 	int r;
 
 	if (c == OPT_PAUSED) {
@@ -119,6 +118,7 @@ static int take_choice(int c, struct hf_ocf_call *ret)
 		ret->is_kill_preferred = r == 1;
 	} else {
 		r = take_word("role", optarg, roles, sizeof(roles) / sizeof(roles[0]));
+		ret->is_believed_promoted = r == 0 || r == 1;
 	}
 	return r < 0 ? r : 0;
 }

@@ -332,7 +332,9 @@ void hf_ocf_view_take(struct hf_ocf_call *c, uint64_t until_ns)
 		.is_promotable = c->is_promotable,
 		.is_probe = c->is_probe,
 		.is_paused_failure = c->is_paused_failure,
-		.is_assigned_standby = v->assignment.place == HF_ASSIGNED_STANDBY,
+		/* A cluster that has found it promoted, by a probe, does not promote it again. */
+		.is_assigned_standby = v->assignment.place == HF_ASSIGNED_STANDBY &&
+				       !c->is_believed_promoted,
 	};
 	add_facts(c);
 }
