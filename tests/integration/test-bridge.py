@@ -156,9 +156,8 @@ def the_bridge_is_killed_and_hangs() -> None:
 
 @check
 def the_daemon_is_killed() -> None:
-    """And the bridge with it; what happened meanwhile is told. Without a lease: nobody is there to
-    let go of it."""
-    with ClusteredVm("orphan", monitor=("600s", "60s"), has_lease=False) as vm:
+    """And the bridge with it; what happened meanwhile is told."""
+    with ClusteredVm("orphan", monitor=("600s", "60s")) as vm:
         vm.c.kill_daemon(A)
         vm.c.wait(lambda: not pid_of(A, BRIDGE), "the bridge has died with its daemon")
         vm.panic(A)
