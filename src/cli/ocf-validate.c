@@ -80,6 +80,7 @@ static enum hf_ocf check_fitness(struct hf_ocf_call *c, const char *path, const 
 static enum hf_ocf check_whole(struct hf_ocf_call *c, const char *path, const struct found *f)
 {
 	char program[PATH_MAX], file[PATH_MAX], name[HF_NAME_MAX + 1], node[256];
+	char host[] = "--host";
 	char *argv[] = {
 		program, (char[]){ "check" }, name, (char[]){ "--config" }, file, NULL, NULL, NULL
 	};
@@ -92,7 +93,7 @@ static enum hf_ocf check_whole(struct hf_ocf_call *c, const char *path, const st
 	(void)snprintf(node, sizeof(node), "%s", c->node);
 	(void)hf_program_path(HF_PROGRAM_KEEPER, program, sizeof(program));
 	if (f->has_node) {
-		argv[5] = (char[]){ "--host" };
+		argv[5] = host;
 		argv[6] = node;
 	}
 	r = hf_program_run(argv, c->deadline_ns, &text);
