@@ -256,10 +256,6 @@ class Cluster:
             if self.nodes[name].has_daemon():
                 wait_until(lambda n=name: vm in self.vms(n), f"{name} knows {vm}")  # type: ignore
 
-    def undefine(self, vm: str) -> None:
-        for node in self.nodes.values():
-            node.disk(f"/etc/holdfast/vms/{vm}.conf").unlink(missing_ok=True)
-
     # --- commands ---
 
     def some_node(self) -> str:

@@ -3,8 +3,8 @@
 
 Theory of operation. A node is a host of labnet (its network namespace, cables, memory) with mount,
 host name, IPC and process namespaces besides. Process 1 is a shell that reaps; when it is killed
-all the others die with it, as when the power fails. Pacemaker needs the process namespace: it looks for
-its daemons in /proc. So pids in holdfast's files and answers are the node's own.
+all the others die with it, as when the power fails. Pacemaker needs the process namespace: it looks
+for its daemons in /proc. So pids in holdfast's files and answers are the node's own.
 
 Every path has its default. /etc, /var/lib, /usr/sbin, the prefix and the folder of resource agents
 are overlays: the machine's own below, above it what `meson install` has put into the build folder,
