@@ -205,8 +205,12 @@ def what_is_wrong_or_unknown_is_said() -> None:
     with stand_ins() as shells:
         for run in shells:
             for vm in (None, ""):
-                done = run("start", vm=vm)
-                expect(done.code == 6 and "vm" in done.reasons[0] and not run.is_called(), done)
+                for action in ("start", "promote", "validate-all"):
+                    done = run(action, vm=vm)
+                    expect(done.code == 6 and "vm" in done.reasons[0] and not run.is_called(), done)
+                for action in ("stop", "demote", "monitor", "notify"):  # of one that was removed
+                    expect(run(action, vm=vm).code == 0, action)
+                    expect(run.words[1:4] == [action, "--timeout", "18000ms"], run.words)
             for action in ("migrate_to", "migrate_from", "reload", "reload-agent", "nonsense"):
                 done = run(action)
                 expect(done.code == 3 and not run.is_called() and "usage" in done.said, done)
@@ -328,9 +332,10 @@ def tools_of_clusters_read_the_meta_data() -> None:
 def validation_finds_what_is_wrong() -> None:
     n = nodes()
     for vm, promotable in (("plain", "false"), ("pair", "true")):
-        expect(n.agent("validate-all", vm, CRM_meta_promotable=promotable) == (0, ""), vm)
+        done = n.agent("validate-all", vm, CRM_meta_promotable=promotable)
+        expect(done == (0, ""), (vm, done))
     n.c.define("free", f"[vm]\nargs = {SMALL}\n", [A])
-    n.c.nodes[A].write("/etc/holdfast/vms/wrong.conf", "[vm]\nargs = -m\nnonsense = 1\n")
+    n.c.nodes[A].write("/etc/holdfast/vms/wrong.conf", "[vm]\nargs = -m\nmanager = pacemaker\nnonsense = 1\n")
     for vm, codes, words, variables in (
             ("nobody", (5,), ("nobody",), {}),
             ("free", (5,), ("manager", "pacemaker"), {}),
