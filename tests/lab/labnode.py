@@ -283,10 +283,11 @@ class Node:
             return 0
 
     def signal_daemon(self, number: int) -> None:
-        """nsenter, which waits for it, stops with it, but does not run on with it."""
+        """nsenter, which waits for it, stops with it, but does not run on with it; and when it is
+        told to run on, it tells the daemon, too."""
         assert self._daemon
         self.signal(self.daemon_pid(), number)
-        if self._daemon.poll() is None:
+        if number != signal.SIGSTOP and self._daemon.poll() is None:
             self._daemon.send_signal(signal.SIGCONT)
 
     def daemon_exit(self, timeout_s: float = 60.0) -> int:
