@@ -34,6 +34,7 @@ import clusterstage
 import lablibvirt
 import labnode
 from clusterstage import ClusterStage, ClusterVm, Failure, HoldfastVm, LibvirtVm, PairVm
+from labwitness import Tick
 from measures import LabError, Plan, Row, median, quantile
 from stage import poll_until
 
@@ -41,6 +42,8 @@ CAUSES = ("kill", "panic", "ioerror", "hang", "nodeloss")
 POLLED = ("kill", "panic")  # what VirtualDomain's monitor sees
 UNSEEN = ("ioerror", "hang")
 QUICK_PHASE = 0.8
+TICKS_PER_S = 20  # tests/guest/tiny.S
+RAN_ON = 0.8  # of its ticks, on a machine that has other work
 STOP_S = 120.0
 FENCED_S = 200.0
 OTHER_STOP = "VirtualDomain: force_stop=false (its default), stop timeout 90 s"
@@ -208,13 +211,23 @@ def lose_theirs(stage: ClusterStage, plan: Plan, found: Found) -> None:
 
 # --- holdfast ------------------------------------------------------------------------------------
 
+def how_it_went(first: Optional[Tick], last: Optional[Tick], seconds: float) -> str:
+    assert first and last
+    if last.tag != first.tag:
+        return "went on elsewhere, as nobody renewed its lease"
+    share = (last.number - first.number) / (seconds * TICKS_PER_S)
+    return "ran on" if share > RAN_ON else "stood still, as nobody renewed its lease"
+
+
 def hang_holdfastd(stage: ClusterStage, vm: HoldfastVm, watch_s: float) -> Found:
-    """Is a node fenced for it? The VM may go on elsewhere: nobody renews its lease."""
+    """Is a node fenced for it? The VM may stand still or go on elsewhere: nobody renews its lease."""
     node, found, fenced = vm.node(), Found(), stage.cluster.fenced
+    first = vm.disk.image.head()
     began = time.monotonic()
     stage.cluster.signal_daemon(node, signal.SIGSTOP)
     while not fenced and time.monotonic() < began + watch_s:
         time.sleep(0.2)
+    went = how_it_went(first, vm.disk.image.head(), time.monotonic() - began)
     if fenced:
         found.fenced_s = time.monotonic() - began
         stage.boot(node)
@@ -222,7 +235,6 @@ def hang_holdfastd(stage: ClusterStage, vm: HoldfastVm, watch_s: float) -> Found
     else:
         stage.cluster.signal_daemon(node, signal.SIGCONT)
     vm.wait_ticking()
-    went = "ran on" if vm.node() == node else "went on elsewhere, as nobody renewed its lease"
     said = f"node fenced after {found.fenced_s:.0f} s" if found.fenced_s else "nobody was fenced"
     found.notes["daemon"] = f"holdfastd stopped for {watch_s:g} s: {said}; the VM {went}"
     vm.mend(node)
