@@ -14,6 +14,19 @@ static bool is_still(const struct hf_keeper *k, enum hf_place_assigned place)
 	return place == HF_ASSIGNED_RUN;
 }
 
+/* Beside what the manager knows of, it would be a second one. */
+int hf_assigned_check_order(const struct hf_keeper *k, struct hf_err *err)
+{
+	if (k->set->manager == HF_MANAGER_NONE || k->set->is_managers_order ||
+	    getenv(HF_ASSIGNED_ENVIRONMENT))
+		return 0;
+	hf_err_set(err,
+		   "not started: '%s' is managed by pacemaker: use crm or pcs, or "
+		   "--manager pacemaker",
+		   k->name);
+	return -EPERM;
+}
+
 int hf_assigned_check(const struct hf_keeper *k, struct hf_err *err)
 {
 	struct hf_assignment a = { .place = HF_ASSIGNED_NONE };

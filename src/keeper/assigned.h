@@ -10,6 +10,13 @@ struct hf_keeper;
 #define HF_ASSIGNED_ENVIRONMENT "HOLDFAST_ASSIGNED"
 
 /**
+ * hf_assigned_check_order() - is this start holdfastd's, or the manager's (--manager), if the VM has one?
+ * To be called before anything is touched.
+ * Return: 0; -EPERM with @err: it is by hand.
+ */
+int hf_assigned_check_order(const struct hf_keeper *k, struct hf_err *err) HF_MUST_CHECK;
+
+/**
  * hf_assigned_check() - is what this was started for still assigned?
  * To be called once the run folder's lock is held: whoever ends the VM here writes that down first and looks for a
  * keeper then. So it finds this one, or this one finds what was written; a daemon that slept between its

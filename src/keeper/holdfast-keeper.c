@@ -406,6 +406,8 @@ static int keep(const struct hf_settings *set, int ready_fd)
 	k.notes = json_object_new_array();
 	hf_life_init(&k);
 	r = hf_loop_init(&k.loop);
+	if (!r)
+		r = hf_assigned_check_order(&k, &err);
 	if (!r && set->role == HF_ROLE_RUN)
 		r = hf_saver_find(&k, &err);
 	if (!r)

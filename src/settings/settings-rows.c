@@ -477,6 +477,17 @@ const struct hf_setting hf_setting_rows[] = {
 	  .places = HF_IN_OPTIONS,
 	  .group = HF_GROUP_KEEPER,
 	  .help = "boot the VM also if its state was saved, and remove that" },
+	/* As an option: whose order this start is. */
+	{ .name = "manager",
+	  FIELD(manager),
+	  .type = HF_SETTING_WORD,
+	  .def = "none",
+	  .words = manager_words,
+	  .metavar = "none|pacemaker",
+	  .places = HF_IN_VM | HF_IN_OPTIONS,
+	  .group = HF_GROUP_KEEPER,
+	  .help = "in the file: the cluster manager that alone decides where the VM runs. As an "
+		  "option, pacemaker: start it by hand all the same" },
 
 	{ .name = "name",
 	  FIELD(file_name),
@@ -527,15 +538,6 @@ const struct hf_setting hf_setting_rows[] = {
 	  .places = HF_IN_VM,
 	  .group = HF_GROUP_FILE,
 	  .help = "the hosts that may take it over, the best first" },
-	{ .name = "manager",
-	  FIELD(manager),
-	  .type = HF_SETTING_WORD,
-	  .def = "none",
-	  .words = manager_words,
-	  .metavar = "none|pacemaker",
-	  .places = HF_IN_VM,
-	  .group = HF_GROUP_FILE,
-	  .help = "the cluster manager that alone decides where the VM runs" },
 	/* Read for each host alike: that of the other host becomes the peer. */
 	{ .name = "address",
 	  FIELD(listen),

@@ -168,6 +168,19 @@ static int apply_late_options(struct hf_settings *s, const struct line *l, struc
 	return r;
 }
 
+/* What the file says is not undone by an option: it says that this start is the manager's. */
+static int take_managers_order(struct hf_settings *s, const struct line *l, struct hf_err *err)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		if (strcmp(l->given[i].row->name, "manager") != 0)
+			continue;
+		if (s->manager == HF_MANAGER_NONE)
+			return fail_option(err, "--manager", "can only be pacemaker");
+		s->is_managers_order = true;
+	}
+	return 0;
+}
+
 static int apply_file(struct hf_settings *s, const char *nodename, struct hf_err *err)
 {
 	struct utsname uts;
@@ -286,6 +299,8 @@ static int assemble(struct hf_settings *s, const struct line *l, const char *nod
 		r = apply_file(s, nodename, err);
 	if (!r)
 		r = apply_late_options(s, l, err);
+	if (!r)
+		r = take_managers_order(s, l, err);
 	if (!r && s->role != HF_ROLE_FROZEN)
 		r = make_argv(s, l, err);
 	return r ? r : check_whole(s, err);

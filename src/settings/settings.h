@@ -125,6 +125,7 @@ struct hf_settings {
 	bool is_autostarted;
 	bool is_detached;
 	bool is_forced;
+	bool is_managers_order; /* --manager: @manager's, or of somebody who knows better */
 	bool is_saved_discarded; /* HF_ROLE_RUN: a saved state is removed instead of resumed */
 
 	/* What the file says before it becomes the above. */

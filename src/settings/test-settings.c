@@ -437,6 +437,15 @@ TEST(a_cluster_manager_decides_alone)
 		 0);
 	CHECK_EQ(s.manager, HF_MANAGER_PACEMAKER);
 	hf_settings_fini(&s);
+	CHECK_EQ(parse_file_as("alpha", "[vm]\nargs = x\nmanager = pacemaker\n",
+			       "--manager pacemaker", &s, &err),
+		 0);
+	CHECK(s.is_managers_order);
+	hf_settings_fini(&s);
+	CHECK_EQ(parse_file_as("alpha", "[vm]\nargs = x\nmanager = pacemaker\n", "--manager none",
+			       &s, &err),
+		 -EINVAL);
+	CHECK(strstr(err.text, "--manager can only be pacemaker"));
 	/* By themselves they are no mistake. */
 	CHECK_EQ(parse_file_as("alpha", "[vm]\nargs = x\nautostart = yes\nmanager = none\n", "", &s,
 			       &err),
