@@ -326,8 +326,10 @@ void hf_vms_do_stop(struct hf_daemon *d, struct hf_varlink_request *rq, struct j
 		refuse(rq, r, &err);
 		return;
 	}
-	wait_for(vm, rq, /* is_stop= */ true);
+	hf_vms_read_assignment(vm); /* news of it is no end yet */
 	hf_vms_stop(vm, is_forced);
+	wait_for(vm, rq, /* is_stop= */ true);
+	hf_vms_orders_look(vm);
 }
 
 void hf_vms_do_clear(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p)
