@@ -287,6 +287,7 @@ static void managed_run_ended(struct hf_supervise *s, const struct hf_supervise_
 		break;
 	case HF_SUPERVISE_USAGE:
 		set_state(s, HF_SUPERVISE_FAILED, HF_SUPERVISE_BAD_DEFINITION);
+		s->is_wanted = false; /* one that is mended is not started by that */
 		break;
 	case HF_SUPERVISE_SUPERSEDED:
 	case HF_SUPERVISE_LEASE_LOST:
@@ -301,6 +302,8 @@ static void managed_run_ended(struct hf_supervise *s, const struct hf_supervise_
 		break;
 	case HF_SUPERVISE_AGAIN:
 		count_restart(s, now_ns);
+		if (s->state == HF_SUPERVISE_FAILED) /* CLEAR is no order to start it */
+			managed_died(s);
 		break;
 	case HF_SUPERVISE_VM_DIED:
 	case HF_SUPERVISE_CANNOT:
@@ -515,9 +518,12 @@ static void assigned(struct hf_supervise *s, enum hf_supervise_assigned what)
 static void defined(struct hf_supervise *s, const struct hf_supervise_event *ev)
 {
 	bool is_newly_managed = ev->definition->is_managed && !s->definition.is_managed;
+	bool was_managed = s->definition.is_managed && !ev->definition->is_managed;
 
 	s->definition = *ev->definition;
 	s->is_defined = true;
+	if (was_managed) /* nor is the manager's word an operator's: what does not run is not booted */
+		s->is_wanted = hf_supervise_has_keeper(s) && s->role == HF_SUPERVISE_RUN;
 	if (is_newly_managed) { /* what was wanted of it before was not the manager's word */
 		s->is_wanted = false;
 		assigned(s, s->assigned);

@@ -16,6 +16,12 @@ static enum hf_supervise_action assign(enum hf_supervise_assigned what)
 		(struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_ASSIGNED, .assigned = what });
 }
 
+static enum hf_supervise_action define(const struct hf_supervise_definition *d)
+{
+	return feed(
+		(struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_DEFINED, .definition = d });
+}
+
 /* Pacemaker has it run here. */
 static void run_managed(const struct hf_supervise_definition *d)
 {
@@ -79,6 +85,48 @@ TEST(its_own_policy_to_restart_it_is_obeyed)
 	CHECK_EQ(ended(HF_SUPERVISE_AGAIN), HF_SUPERVISE_DO_NOTHING);
 	CHECK_EQ(assign(HF_SUPERVISE_ASSIGNED_NONE), HF_SUPERVISE_DO_NOTHING);
 	CHECK_EQ(later(3600 * S_NS), HF_SUPERVISE_DO_NOTHING); /* it was stopped meanwhile */
+}
+
+/* Neither CLEAR nor a definition that is mended is an order to start it. */
+TEST(what_has_failed_is_started_by_the_manager_alone)
+{
+	run_managed(&managed);
+	for (unsigned int i = 0; i < managed.restarts_max; i++) {
+		CHECK_EQ(ended(HF_SUPERVISE_AGAIN), HF_SUPERVISE_DO_NOTHING);
+		CHECK_EQ(later(30 * S_NS), HF_SUPERVISE_DO_START);
+		CHECK_EQ(up(HF_SUPERVISE_RUN), HF_SUPERVISE_DO_NOTHING);
+	}
+	CHECK_EQ(ended(HF_SUPERVISE_AGAIN), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(s.why, HF_SUPERVISE_TOO_OFTEN);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_CLEAR), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_START), HF_SUPERVISE_DO_START);
+	CHECK_EQ(ended(HF_SUPERVISE_USAGE), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(s.why, HF_SUPERVISE_BAD_DEFINITION);
+	CHECK_EQ(define(&managed), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(s.state, HF_SUPERVISE_OFF);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_START), HF_SUPERVISE_DO_START);
+}
+
+/* What the manager wanted was not an operator's word, either. */
+TEST(managed_no_more_only_what_runs_is_wanted)
+{
+	static const struct hf_supervise_definition pair = { .has_two_hosts = true,
+							     .is_first = true,
+							     .restarts_max = 3,
+							     .restart_window_ns = 10 * MIN_NS };
+
+	run_managed(&managed_pair);
+	CHECK_EQ(define(&pair), HF_SUPERVISE_DO_NOTHING);
+	CHECK(s.is_wanted);
+	begin(&managed_pair);
+	CHECK_EQ(place(HF_SUPERVISE_PLACE_STANDBY), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(assign(HF_SUPERVISE_ASSIGNED_STANDBY), HF_SUPERVISE_DO_START_STANDBY);
+	CHECK_EQ(up(HF_SUPERVISE_STANDBY), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(define(&pair), HF_SUPERVISE_DO_NOTHING);
+	CHECK(!s.is_wanted);
+	CHECK_EQ(s.state, HF_SUPERVISE_UP); /* the other host's may need it */
+	CHECK_EQ(ended(HF_SUPERVISE_KILLED), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(place(HF_SUPERVISE_PLACE_RUN), HF_SUPERVISE_DO_NOTHING);
 }
 
 TEST(a_managed_start_that_fails_is_told_and_not_tried_again)
@@ -246,8 +294,6 @@ TEST(what_a_new_daemon_finds_counts)
 
 	hf_supervise_init(&s); /* wanted, by an earlier definition */
 	s.is_wanted = true;
-	CHECK_EQ(feed((struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_DEFINED,
-						   .definition = &managed }),
-		 HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(define(&managed), HF_SUPERVISE_DO_NOTHING);
 	CHECK_EQ(s.state, HF_SUPERVISE_OFF);
 }

@@ -78,7 +78,8 @@ static void sync_wanted(struct hf_vms_vm *vm)
 {
 	const char *own = vm->d->conf.name;
 
-	if (!vm->d->vms->is_begun || hf_vms_is_managed(vm) ||
+	/* Also of one whose definition is gone for now. */
+	if (!vm->d->vms->is_begun || vm->sup.definition.is_managed ||
 	    vm->sup.is_wanted == vm->wanted.is_started)
 		return;
 	hf_wanted_order(&vm->wanted, vm->sup.is_wanted,
@@ -175,6 +176,17 @@ void hf_vms_changed(struct hf_vms_vm *vm)
 
 /* ---- definitions ---- */
 
+/* What was wanted of it before is over: not to come back when it is managed no more. That is nobody's order, so the
+ * word of another host, where it is not managed, counts more. */
+static void forget_wanted(struct hf_vms_vm *vm)
+{
+	if (!vm->wanted.is_started)
+		return;
+	vm->wanted.is_started = false;
+	vm->wanted.by[0] = '\0';
+	hf_vms_save_later(vm->d);
+}
+
 static void take_file(struct hf_vms_vm *vm, const struct hf_vmfile *file)
 {
 	const struct hf_supervise_definition definition = {
@@ -197,6 +209,8 @@ static void take_file(struct hf_vms_vm *vm, const struct hf_vmfile *file)
 		vm->sup.place = HF_SUPERVISE_PLACE_WAIT;
 	vm->file = *file;
 	vm->has_file = true;
+	if (file->is_managed)
+		forget_wanted(vm);
 	hf_vms_watch_vm(vm);
 	hf_vms_look_for_frozen(vm);
 	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_DEFINED,
@@ -303,7 +317,7 @@ static void force_elsewhere(struct hf_vms_vm *vm)
 void hf_vms_stop(struct hf_vms_vm *vm, bool is_forced)
 {
 	vm->is_stop_forced = is_forced;
-	vm->was_stopped_by_order = true;
+	vm->was_stopped_by_order |= !hf_vms_is_managed(vm);
 	(void)hf_vms_feed(vm, (struct hf_supervise_event){ .kind = HF_SUPERVISE_EV_STOP });
 	force_elsewhere(vm);
 	hf_vms_save_later(vm->d);
