@@ -176,6 +176,110 @@ def commands_are_refused(it: VmHost) -> None:
 
 
 @check
+def nobody_starts_one_by_hand() -> None:
+    """`holdfast run`, past the daemon; whoever says to be the manager may."""
+    with lone_host("web") as it:
+        inside = it.lab.self_dir
+        for verb in ("run", "standby"):
+            argv = [it.program, verb, "web", "--run-dir", f"{inside}/run",
+                    "--config", f"{inside}/vms/web.conf"]
+            argv += ["--listen", "127.0.0.1:7999"] if verb == "standby" else []
+            done = it.lab.spawn(it.host, argv, name=f"by-hand-{verb}")
+            expect(done.wait(60.0) == 1, done.log_tail())
+            expect("'web' is managed by pacemaker: use crm or pcs" in done.log_tail(),
+                   done.log_tail())
+        expect(not it.vm("web")["keeper_pid"], it.vm("web"))
+        it.lab.spawn(it.host, [it.program, "run", "web", "--run-dir", f"{inside}/run", "--config",
+                               f"{inside}/vms/web.conf", "--manager", "pacemaker"], name="manager")
+        wait(it, "web", "it runs", supervision="up", life="paused", assigned="")
+        stop(it, "web")
+
+
+@check
+def a_stop_is_answered_when_it_has_ended() -> None:
+    """Also if the daemon reads what is assigned only then: that is news, but no end."""
+    with lone_host("web") as it:
+        running = start(it, "web", "run")
+        path = it.here / "run" / ".assigned" / "web"
+        said = json.loads(path.read_text())
+        path.write_text(json.dumps({**said, "place": "none"}))  # in place: nobody is told
+        expect(it.vm("web")["assigned"] == "run", it.vm("web"))
+        it.call("Stop", vm="web", force=True, manager="pacemaker")
+        expect(not is_alive(running["keeper_pid"]), "answered before the end")
+        expect(it.vm("web")["assigned"] == "none", it.vm("web"))
+
+
+@check
+def what_was_wanted_before_does_not_come_back() -> None:
+    """It was started by an operator, then managed, stopped by the manager, and is managed no more."""
+    with lone_host() as it:
+        it.define("web")
+        poll(lambda: "web" in it.vms(), "defined")
+        first = it.start_vm("web")
+        it.define("web", manager="pacemaker")
+        wait(it, "web", "managed", manager="pacemaker")
+        stop(it, "web")
+        expect(not is_alive(first["keeper_pid"]), "it runs on")
+        it.stop()
+        it.define("web")
+        it.start()
+        settle(it, "web")
+        expect((it.vm("web")["keeper_pid"], it.vm("web")["desired"]) == (0, "stopped"),
+               it.vm("web"))
+        it.define("web", manager="pacemaker")
+        wait(it, "web", "managed again", manager="pacemaker")
+        running = start(it, "web", "run")
+        it.define("web")  # what runs is wanted, now by an operator's word
+        wait(it, "web", "managed no more", manager="", keeper_pid=running["keeper_pid"],
+             desired="started")
+        it.stop_vm("web")
+        wait(it, "web", "down", keeper_pid=0, desired="stopped")
+
+
+@check
+def a_definition_that_is_gone_for_a_while_changes_nothing() -> None:
+    with lone_host("web") as it:
+        running = start(it, "web", "run")
+        path = it.vms_dir / "web.conf"
+        for _ in range(2):
+            path.rename(it.vms_dir / "web.old")
+            poll(lambda: not it.vm("web")["defined"], "the definition is gone")
+            (it.vms_dir / "web.old").rename(path)
+            wait(it, "web", "it is back", manager="pacemaker", assigned="run", defined=True)
+        expect(it.vm("web")["keeper_pid"] == running["keeper_pid"], it.vm("web"))
+        path.rename(it.vms_dir / "other.conf")  # renamed while it runs
+        poll(lambda: "other" in it.vms() and not it.vm("web")["defined"], "another name")
+        stop(it, "web")
+        expect(not is_alive(running["keeper_pid"]), "it runs on")
+        expect(start(it, "other", "run")["answered"] == "primary", it.vm("other"))
+        stop(it, "other")
+
+
+@check
+def two_orders_at_once_end_as_the_last_one_said() -> None:
+    with lone_host("web") as it:
+        for _ in range(3):
+            assign(it, "web", "run")
+            with Call(it.control) as begun, Call(it.control) as ended:
+                begun.send("Start", vm="web", manager="pacemaker")
+                assign(it, "web", "none")
+                ended("Stop", vm="web", force=True, manager="pacemaker")
+                try:
+                    begun.reply()
+                except CallError:
+                    pass
+            wait(it, "web", "down", keeper_pid=0, assigned="none")
+            expect(start(it, "web", "run")["answered"] == "primary", it.vm("web"))
+            with Call(it.control) as ended, Call(it.control) as begun:
+                assign(it, "web", "none")
+                ended.send("Stop", vm="web", force=True, manager="pacemaker")
+                assign(it, "web", "run")
+                begun("Start", vm="web", manager="pacemaker")
+            wait(it, "web", "up again, or still", supervision="up", role="primary")
+            stop(it, "web")
+
+
+@check
 def what_has_died_waits_for_the_manager() -> None:
     """QEMU, then the keeper, is killed; the daemon is started anew meanwhile; its own policy to
     restart it is obeyed, though."""
