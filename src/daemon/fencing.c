@@ -6,9 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/text.h"
-#include "codec/json.h"
-#include "codec/utf8.h"
+#include "codec/fencedword.h"
 #include "core/fenced.h"
 #include "daemon/jobs.h"
 #include "daemon/membership.h"
@@ -17,36 +15,20 @@
 #include "daemon/vms.h"
 
 #define NOT_POSSIBLE HF_HOST_INTERFACE ".NotPossible"
-#define WORDS_MAX 255 /* as keepers take it */
 
 struct word {
-	const char *host;
-	uint64_t time_ns; /* CLOCK_REALTIME, as it was said */
-	const char *text;
+	struct hf_fencedword said;
 	uint64_t now_ns, fenced_ns; /* of hf_now_ns()'s clock */
 };
 
 static int take_word(const struct json_object *p, struct word *ret, struct hf_err *err)
 {
-	int r = hf_json_str(p, "host", &ret->host, err);
+	int r = hf_fencedword_read(p, &ret->said, err);
 
-	if (!r && !hf_is_valid_name(ret->host)) {
-		hf_err_set(err, "host: '%.80s' is not a name", ret->host);
-		r = -EINVAL;
-	}
-	if (!r)
-		r = hf_json_u64(p, "time_ns", &ret->time_ns, err);
-	if (!r && hf_json_has(p, "text"))
-		r = hf_json_str(p, "text", &ret->text, err);
-	if (!r && (strlen(ret->text) > WORDS_MAX ||
-		   !hf_utf8_is_printable(ret->text, strlen(ret->text)))) {
-		hf_err_set(err, "text: more than %d bytes, or not fit to be shown", WORDS_MAX);
-		r = -EINVAL;
-	}
 	if (r < 0)
 		return r;
 	ret->now_ns = hf_now_ns();
-	ret->fenced_ns = hf_fenced_place(ret->time_ns, hf_now_real_ns(), ret->now_ns);
+	ret->fenced_ns = hf_fenced_place(ret->said.time_ns, hf_now_real_ns(), ret->now_ns);
 	return 0;
 }
 
@@ -99,13 +81,13 @@ static int check(const struct hf_daemon *d, const struct word *w, struct hf_err 
 {
 	char list[256];
 
-	if (strcmp(w->host, d->conf.name) == 0) {
-		hf_err_set(err, "%s is this host", w->host);
+	if (strcmp(w->said.host, d->conf.name) == 0) {
+		hf_err_set(err, "%s is this host", w->said.host);
 		return -EINVAL;
 	}
-	if (!is_known(d, w->host)) {
+	if (!is_known(d, w->said.host)) {
 		list_hosts(d, list, sizeof(list));
-		hf_err_set(err, "no host '%.64s' is known here: %s", w->host,
+		hf_err_set(err, "no host '%.64s' is known here: %s", w->said.host,
 			   list[0] ? list : "nor any other one");
 		return -ENOENT;
 	}
@@ -113,7 +95,7 @@ static int check(const struct hf_daemon *d, const struct word *w, struct hf_err 
 		hf_err_set(err,
 			   "%.64s: that time is ahead of this host's clock, or none at all: it "
 			   "proves nothing",
-			   w->host);
+			   w->said.host);
 		return -EINVAL;
 	}
 	return 0;
@@ -128,9 +110,9 @@ static unsigned int tell_keepers(const struct hf_daemon *d, const struct word *w
 	for (const struct hf_vms_vm *vm = hf_vms_next(d, NULL); vm; vm = hf_vms_next(d, vm)) {
 		const char *other = other_host(vm);
 
-		if (!vm->keeper || !other || strcmp(other, w->host) != 0)
+		if (!vm->keeper || !other || strcmp(other, w->said.host) != 0)
 			continue;
-		hf_vmlink_peer_fenced(vm->keeper, w->host, w->time_ns, w->text);
+		hf_vmlink_peer_fenced(vm->keeper, w->said.host, w->said.time_ns, w->said.text);
 		n++;
 	}
 	return n;
@@ -140,9 +122,9 @@ static struct json_object *about(const struct word *w, unsigned int keepers, con
 {
 	struct json_object *o = json_object_new_object();
 
-	json_object_object_add(o, "host", json_object_new_string(w->host));
-	json_object_object_add(o, "fenced_ns", json_object_new_uint64(w->time_ns));
-	json_object_object_add(o, "by", json_object_new_string(w->text));
+	json_object_object_add(o, "host", json_object_new_string(w->said.host));
+	json_object_object_add(o, "fenced_ns", json_object_new_uint64(w->said.time_ns));
+	json_object_object_add(o, "by", json_object_new_string(w->said.text));
 	json_object_object_add(o, "keepers", json_object_new_uint64(keepers));
 	json_object_object_add(o, "lease", json_object_new_string(lease));
 	return o;
@@ -156,7 +138,7 @@ static uint64_t not_before(const struct word *w)
 
 void hf_fencing_do(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p)
 {
-	struct word w = { .text = "" };
+	struct word w;
 	struct hf_err err = { "" };
 	enum hf_lease_fencing fencing;
 	struct json_object *o;
@@ -172,13 +154,13 @@ void hf_fencing_do(struct hf_daemon *d, struct hf_varlink_request *rq, struct js
 		return;
 	}
 	n = tell_keepers(d, &w);
-	fencing = hf_membership_fenced(d, w.host, not_before(&w), w.now_ns);
+	fencing = hf_membership_fenced(d, w.said.host, not_before(&w), w.now_ns);
 	lease = hf_lease_fencing_text(fencing);
 	hf_event(&d->journal, "host-fenced", about(&w, n, lease),
-		 "%s was fenced %.1f s ago%s%s%s: %u keepers are told; its leases: %s", w.host,
-		 (double)(w.now_ns - w.fenced_ns) / 1e9, w.text[0] ? " (" : "", w.text,
-		 w.text[0] ? ")" : "", n, lease);
-	(void)hf_peers_fenced(d, w.host, w.fenced_ns);
+		 "%s was fenced %.1f s ago%s%s%s: %u keepers are told; its leases: %s", w.said.host,
+		 (double)(w.now_ns - w.fenced_ns) / 1e9, w.said.text[0] ? " (" : "", w.said.text,
+		 w.said.text[0] ? ")" : "", n, lease);
+	(void)hf_peers_fenced(d, w.said.host, w.fenced_ns);
 	o = json_object_new_object();
 	json_object_object_add(o, "keepers", json_object_new_uint64(n));
 	json_object_object_add(o, "lease", json_object_new_string(lease));

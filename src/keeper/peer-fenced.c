@@ -7,43 +7,15 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/text.h"
-#include "codec/json.h"
-#include "codec/utf8.h"
+#include "codec/fencedword.h"
 #include "core/fenced.h"
 #include "keeper/keeper.h"
 
 #define NOT_POSSIBLE "org.holdfast.Keeper.NotPossible"
-#define WORDS_MAX 255 /* bytes of text, of who fenced */
-
-struct word {
-	const char *host;
-	uint64_t time_ns;
-	const char *text;
-};
-
-static int take_word(const struct json_object *p, struct word *ret, struct hf_err *err)
-{
-	int r = hf_json_str(p, "host", &ret->host, err);
-
-	if (!r && !hf_is_valid_name(ret->host)) {
-		hf_err_set(err, "host: '%.80s' is not a name", ret->host);
-		r = -EINVAL;
-	}
-	if (!r)
-		r = hf_json_u64(p, "time_ns", &ret->time_ns, err);
-	if (!r && hf_json_has(p, "text"))
-		r = hf_json_str(p, "text", &ret->text, err);
-	if (!r && (strlen(ret->text) > WORDS_MAX ||
-		   !hf_utf8_is_printable(ret->text, strlen(ret->text)))) {
-		hf_err_set(err, "text: more than %d bytes, or not fit to be shown", WORDS_MAX);
-		r = -EINVAL;
-	}
-	return r;
-}
 
 /* "hostB was fenced 1.5 s ago (reboot by hostC)" */
-static void put_in_words(const struct word *w, uint64_t now_real_ns, char *buf, size_t size)
+static void put_in_words(const struct hf_fencedword *w, uint64_t now_real_ns, char *buf,
+			 size_t size)
 {
 	double ago_s = now_real_ns > w->time_ns ? (double)(now_real_ns - w->time_ns) / 1e9 : 0.0;
 
@@ -98,14 +70,14 @@ static void judge(struct hf_keeper *k, struct hf_varlink_request *rq,
 void hf_order_peer_died(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
 {
 	struct hf_keeper *k = ctx;
-	struct word w = { .text = "" };
+	struct hf_fencedword w;
 	struct hf_err err = { "" };
 	struct hf_fenced_sight sight;
 	uint64_t now_real_ns = hf_now_real_ns();
 	uint64_t fenced_ns;
 	char words[HF_PEER_FENCED_TEXT];
 
-	if (take_word(parameters, &w, &err) < 0) {
+	if (hf_fencedword_read(parameters, &w, &err) < 0) {
 		hf_varlink_invalid(rq, &err);
 		return;
 	}
