@@ -369,7 +369,10 @@ static void keeper_up(struct hf_supervise *s, const struct hf_supervise_event *e
 		s->is_wanted |= ev->role == HF_SUPERVISE_RUN; /* also what was started by hand */
 	}
 	s->role = ev->role;
-	s->is_ordered = false;
+	/* R7: who ordered it to run, while an empty standby was being started, waits for that to make room. */
+	s->is_ordered = s->is_ordered && s->definition.is_managed &&
+			ev->role == HF_SUPERVISE_STANDBY &&
+			s->assigned == HF_SUPERVISE_ASSIGNED_RUN;
 	s->is_resting = false;
 	s->has_died = false;
 	s->retries = 0;

@@ -223,6 +223,20 @@ TEST(an_empty_standby_makes_room_for_what_is_to_run)
 	CHECK(!s.is_ordered);
 }
 
+TEST(also_one_that_was_still_starting_makes_room)
+{
+	begin(&managed_pair);
+	CHECK_EQ(place(HF_SUPERVISE_PLACE_STANDBY), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(assign(HF_SUPERVISE_ASSIGNED_STANDBY), HF_SUPERVISE_DO_START_STANDBY);
+	CHECK_EQ(assign(HF_SUPERVISE_ASSIGNED_RUN), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(tell(HF_SUPERVISE_EV_START), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(place(HF_SUPERVISE_PLACE_RUN), HF_SUPERVISE_DO_NOTHING);
+	CHECK_EQ(up(HF_SUPERVISE_STANDBY), HF_SUPERVISE_DO_STOP);
+	CHECK_EQ(ended(HF_SUPERVISE_ENDED), HF_SUPERVISE_DO_START);
+	CHECK_EQ(up(HF_SUPERVISE_RUN), HF_SUPERVISE_DO_NOTHING);
+	CHECK(!s.is_ordered);
+}
+
 TEST(a_standby_of_what_runs_elsewhere_is_left)
 {
 	begin(&managed_pair);
