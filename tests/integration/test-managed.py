@@ -27,6 +27,7 @@ from labpeers import PeerHost, PeerPair  # noqa: E402
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 REFUSED = 7
+NOT_RUNNING = 7  # of OCF
 
 
 def assign(host: VmHost, vm: str, place: str, **members: Any) -> None:
@@ -567,6 +568,77 @@ def demoted(one: PeerHost, two: PeerHost) -> None:
     stop(two, "web")
     wait(two, "web", "down", keeper_pid=0)
     wait(one, "web", "left alone", role="standby", supervision="up")
+
+
+def monitor(host: VmHost) -> int:
+    """What Pacemaker hears of the promotable clone's instance here."""
+    return cli(host, "ocf", "monitor", "web", "--promotable", "--resource", "rsc-web", "--node",
+               host.host, "--timeout", "30s", "--state-dir", str(host.here / "state"), "--vms",
+               str(host.vms_dir)).returncode
+
+
+@check
+def a_new_daemon_waits_for_the_manager_to_see_that_nothing_runs() -> None:
+    """It is to run here, has died, and then been frozen; and knows of neither but by what is there."""
+    with managed_pair() as pair:
+        one = pair["hostA"]
+        os.kill(start(one, "web", "run")["qemu_pid"], signal.SIGKILL)
+        wait(one, "web", "it is over", life="crashed", keeper_pid=0)
+        started_anew_it_starts_nothing(one)
+        expect(start(one, "web")["answered"] == "primary", one.vm("web"))
+        one.keeper_call("web", "Freeze", reason="a test")
+        wait(one, "web", "it is frozen", life="frozen", keeper_pid=0)
+        started_anew_it_starts_nothing(one)
+        said = refusal(one, "Start", vm="web", manager="pacemaker")
+        expect(f"holdfast release web@{one.vm('web')['frozen'][0]}" in said, said)
+        expect(start(one, "web", "standby")["answered"] == "standby", one.vm("web"))
+        stop(one, "web")
+
+
+def started_anew_it_starts_nothing(host: PeerHost) -> None:
+    host.kill()
+    host.start()
+    wait(host, "web", "the other host is heard", peer_up=True, assigned="run")
+    settle(host, "web")
+    expect(not host.vm("web")["keeper_pid"], host.vm("web"))
+    expect(monitor(host) == NOT_RUNNING, monitor(host))
+
+
+@check
+def managed_no_more_two_standbys_are_no_order_to_boot() -> None:
+    """One after the other, as definitions are changed; what runs goes on to do so, and is wanted."""
+    with managed_pair() as pair:
+        one, two = pair.both()
+        for host in (one, two):
+            expect(start(host, "web", "standby")["answered"] == "standby", host.vm("web"))
+        text = (one.vms_dir / "web.conf").read_text()
+        plain = text.replace("manager = pacemaker\n", "")
+        for host in ("hostA", "hostB"):
+            pair.write(host, "web", plain)
+            wait(pair[host], "web", "not managed", manager="")
+        settle_pair(one, two)
+        expect([host.vm("web")["host"] for host in (one, two)] == ["", ""], one.vm("web"))
+        for host in ("hostA", "hostB"):
+            pair.write(host, "web", text)
+            wait(pair[host], "web", "managed again", manager="pacemaker")
+        expect(start(one, "web", "run")["answered"] == "primary", one.vm("web"))
+        expect(start(two, "web", "standby")["answered"] == "standby", two.vm("web"))
+        wait_protected(one, two)
+        before = pids(one, two)
+        for host in ("hostB", "hostA"):
+            pair.write(host, "web", plain)
+            wait(pair[host], "web", "not managed", manager="")
+            settle_pair(one, two)
+        expect(pids(one, two) == before, (before, one.vm("web"), two.vm("web")))
+        wait(two, "web", "it has heard", desired="started")
+        one.stop_vm("web")
+        wait(two, "web", "both have ended", keeper_pid=0, desired="stopped")
+
+
+def settle_pair(*hosts: VmHost) -> None:
+    time.sleep(2.5)
+    for host in hosts:
+        host.call("Reload")
 
 
 @check
