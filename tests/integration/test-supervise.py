@@ -87,8 +87,12 @@ def a_vm_is_started_and_stopped() -> None:
         expect(started["keeper_pid"] == vm["keeper_pid"] and started["host"] == "hostA", started)
         name, reason = error_of(it.call, "Start", vm="vm1")
         expect(name == "NotPossible" and "already" in reason, (name, reason))
+        late = it.events(after=2 ** 63 - 1)  # a number that has not come yet: from now on
+        expect(it.vm("vm1")["supervision"] == "up", it.vm("vm1"))
         it.stop_vm("vm1")
         events.wait("keeper-ended", match=lambda e: e["vm"] == "vm1" and e["code"] == 0)
+        late.wait("keeper-ended", match=lambda e: e["vm"] == "vm1")
+        expect("started" not in [e["event"] for e in late.seen], late.seen)
         after = it.vm("vm1")
         expect((after["desired"], after["supervision"]) == ("stopped", "off"), after)
         expect(not is_alive(vm["qemu_pid"]), "QEMU lives on")
