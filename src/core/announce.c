@@ -112,8 +112,7 @@ static bool is_cleaning_due(struct hf_announce *a, const struct hf_announce_fact
 static enum hf_announce_action next_level(struct hf_announce *a, const struct hf_announce_facts *f,
 					  const struct hf_announce_links *links)
 {
-	bool is_reason_right = a->is_reason_told &&
-			       (!f->trouble ? !a->told_reason : a->told_reason == f->reason);
+	bool is_reason_right = a->is_reason_told && a->told_reason == f->reason;
 
 	if (!links->has_attributes)
 		return HF_ANNOUNCE_NOTHING;
@@ -160,7 +159,7 @@ void hf_announce_done(struct hf_announce *a, const struct hf_announce_facts *f,
 		a->is_cleaning_owed |= hf_trouble_is_failure(f->trouble);
 	} else if (action == HF_ANNOUNCE_REASON) {
 		a->is_reason_told = true;
-		a->told_reason = f->trouble ? f->reason : 0;
+		a->told_reason = f->reason;
 	} else if (action == HF_ANNOUNCE_CLEAN) {
 		a->is_cleaning_owed = false;
 	}

@@ -53,7 +53,8 @@ struct hf_announce_facts {
 	uint64_t trouble_ns; /* CLOCK_REALTIME since when; 0: not known */
 	bool is_unborn; /* it has not been up since that decision */
 	bool is_fresh; /* the trouble began just now: see below */
-	uint32_t reason; /* another number when the text about it is another one */
+	uint32_t reason; /* another number when the text about it is another one; 0: there is none. Also
+			  * without trouble: of what was frozen and is kept, beside what runs here anew */
 	bool is_promotable;
 	int score; /* 0: none */
 };
@@ -64,7 +65,7 @@ enum hf_announce_action {
 	HF_ANNOUNCE_SCORE, /* write facts.score; 0: delete it */
 	HF_ANNOUNCE_FAIL, /* announce the failure */
 	HF_ANNOUNCE_TROUBLE, /* write facts.trouble; NONE: delete it */
-	HF_ANNOUNCE_REASON, /* write the text; NONE: delete it */
+	HF_ANNOUNCE_REASON, /* write the text; facts.reason 0: delete it */
 	HF_ANNOUNCE_CLEAN, /* failures of this VM on this host count no more */
 	HF_ANNOUNCE_ACTION_COUNT
 };

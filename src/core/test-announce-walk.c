@@ -62,7 +62,7 @@ static void carry_out(enum hf_announce_action action)
 	else if (action == HF_ANNOUNCE_TROUBLE)
 		w.m.trouble = w.f.trouble;
 	else if (action == HF_ANNOUNCE_REASON)
-		w.m.reason = w.f.trouble ? w.f.reason : 0;
+		w.m.reason = w.f.reason;
 	else if (action == HF_ANNOUNCE_CLEAN) {
 		CHECK(w.f.place != HF_ANNOUNCE_HERE && !w.f.trouble);
 		w.m.is_banned = false;
@@ -102,6 +102,7 @@ static void vm_event(void)
 		w.f.trouble = HF_TROUBLE_FROZEN;
 	} else if (what == 2 && w.f.trouble) {
 		w.f.trouble = HF_TROUBLE_NONE; /* released, cleared, resumed */
+		w.f.reason = 0;
 	} else if (what == 3 && !w.f.trouble) {
 		w.f.score = w.f.place == HF_ANNOUNCE_HERE ? (int)chance(3) * 1000 : 0;
 	}
@@ -119,6 +120,7 @@ static void manager_event(void)
 	w.f.placed_ns = w.now_ns;
 	if (chance(2)) {
 		w.f.trouble = HF_TROUBLE_NONE; /* the start has cleared it, by and by */
+		w.f.reason *= chance(2); /* or what was frozen is kept beside what was started */
 		w.is_told = false;
 	}
 }
@@ -160,7 +162,7 @@ static void check_all_told(void)
 	announce(100);
 	CHECK_EQ(hf_announce_next(&w.a, &w.f, &w.links), HF_ANNOUNCE_NOTHING);
 	CHECK_EQ(w.m.trouble, w.f.trouble);
-	CHECK_EQ(w.m.reason, w.f.trouble ? w.f.reason : 0);
+	CHECK_EQ(w.m.reason, w.f.reason);
 	if (w.f.is_promotable)
 		CHECK_EQ(w.m.score, w.f.score);
 	if (is_owed)

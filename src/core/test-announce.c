@@ -57,6 +57,19 @@ TEST(a_failure_is_announced_before_anything_else_and_once)
 	CHECK_STR(run(&a, &f), "r");
 }
 
+TEST(why_an_instance_is_kept_outlives_the_trouble)
+{
+	struct hf_announce a = { 0 };
+	struct hf_announce_facts f = frozen;
+
+	CHECK_STR(run(&a, &f), "fatr");
+	f.placed_ns = 30;
+	f.trouble = HF_TROUBLE_NONE; /* a standby was started beside it */
+	CHECK_STR(run(&a, &f), "t");
+	f.reason = 0; /* released */
+	CHECK_STR(run(&a, &f), "r");
+}
+
 TEST(what_is_known_of_it_follows_the_failure)
 {
 	struct hf_announce a = { 0 };
@@ -221,6 +234,7 @@ TEST(a_host_may_be_used_again_when_the_cause_is_cleared)
 	f.placed_ns = 30;
 	CHECK_STR(run(&a, &f), "");
 	f.trouble = HF_TROUBLE_NONE;
+	f.reason = 0;
 	CHECK_STR(run_with(&a, &f, &no_controller, HF_TROUBLE_NONE), "");
 	CHECK_STR(run(&a, &f), "ctr");
 	CHECK_STR(run(&a, &f), "");

@@ -156,10 +156,10 @@ static int write_reason(struct hf_herald *h, const struct told *t,
 {
 	char name[ATTRIBUTE_MAX], value[HF_VMFACTS_REASON_MAX + 1];
 
-	if (f->trouble)
+	if (f->reason)
 		(void)hf_vmfacts_reason(&t->facts, value, sizeof(value));
 	return hf_attrlink_write(h->links->attributes, attribute(t, "holdfast-", "-reason", name),
-				 f->trouble ? value : NULL);
+				 f->reason ? value : NULL);
 }
 
 /* A word that is not ours counts as none, and is replaced. */
@@ -318,6 +318,18 @@ static uint64_t since(const struct told *t, const struct hf_vmfacts *now, uint64
 	return t->is_there ? event_ns : 0;
 }
 
+/* Why the instance that is kept was frozen: what was said of it before anything else was here. */
+static void keep_reason(const struct told *t, struct hf_vmfacts *now)
+{
+	now->kept[0] = '\0';
+	if (!now->id[0])
+		return;
+	if (hf_vmfacts_trouble(now) == HF_TROUBLE_FROZEN)
+		(void)hf_vmfacts_reason(now, now->kept, sizeof(now->kept));
+	else if (t->is_there && strcmp(t->facts.id, now->id) == 0)
+		memcpy(now->kept, t->facts.kept, sizeof(now->kept));
+}
+
 /* @event_ns 0: unknown. */
 static struct told *take(struct hf_herald *h, const struct json_object *vm, uint64_t event_ns)
 {
@@ -333,6 +345,7 @@ static struct told *take(struct hf_herald *h, const struct json_object *vm, uint
 	if (!t)
 		return NULL;
 	facts.since_ns = since(t, &facts, event_ns);
+	keep_reason(t, &facts);
 	if (!t->is_there || hf_vmfacts_trouble(&facts) != hf_vmfacts_trouble(&t->facts))
 		t->seen_ns = hf_now_ns();
 	t->facts = facts;

@@ -52,6 +52,25 @@ TEST(a_frozen_vm)
 				 "at 2026-01-31T12:00:00Z: bad");
 }
 
+TEST(a_frozen_instance_that_is_kept)
+{
+	struct hf_vmfacts v = read_text("{\"vm\":\"web\",\"life\":\"standby\",\"role\":\"standby\","
+					"\"frozen\":[\"ab12cd34\"]}");
+	struct hf_assignment a = { .place = HF_ASSIGNED_STANDBY };
+	struct hf_announce_facts f;
+
+	CHECK_EQ(hf_vmfacts_trouble(&v), HF_TROUBLE_NONE);
+	CHECK_STR(reason_of(&v), "frozen id=ab12cd34"); /* it was frozen before anybody looked */
+	(void)snprintf(v.kept, sizeof(v.kept), "guest-panic id=ab12cd34");
+	CHECK_STR(reason_of(&v), "guest-panic id=ab12cd34");
+	hf_vmfacts_announce(&v, &a, 0, &f);
+	CHECK(f.trouble == HF_TROUBLE_NONE && f.reason);
+	v.id[0] = v.kept[0] = '\0';
+	CHECK_STR(reason_of(&v), "");
+	hf_vmfacts_announce(&v, &a, 0, &f);
+	CHECK_EQ(f.reason, 0);
+}
+
 TEST(texts_are_printable_and_short)
 {
 	struct hf_vmfacts v = read_text(

@@ -153,6 +153,15 @@ static void append(char *buf, size_t size, const char *before, const char *text)
 		(void)snprintf(buf + used, size - used, "%s%s", before, text);
 }
 
+/* Something runs, or stands by, beside it. */
+static const char *reason_of_kept(const struct hf_vmfacts *v, char *buf, size_t size)
+{
+	append(buf, size, "", v->kept);
+	if (!v->kept[0])
+		append(buf, size, "frozen id=", v->id);
+	return buf;
+}
+
 const char *hf_vmfacts_reason(const struct hf_vmfacts *v, char *buf, size_t size)
 {
 	enum hf_trouble trouble = hf_vmfacts_trouble(v);
@@ -161,7 +170,7 @@ const char *hf_vmfacts_reason(const struct hf_vmfacts *v, char *buf, size_t size
 
 	buf[0] = '\0';
 	if (!trouble)
-		return buf;
+		return reason_of_kept(v, buf, size);
 	if (trouble == HF_TROUBLE_SUSPENDED)
 		append(buf, size, "", "lease-expired");
 	else if (trouble == HF_TROUBLE_SILENT)
@@ -238,5 +247,5 @@ void hf_vmfacts_announce(const struct hf_vmfacts *v, const struct hf_assignment 
 	ret->score = a->is_promotable ? hf_vmfacts_score(v, a) : 0;
 	(void)hf_vmfacts_reason(v, reason, sizeof(reason));
 	/* Never 0, which stands for none. */
-	ret->reason = ret->trouble ? hf_crc32c(0, reason, strlen(reason)) | 1 : 0;
+	ret->reason = reason[0] ? hf_crc32c(0, reason, strlen(reason)) | 1 : 0;
 }

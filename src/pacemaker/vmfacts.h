@@ -29,6 +29,8 @@ struct hf_vmfacts {
 	char topology[128];
 	char text[256];
 	char id[16]; /* of the newest frozen instance; "": none */
+	/* The reason that was given while that was all there was here, "": not known; the reader's to fill in. */
+	char kept[HF_VMFACTS_REASON_MAX + 1];
 };
 
 /* Members that this program could do without may be missing. 0; -EINVAL with @err: what is wrong; @ret is touched only
@@ -39,7 +41,8 @@ int hf_vmfacts_read(const struct json_object *vm, struct hf_vmfacts *ret,
 enum hf_trouble hf_vmfacts_trouble(const struct hf_vmfacts *v);
 
 /* "guest-panic severity=fatal topology=... id=ab12cd34 at 2026-01-31T12:00:00Z: TEXT": printable ASCII, cut at
- * HF_VMFACTS_REASON_MAX; "" without trouble. Returns @buf. */
+ * HF_VMFACTS_REASON_MAX; without trouble that of the frozen instance that
+ * is kept here; "" if there is none. Returns @buf. */
 const char *hf_vmfacts_reason(const struct hf_vmfacts *v, char *buf, size_t size);
 
 /* By core/ocf.h's table. */

@@ -15,7 +15,7 @@ static void check_reason(const struct hf_vmfacts *v)
 
 	(void)hf_vmfacts_reason(v, reason, sizeof(reason));
 	FUZZ_CHECK(memchr(reason, 0, sizeof(reason)));
-	FUZZ_CHECK(!reason[0] == !hf_vmfacts_trouble(v));
+	FUZZ_CHECK(!reason[0] == (!hf_vmfacts_trouble(v) && !v->id[0]));
 	for (c = reason; *c; c++)
 		FUZZ_CHECK(*c >= 0x20 && *c < 0x7f);
 }
@@ -28,7 +28,7 @@ static void check_facts(const struct hf_vmfacts *v, enum hf_place_assigned place
 	struct hf_announce_facts f;
 
 	hf_vmfacts_announce(v, &a, 0, &f);
-	FUZZ_CHECK(f.trouble < HF_TROUBLE_COUNT && !f.reason == !f.trouble);
+	FUZZ_CHECK(f.trouble < HF_TROUBLE_COUNT && !f.reason == (!f.trouble && !v->id[0]));
 	FUZZ_CHECK(hf_announce_next(&machine, &f, &links) < HF_ANNOUNCE_ACTION_COUNT);
 }
 

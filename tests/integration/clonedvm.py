@@ -286,11 +286,15 @@ class ClonedVm(ClusteredVm):
         """Has Pacemaker ever called the agent there for this?"""
         return f"executing - rsc:{self.name} action:{action} " in self._log(node)
 
-    def wait_was_told(self, node: str, word: str, reason: str) -> None:
-        """Pacemaker was told what became of it there, and why. A new standby is in order: what was
-        told of its predecessor is taken back then, though a frozen one is still kept."""
-        words = (f"holdfast-{self.name}[{node}]: ", f" -> {word} "), \
-                (f"holdfast-{self.name}-reason[{node}]: ", f" -> {reason} ")
-        self.c.wait(lambda: all(any(name in line and told in line
-                                    for line in self._log(node).splitlines())
-                                for name, told in words), f"{words} in Pacemaker's log")
+    def wait_kept(self, node: str, reason: str) -> None:
+        """A new standby is in order, and why there is a frozen one beside it is still to be seen."""
+        def look() -> bool:
+            said = self.c.attributes(node)
+            name = f"holdfast-{self.name}"
+            return name not in said and reason in said.get(f"{name}-reason", "")
+        self.c.wait(look, f"the reason {reason} on {node}, and nothing that is wrong")
+
+    def wait_untold(self, node: str) -> None:
+        self.c.wait(lambda: not any(name.startswith(f"holdfast-{self.name}")
+                                    for name in self.c.attributes(node)),
+                    f"nothing is told of {node} any more")

@@ -64,9 +64,10 @@ def a_panic() -> None:
         vm.expect_ticking()
         vm.expect_boots(A, B)
         vm.expect_nobody_fenced()
-        vm.wait_was_told(A, "frozen", "guest-panic")
         ident = vm.expect_dump(A, "guest-panic")
+        vm.wait_kept(A, f"guest-panic severity=fatal id={ident}")
         vm.c.cli(A, "release", f"{vm.name}@{ident}")
+        vm.wait_untold(A)
         expect(not vm.frozen(A), vm.frozen(A))
         vm.wait_runs(B)
         vm.expect_boots(A, B)
@@ -79,8 +80,8 @@ def a_hung_qemu() -> None:
         vm.wait_runs(B)
         vm.expect_ticking()
         vm.expect_boots(A)
-        vm.wait_was_told(A, "frozen", "hang")
-        vm.expect_dump(A, "hang")
+        ident = vm.expect_dump(A, "hang")
+        vm.wait_kept(A, f"id={ident}")
         vm.expect_nobody_fenced()
 
 
