@@ -22,8 +22,8 @@
 #define KEEPER "holdfast-keeper" /* 15 letters: all that /proc/PID/comm has room for */
 #define PROGRAM "holdfast"
 #define HOLDER "holdfast-memory" /* keeps the memory of an instance, and can do nothing else */
-#define KTHREADD 2
-#define PROCESSES_MAX 65536
+#define KTHREADD 2 /* where that is its name: elsewhere, in a container, it is anybody */
+#define PROCESSES_MAX 262144
 
 enum owner {
 	OWNER_NONE, /* it holds no lock: is just starting, or dying */
@@ -44,6 +44,7 @@ struct scan {
 	struct seen *list;
 	size_t n;
 	struct stat lock; /* st_ino 0: there is none */
+	pid_t kthreadd; /* 0: there is none */
 };
 
 /* ---- /proc ---- */
@@ -64,41 +65,78 @@ static ssize_t read_file(pid_t pid, const char *name, char *ret, size_t size)
 	return n;
 }
 
-static bool take_one(pid_t pid, struct seen *ret)
+static void read_name(pid_t pid, char ret[16])
 {
-	struct hf_procstat s;
-
-	if (hf_procstat_read(pid, 0, &s) < 0 || pid == KTHREADD || s.ppid == KTHREADD ||
-	    !hf_procstat_is_alive(pid, s.start_ticks))
-		return false;
-	*ret = (struct seen){
-		.pid = pid, .ppid = s.ppid, .start_ticks = s.start_ticks, .state = s.state
-	};
-	(void)!read_file(pid, "comm", ret->name, sizeof(ret->name));
-	ret->name[strcspn(ret->name, "\n")] = '\0';
-	return true;
+	(void)!read_file(pid, "comm", ret, 16);
+	ret[strcspn(ret, "\n")] = '\0';
 }
 
-static int take_all(struct scan *s, struct hf_err *err)
+/* 1: it lives; 0: not any more, or it is the kernel's; -errno: that cannot be told. */
+static int take_one(const struct scan *s, pid_t pid, struct seen *ret)
 {
-	DIR *dir = opendir("/proc");
+	struct hf_procstat st;
+	int r = hf_procstat_read(pid, 0, &st);
+
+	if (r < 0)
+		return r == -ESRCH ? 0 : r;
+	if (s->kthreadd && (pid == s->kthreadd || st.ppid == s->kthreadd))
+		return 0;
+	if ((st.state == 'Z' || st.state == 'X') && !hf_procstat_is_alive(pid, st.start_ticks))
+		return 0;
+	*ret = (struct seen){
+		.pid = pid, .ppid = st.ppid, .start_ticks = st.start_ticks, .state = st.state
+	};
+	read_name(pid, ret->name);
+	return 1;
+}
+
+/* The next number in /proc; 0: there is none; -errno. */
+static long next_pid(DIR *dir)
+{
 	struct dirent *e;
 	long pid;
 
-	s->list = dir ? calloc(PROCESSES_MAX, sizeof(*s->list)) : NULL;
-	if (!s->list) {
-		hf_err_set(err, "/proc cannot be read: %s", strerror(errno));
-		if (dir)
-			(void)closedir(dir);
-		return -EIO;
+	do {
+		errno = 0;
+		e = readdir(dir);
+		pid = e ? strtol(e->d_name, NULL, 10) : -errno;
+	} while (e && (pid <= 0 || pid > INT_MAX));
+	return pid;
+}
+
+static int take_each(struct scan *s, DIR *dir)
+{
+	long pid;
+	int r = 0;
+
+	while (r >= 0 && (pid = next_pid(dir)) > 0) {
+		if (s->n == PROCESSES_MAX)
+			return -EOVERFLOW;
+		r = take_one(s, (pid_t)pid, &s->list[s->n]);
+		s->n += r > 0;
 	}
-	while ((e = readdir(dir)) && s->n < PROCESSES_MAX) {
-		pid = strtol(e->d_name, NULL, 10);
-		if (pid > 0 && pid <= INT_MAX && take_one((pid_t)pid, &s->list[s->n]))
-			s->n++;
-	}
-	(void)closedir(dir);
-	return 0;
+	if (r < 0 || pid < 0)
+		return r < 0 ? r : (int)pid;
+	return s->n ? 0 : -ENOENT; /* not even who asks: that is no /proc */
+}
+
+/* All, or nothing is proven by who is missing. */
+static int take_all(struct scan *s, struct hf_err *err)
+{
+	DIR *dir = opendir("/proc");
+	char name[16] = "";
+	int r = dir ? 0 : -errno;
+
+	read_name(KTHREADD, name);
+	s->kthreadd = strcmp(name, "kthreadd") == 0 ? KTHREADD : 0;
+	s->list = r ? NULL : calloc(PROCESSES_MAX, sizeof(*s->list));
+	if (!r)
+		r = s->list ? take_each(s, dir) : -ENOMEM;
+	if (r < 0)
+		hf_err_set(err, "/proc cannot be read: %s", strerror(-r));
+	if (dir)
+		(void)closedir(dir);
+	return r;
 }
 
 /* ---- whose a keeper is ---- */

@@ -14,9 +14,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -433,6 +435,41 @@ def what_was_killed_has_stopped() -> None:
         poll_code(it.host, vm, STOPPED)
         it.expect_gone(vm, pids, "was killed with its keeper")
         it.stop(vm, pids, "was killed with its keeper")
+
+
+# The first process of a node that is a container, and the second, whose child is a keeper.
+CONTAINER = """
+sh -c './holdfast-keeper run web & wait' &
+until grep -qs holdfast-keeper /proc/[0-9]*/comm; do sleep 0.02; done
+[ "$(cat /proc/2/comm)" = sh ] || exit 1
+for action in monitor stop monitor; do
+	"$1" ocf $action web --run-dir run.d --timeout 20s
+	echo $?
+done
+"""
+
+
+@check
+def a_node_may_be_a_container() -> None:
+    """Where process 2 is not the kernel's, its children are none of the kernel's either."""
+    with tempfile.TemporaryDirectory() as name:
+        shutil.copy("/bin/bash", Path(name) / "holdfast-keeper")
+        os.mkfifo(Path(name) / "never")
+        (Path(name) / "run").write_text("read -r _ < never\n")
+        done = subprocess.run(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sh",
+                               "-c", CONTAINER, "sh", tool("src/cli/holdfast")], cwd=name,
+                              capture_output=True, text=True, timeout=120.0, check=False)
+    expect([int(code) for code in done.stdout.split()] == [FAILED, OK, STOPPED],
+           f"{done.stdout!r} {done.stderr!r}")
+
+
+@check
+def without_proc_nothing_is_proven() -> None:
+    done = subprocess.run(["unshare", "--mount", "sh", "-c",
+                           'mount -t tmpfs none /proc; exec "$1" ocf monitor web --run-dir /nowhere',
+                           "sh", tool("src/cli/holdfast")],
+                          capture_output=True, text=True, timeout=60.0, check=False)
+    expect(done.returncode == FAILED and "/proc" in done.stderr, done)
 
 
 # --- what cannot be killed ----------------------------------------------------------------------
