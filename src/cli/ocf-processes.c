@@ -120,23 +120,28 @@ static int take_each(struct scan *s, DIR *dir)
 	return s->n ? 0 : -ENOENT; /* not even who asks: that is no /proc */
 }
 
+static int explain(int r, struct hf_err *err)
+{
+	if (r < 0)
+		hf_err_set(err, "/proc cannot be read: %s", strerror(-r));
+	return r;
+}
+
 /* All, or nothing is proven by who is missing. */
 static int take_all(struct scan *s, struct hf_err *err)
 {
 	DIR *dir = opendir("/proc");
 	char name[16] = "";
-	int r = dir ? 0 : -errno;
+	int r;
 
+	if (!dir)
+		return explain(-errno, err);
 	read_name(KTHREADD, name);
 	s->kthreadd = strcmp(name, "kthreadd") == 0 ? KTHREADD : 0;
-	s->list = r ? NULL : calloc(PROCESSES_MAX, sizeof(*s->list));
-	if (!r)
-		r = s->list ? take_each(s, dir) : -ENOMEM;
-	if (r < 0)
-		hf_err_set(err, "/proc cannot be read: %s", strerror(-r));
-	if (dir)
-		(void)closedir(dir);
-	return r;
+	s->list = calloc(PROCESSES_MAX, sizeof(*s->list));
+	r = s->list ? take_each(s, dir) : -ENOMEM;
+	(void)closedir(dir);
+	return explain(r, err);
 }
 
 /* ---- whose a keeper is ---- */
