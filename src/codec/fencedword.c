@@ -34,11 +34,23 @@ static int read_text(const struct json_object *p, struct hf_fencedword *ret, str
 	return -EINVAL;
 }
 
+static int read_times(const struct json_object *p, struct hf_fencedword *ret, struct hf_err *err)
+{
+	int r = hf_json_u64(p, "time_ns", &ret->time_ns, err);
+
+	ret->begun_ns = ret->time_ns;
+	if (!r && hf_json_has(p, "begun_ns"))
+		r = hf_json_u64(p, "begun_ns", &ret->begun_ns, err);
+	if (r < 0 || ret->begun_ns <= ret->time_ns)
+		return r;
+	hf_err_set(err, "begun_ns: later than time_ns");
+	return -EINVAL;
+}
+
 int hf_fencedword_read(const struct json_object *parameters, struct hf_fencedword *ret,
 		       struct hf_err *err)
 {
-	if (read_host(parameters, ret, err) < 0 ||
-	    hf_json_u64(parameters, "time_ns", &ret->time_ns, err) < 0)
+	if (read_host(parameters, ret, err) < 0 || read_times(parameters, ret, err) < 0)
 		return -EINVAL;
 	return read_text(parameters, ret, err);
 }

@@ -16,6 +16,7 @@
 struct hf_fencedword {
 	const char *host; /* hf_is_valid_name() */
 	uint64_t time_ns; /* CLOCK_REALTIME of who fenced: when it was done; anything */
+	uint64_t begun_ns; /* the same: not before that; at most time_ns, which it is if not said */
 	const char *text; /* printable: how, and by whom; may be "" */
 };
 

@@ -31,7 +31,11 @@ TEST(a_word_is_read)
 	CHECK_STR(w.host, "hostB");
 	CHECK_EQ(w.time_ns, 12);
 	CHECK_STR(w.text, "off by hostC");
+	CHECK_EQ(w.begun_ns, 12);
 	json_object_put(o);
+	CHECK_EQ(read_it("{\"host\":\"hostB\",\"time_ns\":12,\"begun_ns\":0}", &w, &err), 0);
+	CHECK_EQ(w.time_ns, 12);
+	CHECK_EQ(w.begun_ns, 0);
 	CHECK_EQ(read_it("{\"host\":\"hostB\",\"time_ns\":12}", &w, &err), 0);
 	CHECK_STR(w.text, "");
 }
@@ -48,6 +52,8 @@ TEST(what_makes_no_word_is_refused_by_name)
 		{ "{\"host\":\"hostB\"}", "time_ns" },
 		{ "{\"host\":\"hostB\",\"time_ns\":-1}", "time_ns" },
 		{ "{\"host\":\"hostB\",\"time_ns\":1.5}", "time_ns" },
+		{ "{\"host\":\"hostB\",\"time_ns\":1,\"begun_ns\":2}", "begun_ns" },
+		{ "{\"host\":\"hostB\",\"time_ns\":1,\"begun_ns\":\"0\"}", "begun_ns" },
 		{ "{\"host\":\"hostB\",\"time_ns\":1,\"text\":{}}", "text" },
 		{ "{\"host\":\"hostB\",\"time_ns\":1,\"text\":\"a\\nb\"}", "text" },
 	};

@@ -18,7 +18,7 @@
 
 struct word {
 	struct hf_fencedword said;
-	uint64_t now_ns, fenced_ns; /* of hf_now_ns()'s clock */
+	uint64_t now_ns, begun_ns, fenced_ns; /* of hf_now_ns()'s clock */
 };
 
 static int take_word(const struct json_object *p, struct word *ret, struct hf_err *err)
@@ -29,6 +29,7 @@ static int take_word(const struct json_object *p, struct word *ret, struct hf_er
 		return r;
 	ret->now_ns = hf_now_ns();
 	ret->fenced_ns = hf_fenced_place(ret->said.time_ns, hf_now_real_ns(), ret->now_ns);
+	ret->begun_ns = hf_fenced_place(ret->said.begun_ns, hf_now_real_ns(), ret->now_ns);
 	return 0;
 }
 
@@ -133,7 +134,7 @@ static struct json_object *about(const struct word *w, unsigned int keepers, con
 /* By the clock of who fenced it may have been earlier than it was said. */
 static uint64_t not_before(const struct word *w)
 {
-	return w->fenced_ns > HF_FENCED_AHEAD_MAX_NS ? w->fenced_ns - HF_FENCED_AHEAD_MAX_NS : 0;
+	return w->begun_ns > HF_FENCED_AHEAD_MAX_NS ? w->begun_ns - HF_FENCED_AHEAD_MAX_NS : 0;
 }
 
 void hf_fencing_do(struct hf_daemon *d, struct hf_varlink_request *rq, struct json_object *p)

@@ -11,6 +11,7 @@
 #include "pacemaker/pcmk.h"
 
 #define SECOND 1000000000ull
+#define REBOOT_MAX_NS (600 * SECOND) /* none takes longer: stonith-timeout is 60 s, mostly */
 #define FACTS_MAX 64u /* nodes; a cluster has fewer */
 
 struct hf_fencelink {
@@ -100,12 +101,27 @@ static bool is_death(const stonith_history_t *h)
 	       strlen(h->target) <= HF_FENCELINK_TEXT_MAX;
 }
 
+/*
+ * A reboot is over when its agent says so, which may wait long after the power was switched on again (power_wait, clouds
+ * that wait for the guest). By then the node may have booted, and joined anew: what has is not what was cut off. When it
+ * was is in no record. What was switched off has no power yet.
+ */
+static uint64_t begun_at(const stonith_history_t *h)
+{
+	uint64_t over_ns = time_of(h);
+
+	if (strcmp(h->action, "off") == 0)
+		return over_ns;
+	return over_ns > REBOOT_MAX_NS ? over_ns - REBOOT_MAX_NS : 0;
+}
+
 static void note(struct hf_fencelink_fact *fact, const stonith_history_t *h)
 {
 	(void)snprintf(fact->node, sizeof(fact->node), "%s", h->target);
 	(void)snprintf(fact->text, sizeof(fact->text), "%s by %s for %s", h->action,
 		       h->delegate ? h->delegate : "?", h->client ? h->client : "?");
 	fact->time_ns = time_of(h);
+	fact->begun_ns = begun_at(h);
 }
 
 /* The last time of each node. Return: how many. */

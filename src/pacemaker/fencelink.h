@@ -19,7 +19,8 @@ struct hf_fencelink;
 
 struct hf_fencelink_fact {
 	char node[HF_FENCELINK_TEXT_MAX + 1];
-	uint64_t time_ns; /* CLOCK_REALTIME */
+	uint64_t time_ns; /* CLOCK_REALTIME: it was over */
+	uint64_t begun_ns; /* the same: the node had power until then, at least */
 	char text[HF_FENCELINK_TEXT_MAX + 1]; /* "off by node2 for pacemaker-controld" */
 };
 

@@ -48,7 +48,7 @@ struct bridge {
 static int tell_fenced(void *ctx, const struct hf_fencelink_fact *fact)
 {
 	struct bridge *b = ctx;
-	int r = hf_hostlink_fenced(b->host, fact->node, fact->time_ns, fact->text);
+	int r = hf_hostlink_fenced(b->host, fact);
 
 	if (r < 0)
 		return 1; /* when the daemon is there again */

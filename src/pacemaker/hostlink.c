@@ -244,15 +244,16 @@ static void on_fenced(void *ctx, const struct hf_varlink_reply *reply)
 	hf_log(l->journal, HF_LOG_INFO, "the host's daemon, of a node that was fenced: %s", reason);
 }
 
-int hf_hostlink_fenced(struct hf_hostlink *l, const char *host, uint64_t time_ns, const char *text)
+int hf_hostlink_fenced(struct hf_hostlink *l, const struct hf_fencelink_fact *fact)
 {
 	struct json_object *p;
 
 	if (!l->calls)
 		return -ENOTCONN;
 	p = json_object_new_object();
-	hf_json_add_str(p, "host", host);
-	hf_json_add_u64(p, "time_ns", time_ns);
-	hf_json_add_str(p, "text", text);
+	hf_json_add_str(p, "host", fact->node);
+	hf_json_add_u64(p, "time_ns", fact->time_ns);
+	hf_json_add_u64(p, "begun_ns", fact->begun_ns);
+	hf_json_add_str(p, "text", fact->text);
 	return hf_varlink_client_call(l->calls, INTERFACE ".Fenced", p, false, on_fenced, l);
 }

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "pacemaker/fencelink.h"
 #include "service/journal.h"
 #include "service/loop.h"
 
@@ -30,5 +31,4 @@ int hf_hostlink_new(struct hf_loop *loop, struct hf_journal *journal, const char
 void hf_hostlink_free(struct hf_hostlink *l);
 
 /* Host.Fenced(). 0: the daemon has been told, what it says of it is logged; -ENOTCONN, -EBUSY, -ENOMEM: not. */
-int hf_hostlink_fenced(struct hf_hostlink *l, const char *host, uint64_t time_ns,
-		       const char *text) HF_MUST_CHECK;
+int hf_hostlink_fenced(struct hf_hostlink *l, const struct hf_fencelink_fact *fact) HF_MUST_CHECK;

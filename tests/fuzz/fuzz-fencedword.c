@@ -22,6 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	FUZZ_CHECK(r == 0 || (r == -EINVAL && err.text[0]));
 	if (r == 0) {
 		FUZZ_CHECK(hf_is_valid_name(w.host));
+		FUZZ_CHECK(w.begun_ns <= w.time_ns);
 		FUZZ_CHECK(strlen(w.text) <= HF_FENCEDWORD_TEXT_MAX);
 		for (const char *at = w.text; *at; at++)
 			FUZZ_CHECK((unsigned char)*at >= 0x20 && *at != 0x7f);
