@@ -25,12 +25,14 @@
 #define ORDER_NS (2000 * HF_OCF_MS)
 #define SETTLE_NS (100 * HF_OCF_MS)
 #define SILENT_NS (10000 * HF_OCF_MS) /* a keeper that says nothing for so long is lost */
+#define LEAVING_NS (2000 * HF_OCF_MS) /* one that has just spoken may be on its way out */
 #define AGAIN_MS 10
 
 struct stopping {
 	struct hf_ocf_call *c;
 	uint64_t force_ns, kill_ns; /* when the harder ways begin */
 	uint64_t heard_ns; /* the keeper, last */
+	bool has_spoken; /* during this stop */
 	bool is_asked, is_forced, is_frozen_in_vain, is_standby_told;
 	bool is_assigned;
 	const char *did; /* to be told; "": nothing had to be done */
@@ -141,6 +143,13 @@ static bool is_lost(const struct stopping *s)
 	return p.is_stopped;
 }
 
+/* Its place is given up, its voice is gone, and its processes go in a moment: were they killed now, an end in order would look
+ * like a crash. */
+static bool is_leaving(const struct stopping *s)
+{
+	return s->has_spoken && now() - s->heard_ns < LEAVING_NS && now() < s->kill_ns;
+}
+
 /* ---- one look, one step ---- */
 
 /* So that holdfastd and the cluster agree; it reads the assignment at any rate. */
@@ -181,13 +190,15 @@ static void step(struct stopping *s, enum hf_ocf rc)
 
 	if (v->keeper == HF_OCF_ANSWERS) {
 		s->heard_ns = now();
+		s->has_spoken = true;
 		step_live(s, rc);
 	} else if (!v->processes.n) {
 		settle(s->c); /* holdfastd is about to start one */
-	} else if (!v->processes.p[0].is_keeper || is_lost(s)) {
+	} else if (v->processes.p[0].is_keeper ? is_lost(s) : !is_leaving(s)) {
 		kill_it(s); /* else one without a voice yet, or any more: it goes on its way */
 	}
 }
+
 static enum hf_ocf finish(struct stopping *s)
 {
 	struct hf_ocf_call *c = s->c;

@@ -29,16 +29,17 @@ static void on_events_ended(void *ctx, int error, const char *why);
 
 /* ---- the end ---- */
 
+/* Of one that was killed after its last word, that word counts: it was on its way out. */
 static void take_exit_status(struct hf_vmlink *l)
 {
 	siginfo_t si = { .si_pid = 0 };
+	bool is_known = waitid(P_PIDFD, (id_t)l->pidfd, &si, WEXITED | WNOHANG) == 0 &&
+			si.si_pid != 0; /* else somebody else's child */
 
-	if (waitid(P_PIDFD, (id_t)l->pidfd, &si, WEXITED | WNOHANG) < 0 || si.si_pid == 0) {
-		if (!l->has_said_end) /* somebody else's child */
-			l->end.code = HF_SUPERVISE_KILLED;
-		return;
-	}
-	l->end.code = si.si_code == CLD_EXITED ? si.si_status : HF_SUPERVISE_KILLED;
+	if (is_known && si.si_code == CLD_EXITED)
+		l->end.code = si.si_status;
+	else if (!l->has_said_end)
+		l->end.code = HF_SUPERVISE_KILLED;
 }
 
 static void tell_end(struct hf_vmlink *l)

@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 from checks import Skip, check, expect, main, poll, say
+from fakes import Host
 
 # pylint: disable=wrong-import-position
 from lab import Lab  # noqa: E402
-from labfreeze import (COUNTS, PANICS_LATER, TinyVm, instances, is_alive,  # noqa: E402
-                       remove_cgroups)
+from labfreeze import (COUNTS, PANICS_LATER, TinyVm, Tracer, instances,  # noqa: E402
+                       is_alive, remove_cgroups)
 from labhost import VmHost  # noqa: E402
 from labnet import tool  # noqa: E402
 from labpeers import PeerHost, PeerPair  # noqa: E402
@@ -194,6 +195,23 @@ def a_plain_vm_from_beginning_to_end() -> None:
         time.sleep(0.5)
         expect(host.vm(vm)["keeper_pid"] == 0, "it was started behind the cluster's back")
         expect_code(host, "notify", vm, OK)
+
+
+@check
+def who_is_on_its_way_out_is_not_killed() -> None:
+    """A keeper that has given up its place, and is not quite gone: its end was in order."""
+    if not shutil.which("strace"):
+        raise Skip("no strace")
+    with plain() as it:
+        vm = it.define("leaver")
+        it.start(vm)
+        keeper = it.host.vm(vm)["keeper_pid"]
+        with Tracer(it.lab, keeper, "-e", "trace=exit_group",
+                    "-e", "inject=exit_group:delay_enter=500000", is_following=False):
+            answer = expect_code(it.host, "stop", vm, OK, "--shutdown-timeout", "1ms")
+        expect(not is_alive(keeper), "success was said before its end")
+        expect("killed" not in answer.reason, answer)
+        expect_code(it.host, "monitor", vm, STOPPED, reason="it is shut off")
 
 
 @check
@@ -470,6 +488,30 @@ def without_proc_nothing_is_proven() -> None:
                            "sh", tool("src/cli/holdfast")],
                           capture_output=True, text=True, timeout=60.0, check=False)
     expect(done.returncode == FAILED and "/proc" in done.stderr, done)
+
+
+@check
+def a_silent_socket_is_no_proof() -> None:
+    """Somebody holds it, whoever that is: /proc may not show him."""
+    with Host(tool("src/cli/holdfast")) as host:
+        host.keeper("web").stop()
+        for action in ("monitor", "stop"):
+            done = host.run("ocf", action, "web", "--timeout", "1s")
+            expect(done.returncode == FAILED, done)
+
+
+@check
+def a_hand_over_that_hangs_is_none() -> None:
+    with Host(tool("src/cli/holdfast")) as host:
+        keeper = host.keeper("web", HandOver={})
+        demote = subprocess.Popen(
+            [tool("src/cli/holdfast"), "ocf", "demote", "web", "--promotable", "--node", "alpha",
+             "--promote-to", "beta", "--timeout", "4s"],
+            env=host.environment(), stderr=subprocess.PIPE, text=True)
+        poll(lambda: any(c["method"].endswith("HandOver") for c in keeper.calls()), "it was asked")
+        keeper.stop()
+        said = demote.communicate(timeout=60.0)[1]
+        expect(demote.returncode == FAILED, f"{demote.returncode} {said!r}")
 
 
 # --- what cannot be killed ----------------------------------------------------------------------
