@@ -169,21 +169,31 @@ static bool is_protected(const struct hf_ocf_call *c)
 	return c->view.status && hf_rows_is_set(c->view.status, "protected");
 }
 
-/* Until it is live here no more. A hand-over that is called off leaves it running: there may be time for another one. */
+static bool is_left(enum hf_ocf rc)
+{
+	return rc == HF_OCF_SUCCESS || rc == HF_OCF_NOT_RUNNING;
+}
+
+/*
+ * Until it is live here no more. A hand-over that is called off leaves it running: there may be time for another one. One
+ * that has failed has not left, and one whose keeper is silent is not known to have.
+ */
 static bool hand_over(struct hf_ocf_call *c)
 {
 	uint64_t until_ns = c->deadline_ns - c->timeout_ns / 2;
 	enum hf_ocf rc = HF_OCF_RUNNING_PROMOTED;
 
-	while (rc == HF_OCF_RUNNING_PROMOTED && hf_client_now_ns() < until_ns) {
-		if (is_protected(c) &&
+	while (!is_left(rc) && hf_client_now_ns() < until_ns) {
+		if (rc != HF_OCF_RUNNING_PROMOTED && c->view.keeper == HF_OCF_ANSWERS)
+			break;
+		if (rc == HF_OCF_RUNNING_PROMOTED && is_protected(c) &&
 		    hf_ocf_order_keeper(c, "HandOver", NULL, false, until_ns) == 0)
 			until_ns = c->deadline_ns -
 				   c->timeout_ns / 4; /* its keeper is about to end */
 		hf_ocf_rest(c, AGAIN_MS);
 		(void)is_live_in_order(c, &rc);
 	}
-	return rc != HF_OCF_RUNNING_PROMOTED;
+	return is_left(rc);
 }
 
 /* So that the cluster finds a standby, as it believes. That it does not come up is the next monitor's to say. */

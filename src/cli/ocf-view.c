@@ -221,6 +221,8 @@ static void add_seen(struct hf_ocf_view *v)
 
 	f->state = state_without_keeper(v);
 	f->is_alive = v->processes.n > 0;
+	/* Somebody holds its socket whom /proc does not show. One that just froze may, under its old name. */
+	f->is_known &= v->keeper != HF_OCF_SILENT || f->state == HF_VM_FROZEN;
 	(void)hf_ocf_processes_text(&v->processes, v->trouble, sizeof(v->trouble));
 	if (v->vm && is_word(v->vm, "supervision", "starting")) {
 		f->state = HF_VM_STARTING;
