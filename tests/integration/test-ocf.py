@@ -484,8 +484,8 @@ def a_node_may_be_a_container() -> None:
 @check
 def without_proc_nothing_is_proven() -> None:
     script = 'mount -t tmpfs none /proc; exec "$1" ocf monitor web --run-dir /nowhere'
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script, "sh", tool("src/cli/holdfast")],
-                          capture_output=True, text=True, timeout=60.0, check=False)
+    argv = ["unshare", "--mount", "sh", "-c", script, "sh", tool("src/cli/holdfast")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60.0, check=False)
     expect(done.returncode == FAILED and "/proc" in done.stderr, done)
 
 
