@@ -35,7 +35,7 @@ static void answer(struct hf_varlink_request *rq, bool is_dead, const char *text
 static void refuse(struct hf_keeper *k, struct hf_varlink_request *rq, const char *words,
 		   const char *why)
 {
-	char text[HF_PEER_FENCED_TEXT + 128];
+	char text[HF_PEER_FENCED_TEXT + 256];
 
 	(void)snprintf(text, sizeof(text), "%s, but %s: that proves nothing", words, why);
 	hf_event(&k->journal, "no-proof", NULL, "%s", text);
@@ -67,6 +67,18 @@ static void judge(struct hf_keeper *k, struct hf_varlink_request *rq,
 	}
 }
 
+/* The definition may name another one by now than it did when this keeper was started. */
+static bool is_other_host(const struct hf_keeper *k, const char *host, char *why, size_t size)
+{
+	const char *ours = k->set->other_host;
+
+	if (!ours || strcmp(ours, host) == 0)
+		return true;
+	(void)snprintf(why, size, "the other host of '%s' is %.64s, since it was started", k->name,
+		       ours);
+	return false;
+}
+
 void hf_order_peer_died(void *ctx, struct hf_varlink_request *rq, struct json_object *parameters)
 {
 	struct hf_keeper *k = ctx;
@@ -75,7 +87,7 @@ void hf_order_peer_died(void *ctx, struct hf_varlink_request *rq, struct json_ob
 	struct hf_fenced_sight sight;
 	uint64_t now_real_ns = hf_now_real_ns();
 	uint64_t fenced_ns;
-	char words[HF_PEER_FENCED_TEXT];
+	char words[HF_PEER_FENCED_TEXT], why[128 + HF_NAME_MAX];
 
 	if (hf_fencedword_read(parameters, &w, &err) < 0) {
 		hf_varlink_invalid(rq, &err);
@@ -83,7 +95,9 @@ void hf_order_peer_died(void *ctx, struct hf_varlink_request *rq, struct json_ob
 	}
 	put_in_words(&w, now_real_ns, words, sizeof(words));
 	fenced_ns = hf_fenced_place(w.time_ns, now_real_ns, hf_now_ns());
-	if (!k->ops->see_peer || !k->ops->see_peer(k->role, &sight))
+	if (!is_other_host(k, w.host, why, sizeof(why)))
+		refuse(k, rq, words, why);
+	else if (!k->ops->see_peer || !k->ops->see_peer(k->role, &sight))
 		answer(rq, false, "nothing here depends on the life of the other host");
 	else if (!fenced_ns)
 		refuse(k, rq, words, "that time is ahead of this host's clock, or none at all");

@@ -263,7 +263,9 @@ static int apply_other_host(const struct file *f, int other, struct hf_settings 
 	hf_settings_fini(&scratch);
 	free(s->peer_name);
 	s->peer_name = strdup(f->hosts[other].name);
-	if (!r && !s->peer_name)
+	free(s->other_host);
+	s->other_host = strdup(f->hosts[other].name);
+	if (!r && (!s->peer_name || !s->other_host))
 		r = -ENOMEM;
 	return r;
 }

@@ -329,6 +329,7 @@ void hf_settings_fini(struct hf_settings *s)
 	for (size_t i = 0; i < hf_setting_count(); i++)
 		hf_setting_clear(hf_setting_at(i), s);
 	free(s->name);
+	free(s->other_host);
 	hf_words_free(s->argv);
 	*s = (struct hf_settings){ 0 };
 }

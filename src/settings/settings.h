@@ -70,6 +70,7 @@ struct hf_settings_addr {
  * @preload: path of libholdfast-qemu.so; NULL: look in the library folder, and beside the program
  * @config: the file that was read; NULL: none
  * @host: name of the own [host]; NULL: the file names none
+ * @other_host: of the other one
  */
 struct hf_settings {
 	enum hf_role role;
@@ -117,6 +118,7 @@ struct hf_settings {
 
 	char *config;
 	char *host;
+	char *other_host;
 	char *run_dir;
 	char *preload;
 

@@ -250,6 +250,21 @@ def a_reboot_may_be_over_after_the_host_has_booted() -> None:
         expect("taken over" in answer["lease"], f"that would have been believed: {answer}")
 
 
+@check
+def another_hosts_death_is_none_of_a_keepers() -> None:
+    """A definition may be given another second host while its keepers run on as they were."""
+    with PeerPair() as pair:
+        one, two = pair.both()
+        pair.define("web")
+        pair.start()
+        pair.wait_up()
+        one.start_vm("web")
+        two.wait_vm("web", lambda vm: vm["connected"], "stands by")
+        refused(lambda: two.keeper_call("web", "PeerDied", host="hostC", time_ns=time.time_ns()),
+                "other host .* is hostA")
+        refused(lambda: two.keeper_call("web", "PeerDied", host="hostA", time_ns=1), "after that")
+
+
 def life_of_a(at: PeerHost) -> str:
     return next((h["life"] for h in at.call("Hosts")["hosts"] if h["host"] == "hostA"), "")
 
