@@ -99,14 +99,17 @@ static bool is_score_owed(const struct hf_announce *a, const struct hf_announce_
 	return f->is_promotable && (!a->is_score_told || a->told_score != f->score);
 }
 
-/* It goes on here, by the manager's own decision: what it has counted stays. */
+/*
+ * What the manager has started here again by its own decision keeps what it has counted. While it has not dealt with the
+ * failure yet, as in maintenance, there is nothing to clean: that is due once it has.
+ */
 static bool is_cleaning_due(struct hf_announce *a, const struct hf_announce_facts *f)
 {
-	if (!a->is_cleaning_owed || f->trouble || f->place == HF_ANNOUNCE_UNKNOWN)
+	if (!a->is_cleaning_owed || f->trouble)
 		return false;
-	if (f->place == HF_ANNOUNCE_HERE)
+	if (f->place == HF_ANNOUNCE_HERE && f->placed_ns > a->settled_ns)
 		a->is_cleaning_owed = false;
-	return a->is_cleaning_owed;
+	return a->is_cleaning_owed && f->place == HF_ANNOUNCE_AWAY;
 }
 
 static enum hf_announce_action next_level(struct hf_announce *a, const struct hf_announce_facts *f,

@@ -13,8 +13,8 @@
  *  - what a failure is about is written when the manager has begun to deal with it: each attribute that changes makes it
  *    begin its calculation anew (measured with Pacemaker 2.1.5: 64 to 100 ms to its first action instead of 40). That
  *    is when the VM is not to be here any more, or when the trouble is fresh no longer, by the driver's clock;
- *  - a failure whose cause has been cleared while the VM was not to be here is cleaned up, for else the manager
- *    never uses this host again. A VM that was started here anew keeps its count of failures.
+ *  - a failure whose cause has been cleared is cleaned up when the VM is not to be here, for else the manager never
+ *    uses this host again. A VM that was started here anew keeps its count of failures.
  *
  * The driver calls next() until that has nothing more to say, carries each action out and reports the end with done().
  * FAIL is to be carried out under the lock of vm/assignment.h: with it held, facts are read anew, and next() has to say

@@ -57,6 +57,34 @@ TEST(a_failure_is_announced_before_anything_else_and_once)
 	CHECK_STR(run(&a, &f), "r");
 }
 
+TEST(what_is_cleared_before_the_manager_deals_with_it_is_cleaned_after_that)
+{
+	struct hf_announce a = { 0 };
+	struct hf_announce_facts f = frozen;
+
+	CHECK_STR(run(&a, &f), "fatr");
+	f.trouble = HF_TROUBLE_NONE; /* released in maintenance */
+	f.trouble_ns = f.reason = 0;
+	CHECK_STR(run(&a, &f), "tr");
+	f.place = HF_ANNOUNCE_AWAY; /* it is over */
+	CHECK_STR(run(&a, &f), "c");
+	CHECK_STR(run(&a, &f), "");
+}
+
+TEST(what_the_manager_starts_again_keeps_its_count)
+{
+	struct hf_announce a = { 0 };
+	struct hf_announce_facts f = frozen;
+
+	CHECK_STR(run(&a, &f), "fatr");
+	f.placed_ns = 30;
+	f.trouble = HF_TROUBLE_NONE;
+	f.trouble_ns = f.reason = 0;
+	CHECK_STR(run(&a, &f), "tr");
+	f.place = HF_ANNOUNCE_AWAY;
+	CHECK_STR(run(&a, &f), "");
+}
+
 TEST(why_an_instance_is_kept_outlives_the_trouble)
 {
 	struct hf_announce a = { 0 };
