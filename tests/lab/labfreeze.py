@@ -206,7 +206,8 @@ class LoneDaemon:
         self.folder = lab.host_dir(host)
         (self.folder / "vms").mkdir()
         (self.folder / "holdfastd.conf").write_text(
-            f"[host]\nname = {host}\nid = 1\n[paths]\nrun-dir = {lab.self_dir}/run\n"
+            f"[host]\nname = {host}\nid = 1\n[pacemaker]\nenabled = no\n"
+            f"[paths]\nrun-dir = {lab.self_dir}/run\n"
             f"state-dir = {lab.self_dir}/state\nvms = {lab.self_dir}/vms\n")
         self.path = self.folder / "run" / ".host" / "control"
         self.proc: Proc

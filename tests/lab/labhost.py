@@ -56,7 +56,7 @@ class VmHost:
     def write_config(self) -> None:
         inside = self.lab.self_dir
         (self.here / "holdfastd.conf").write_text(
-            f"[host]\nname = {self.host}\ngroup = {self.group}\n"
+            f"[host]\nname = {self.host}\ngroup = {self.group}\n[pacemaker]\nenabled = no\n"
             f"[paths]\nrun-dir = {inside}/run\nvms = {inside}/vms\nstate-dir = {inside}/state\n")
 
     def start(self) -> None:

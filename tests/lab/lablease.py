@@ -440,7 +440,8 @@ class HoldfastHost:
                                f"[paths]\nrun-dir = {self.run_dir}\n"
                                f"vms = {self.lab.self_dir}/vms\n"
                                f"state-dir = {self.lab.self_dir}/state\n"
-                               f"[peers]\npki-dir = {self.lab.self_dir}/pki\n")
+                               f"[peers]\npki-dir = {self.lab.self_dir}/pki\n"
+                               "[pacemaker]\nenabled = no\n")
 
     def start(self, is_joined: bool = True) -> None:
         self.write_config()
