@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The options of `holdfast ocf`. A value that is wrong is the resource's configuration: no node would take it. */
+/*
+ * The options of `holdfast ocf`. A value that is wrong is the resource's configuration: no node would take it. What
+ * begins nothing goes on with the default.
+ */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -75,9 +78,11 @@ static int take_time(const char *option, const char *text, uint64_t *ret_ns)
 		hf_err_set(&err, "more than nothing is needed, and at most a week");
 		r = -EINVAL;
 	}
-	if (r < 0)
-		(void)fprintf(stderr, "holdfast ocf: --%s: %s\n", option, err.text);
-	return r < 0 ? -ERANGE : 0;
+	if (r == 0)
+		return 0;
+	(void)fprintf(stderr, "holdfast ocf: --%s: %s\n", option, err.text);
+	*ret_ns = 0;
+	return -ERANGE;
 }
 
 /* Names go into files and messages of others. */
@@ -188,9 +193,23 @@ static int take_words(int argc, char **argv, struct hf_ocf_call *ret)
 	return -ERANGE;
 }
 
+/* A typo in these must not end what runs, nor keep it from being ended: they have a default. */
+static bool has_default(int c)
+{
+	return c == OPT_PAUSED || c == OPT_WHEN_FROZEN || c == OPT_STOP_FAILED ||
+	       c == OPT_SHUTDOWN_TIMEOUT;
+}
+
+static bool begins_something(const char *action)
+{
+	return strcmp(action, "start") == 0 || strcmp(action, "promote") == 0 ||
+	       strcmp(action, "validate") == 0;
+}
+
 int hf_ocf_parse(int argc, char **argv, struct hf_ocf_call *ret)
 {
 	struct hf_verb_options dirs;
+	bool is_value_wrong = false;
 	int c, r = 0;
 
 	hf_verb_defaults(&dirs);
@@ -214,7 +233,13 @@ int hf_ocf_parse(int argc, char **argv, struct hf_ocf_call *ret)
 			return -EINVAL;
 		}
 		r = take(c, ret);
+		if (r == -ERANGE && has_default(c)) {
+			is_value_wrong = true;
+			r = 0;
+		}
 	}
 	ret->deadline_ns = ret->begun_ns + ret->timeout_ns;
-	return r < 0 ? r : take_words(argc, argv, ret);
+	if (r == 0)
+		r = take_words(argc, argv, ret);
+	return r == 0 && is_value_wrong && begins_something(ret->action) ? -ERANGE : r;
 }

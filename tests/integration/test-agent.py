@@ -211,7 +211,8 @@ def what_is_wrong_or_unknown_is_said() -> None:
                 for action in ("stop", "demote", "monitor", "notify"):  # of one that was removed
                     expect(run(action, vm=vm).code == 0, action)
                     expect(run.words[1:4] == [action, "--timeout", "18000ms"], run.words)
-            for action in ("migrate_to", "migrate_from", "reload", "reload-agent", "nonsense"):
+            expect(run("reload-agent").code == 0 and not run.is_called(), "nothing is kept")
+            for action in ("migrate_to", "migrate_from", "reload", "nonsense"):
                 done = run(action)
                 expect(done.code == 3 and not run.is_called() and "usage" in done.said, done)
             expect(run("meta-data", vm=None).code == 0 and not run.is_called(), "meta-data")

@@ -215,6 +215,13 @@ def operators_have_their_way() -> None:
         expect(not vm.view(A)["keeper_pid"], vm.view(A))
         order(vm, "--meta", "-p", "target-role", "-v", "Started")
         vm.wait_runs(A)
+        # Counts from the next action on; nothing is restarted for it.
+        order(vm, "-p", "shutdown_timeout", "-v", "7s")
+        log = c.nodes[A].disk("/var/log/pacemaker/pacemaker.log")
+        c.wait(lambda: f"rsc:{vm.name} action:reload-agent" in log.read_text(errors="replace"),
+               "reloaded")
+        c.wait(c.is_idle, "idle")
+        vm.expect_boots(A, A)
         order(vm, "--move", "-N", B)
         vm.wait_runs(B)
         order(vm, "--clear")
