@@ -321,13 +321,15 @@ static uint64_t since(const struct told *t, const struct hf_vmfacts *now, uint64
 /* Why the instance that is kept was frozen: what was said of it before anything else was here. */
 static void keep_reason(const struct told *t, struct hf_vmfacts *now)
 {
+	bool is_same = t->is_there && strcmp(t->facts.id, now->id) == 0;
+
 	now->kept[0] = '\0';
 	if (!now->id[0])
 		return;
-	if (hf_vmfacts_trouble(now) == HF_TROUBLE_FROZEN)
-		(void)hf_vmfacts_reason(now, now->kept, sizeof(now->kept));
-	else if (t->is_there && strcmp(t->facts.id, now->id) == 0)
+	if (is_same && t->facts.kept[0])
 		memcpy(now->kept, t->facts.kept, sizeof(now->kept));
+	else if (hf_vmfacts_trouble(now) == HF_TROUBLE_FROZEN && now->cause != HF_VM_CAUSE_NONE)
+		(void)hf_vmfacts_reason(now, now->kept, sizeof(now->kept));
 }
 
 /* @event_ns 0: unknown. */

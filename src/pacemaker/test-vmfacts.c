@@ -65,6 +65,10 @@ TEST(a_frozen_instance_that_is_kept)
 	CHECK_STR(reason_of(&v), "guest-panic id=ab12cd34");
 	hf_vmfacts_announce(&v, &a, 0, &f);
 	CHECK(f.trouble == HF_TROUBLE_NONE && f.reason);
+	v.state = HF_VM_FROZEN; /* the standby has ended, and took what was said with it */
+	CHECK_EQ(hf_vmfacts_trouble(&v), HF_TROUBLE_FROZEN);
+	CHECK_STR(reason_of(&v), "guest-panic id=ab12cd34");
+	v.state = HF_VM_STANDBY;
 	v.id[0] = v.kept[0] = '\0';
 	CHECK_STR(reason_of(&v), "");
 	hf_vmfacts_announce(&v, &a, 0, &f);

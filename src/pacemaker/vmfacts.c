@@ -153,7 +153,7 @@ static void append(char *buf, size_t size, const char *before, const char *text)
 		(void)snprintf(buf + used, size - used, "%s%s", before, text);
 }
 
-/* Something runs, or stands by, beside it. */
+/* Something runs, or stands by, beside it; or did, and its end is what was heard of last. */
 static const char *reason_of_kept(const struct hf_vmfacts *v, char *buf, size_t size)
 {
 	append(buf, size, "", v->kept);
@@ -169,7 +169,7 @@ const char *hf_vmfacts_reason(const struct hf_vmfacts *v, char *buf, size_t size
 	char at[32];
 
 	buf[0] = '\0';
-	if (!trouble)
+	if (!trouble || (trouble == HF_TROUBLE_FROZEN && !has_cause && v->kept[0]))
 		return reason_of_kept(v, buf, size);
 	if (trouble == HF_TROUBLE_SUSPENDED)
 		append(buf, size, "", "lease-expired");
