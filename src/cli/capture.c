@@ -115,7 +115,7 @@ int hf_capture_file(const char *path, size_t max_bytes, uint64_t deadline_ns, ch
 
 /* ---- a program ---- */
 
-static int spawn(char *const *argv, int out, int complaints, pid_t *ret)
+int hf_capture_spawn(char *const *argv, int out, int complaints, pid_t *ret)
 {
 	posix_spawn_file_actions_t actions;
 	int e = posix_spawn_file_actions_init(&actions);
@@ -155,7 +155,7 @@ static int run(char *const *argv, int out[2], int complaints, size_t max, uint64
 	       struct text *t, struct hf_err *err)
 {
 	pid_t pid = 0;
-	int status = 0, r = spawn(argv, out[1], complaints, &pid);
+	int status = 0, r = hf_capture_spawn(argv, out[1], complaints, &pid);
 
 	(void)close(out[1]);
 	if (r < 0) {

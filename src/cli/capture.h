@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/error.h"
 
@@ -18,3 +19,6 @@ int hf_capture_file(const char *path, size_t max_bytes, uint64_t deadline_ns, ch
  */
 int hf_capture_program(char *const *argv, size_t max_bytes, uint64_t deadline_ns, char **ret,
 		       size_t *ret_len, struct hf_err *err) HF_MUST_CHECK;
+
+/* Starts a program with nothing to read; descriptors stay the caller's. The child is the caller's to wait for. 0; -errno. */
+int hf_capture_spawn(char *const *argv, int out, int complaints, pid_t *ret) HF_MUST_CHECK;

@@ -5,13 +5,13 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cli/capture.h"
 #include "cli/client.h"
 #include "cli/exit.h"
 
@@ -63,24 +63,6 @@ int hf_program_become_keeper(char **argv)
 
 /* ---- running ---- */
 
-static int spawn(char *const *argv, int out, pid_t *ret)
-{
-	posix_spawn_file_actions_t actions;
-	int e = posix_spawn_file_actions_init(&actions);
-
-	if (e)
-		return -e;
-	e = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	if (!e)
-		e = posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
-	if (!e)
-		e = posix_spawn_file_actions_adddup2(&actions, out, STDERR_FILENO);
-	if (!e)
-		e = posix_spawn(ret, argv[0], &actions, NULL, argv, environ);
-	(void)posix_spawn_file_actions_destroy(&actions);
-	return -e;
-}
-
 /* Until it has closed its outputs; what is too much is read and forgotten. */
 static int take_text(int fd, uint64_t deadline_ns, char *text)
 {
@@ -122,7 +104,7 @@ int hf_program_run(char *const *argv, uint64_t deadline_ns, char **ret_text)
 		free(text);
 		return -errno;
 	}
-	r = spawn(argv, fds[1], &pid);
+	r = hf_capture_spawn(argv, fds[1], fds[1], &pid);
 	(void)close(fds[1]);
 	if (!r && pid > 0) {
 		r = take_text(fds[0], deadline_ns, text);
