@@ -6,7 +6,7 @@ comes too late, or about a host that was heard since, proves nothing."""
 import re
 import sys
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
 from checks import check, expect, main, say
 from leased import LeasedPair
@@ -32,7 +32,7 @@ def peer_died(keeper: Keeper, host: str, time_ns: int) -> dict[str, Any]:
     return keeper.ask("PeerDied", host=host, time_ns=time_ns, text="reboot by a test")
 
 
-def power_off(pair: Pair, host: str) -> int:
+def power_off(pair: Union[Pair, PeerPair], host: str) -> int:
     """Without a word. The time at which it was done."""
     pair.lab.kill_host(host, is_silent=True)
     return time.time_ns()
@@ -173,11 +173,6 @@ def fenced(at: PeerHost, host: str, time_ns: int) -> dict[str, Any]:
     return at.call("Fenced", host=host, time_ns=time_ns, text="off by a test")
 
 
-def lose_power(pair: PeerPair, host: str) -> int:
-    pair.lab.kill_host(host, is_silent=True)
-    return time.time_ns()
-
-
 @check
 def the_daemon_tells_whom_it_concerns() -> None:
     with PeerPair() as pair:
@@ -195,7 +190,7 @@ def the_daemon_tells_whom_it_concerns() -> None:
         refused(lambda: two.call("Fenced", host="hostA", time_ns=now_ns, text="x" * 256), "text: ")
         expect(is_protected(one.vm("web")), "nothing has come of these")
         events = two.events()
-        fenced_ns = lose_power(pair, "hostA")
+        fenced_ns = power_off(pair, "hostA")
         expect(fenced(two, "hostA", fenced_ns)["keepers"] == 1, "its standby is told")
         event = events.wait("host-fenced")
         expect((event["host"], event["keepers"]) == ("hostA", 1), event)
@@ -215,7 +210,7 @@ def what_a_fenced_host_owned_is_taken_over_at_once() -> None:
         one.start_vm("web")
         one.start_vm("solo")
         one.wait_vm("web", is_protected, "protected")
-        first_ns = lose_power(pair, "hostA")
+        first_ns = power_off(pair, "hostA")
         begun = time.monotonic()
         answer = fenced(two, "hostA", first_ns)
         expect("taken over" in answer["lease"], answer)
@@ -227,7 +222,7 @@ def what_a_fenced_host_owned_is_taken_over_at_once() -> None:
         expect(took_s < dead_ms / 1e3 - 1, f"{took_s} s: no sooner than by the timers, {dead_ms} ms")
         two.wait_vm("web", is_primary, "the standby is live")
         it_comes_back(pair, first_ns)
-        fenced(two, "hostA", lose_power(pair, "hostA"))
+        fenced(two, "hostA", power_off(pair, "hostA"))
         two.wait_vm("web", lambda vm: vm["state"] == "alone", "goes on without its standby")
 
 
